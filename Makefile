@@ -1,0 +1,67 @@
+# `make` lists the targets. A target's help is what follows its ##.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+PROFILE ?= tiny
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/made-from
+
+# One thread per worker, for the tests and the kernels that run the chapters: sums come out in one
+# order, and workers do not fight for cores.
+export OMP_NUM_THREADS = 1
+export MKL_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup book test verdicts lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo '  PYTHON=python3.13      the Python that makes the environment (3.11 or newer)'
+	@echo '  TORCH="torch>=2.6"     the torch requirement (default: $(TORCH))'
+	@echo '  PROFILE=gpu            the profile of the chapters: tiny (default), gpu, paper'
+	@echo '  ARGS="-k wire"         more arguments for pytest, or for the builder of the book'
+
+# The stamp holds what the environment was made from: the torch requirement and a checksum of the
+# two files. It is removed before anything is installed and written last. So no stamp means a
+# half-made environment (or none), which is made from nothing; another stamp means one to update.
+setup: ## make or update the environment in .venv (the other targets do this by themselves)
+	@want="$(TORCH) $$(cat pyproject.toml constraints.txt | cksum)"; \
+	if [ "$$(cat '$(STAMP)' 2>/dev/null)" = "$$want" ]; then exit 0; fi; \
+	set -e; \
+	if [ -f '$(STAMP)' ]; then \
+	  echo 'updating the environment $(VENV)'; \
+	else \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo 'splitlab needs Python 3.11 or newer; name one, as in: make PYTHON=python3.13' >&2; exit 1; }; \
+	  echo 'making the environment $(VENV)'; \
+	  $(PYTHON) -m venv --clear '$(VENV)'; \
+	fi; \
+	rm -f '$(STAMP)'; \
+	'$(BIN)/python' -m pip install '$(TORCH)'; \
+	'$(BIN)/python' -m pip install -c constraints.txt '$(TORCH)' -e '.[book,test]'; \
+	echo "$$want" > '$(STAMP)'
+
+book: setup ## run the chapters, render them to book/_build/html, print the verdicts
+	@'$(BIN)/python' -m splitlab.course.book --profile $(PROFILE) $(ARGS)
+
+test: setup ## run all tests
+	@'$(BIN)/python' -m pytest $(ARGS)
+
+verdicts: setup ## build the book and store the chapters' verdict lines as what the tests expect
+	@'$(BIN)/python' -m splitlab.course.book --profile tiny --store-verdicts $(ARGS)
+
+lint: setup ## check style, formatting and stripped notebooks
+	@'$(BIN)/ruff' check .
+	@'$(BIN)/ruff' format --check .
+	@find book exercises solutions -name '*.ipynb' -not -path '*/_build/*' 2>/dev/null \
+	  | xargs -r '$(BIN)/nbstripout' --verify --keep-count --keep-id
+
+clean: ## remove what was built (book/_build and caches; not the environment)
+	rm -rf book/_build .pytest_cache .ruff_cache .hypothesis build
+	find splitlab tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,146 @@
+"""The Makefile, with a stand-in for Python that only writes down what it is asked to do."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# `fake -m venv --clear DIR` makes DIR/bin/python another copy of itself.
+FAKE_PYTHON = """\
+#!/bin/sh
+echo "$*" >> "{log}"
+case "$*" in *"$FAIL_ON"*) [ -n "$FAIL_ON" ] && exit 1 ;; esac
+for last; do :; done
+if [ "$1 $2" = "-m venv" ]; then
+  rm -rf "$last"; mkdir -p "$last/bin"; cp "$0" "$last/bin/python"
+fi
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    fake = tmp_path / "fake"
+    fake.write_text(FAKE_PYTHON.format(log=tmp_path / "log"))
+    fake.chmod(0o755)
+    return tmp_path
+
+
+def make(project, *arguments, **variables):
+    """Run make; return its result and the calls of Python that it made."""
+    log = project / "log"
+    log.write_text("")
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name
+        not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
+        | {"PYTHON", "TORCH", "VENV", "PROFILE", "ARGS"}
+    }
+    result = subprocess.run(
+        ["make", f"PYTHON={project / 'fake'}", *arguments],
+        cwd=project,
+        env={**inherited, "FAIL_ON": "", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result, log.read_text().splitlines()
+
+
+def test_make_alone_lists_every_target_and_does_nothing(project):
+    result, calls = make(project)
+    assert result.returncode == 0
+    assert calls == []
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    listed = dict(re.findall(r"^  make (\w+) +(.+)$", result.stdout, flags=re.M))
+    assert set(listed) == targets
+    assert {"book", "test", "lint", "clean", "setup"} <= targets
+
+
+def test_setup_installs_torch_first_and_alone(project):
+    result, calls = make(project, "setup")
+    assert result.returncode == 0, result.stderr
+    check, venv, torch, rest = calls
+    assert "version_info" in check
+    assert venv == "-m venv --clear .venv"
+    assert torch == "-m pip install torch==2.13.0"
+    assert rest == "-m pip install -c constraints.txt torch==2.13.0 -e .[book,test]"
+
+
+def test_a_finished_environment_is_not_made_again(project):
+    make(project, "setup")
+    assert make(project, "setup")[1] == []
+
+
+@pytest.mark.parametrize("change", ["TORCH", "pyproject.toml", "constraints.txt"])
+def test_a_change_updates_the_environment(project, change):
+    make(project, "setup")
+    arguments = ["setup"]
+    if change == "TORCH":
+        arguments.append("TORCH=torch>=2.6")
+    else:
+        with (project / change).open("a") as file:
+            file.write("# a change\n")
+    _, calls = make(project, *arguments)
+    torch = "torch>=2.6" if change == "TORCH" else "torch==2.13.0"
+    assert calls == [
+        f"-m pip install {torch}",
+        f"-m pip install -c constraints.txt {torch} -e .[book,test]",
+    ]
+    assert make(project, *arguments)[1] == []
+
+
+@pytest.mark.parametrize("interrupted", ["pip install torch", "constraints.txt"])
+def test_a_half_made_environment_is_made_from_nothing(project, interrupted):
+    result, _ = make(project, "setup", FAIL_ON=interrupted)
+    assert result.returncode != 0
+    _, calls = make(project, "setup")
+    assert "-m venv --clear .venv" in calls
+
+
+def test_an_interrupted_update_is_not_taken_for_finished(project):
+    make(project, "setup")
+    with (project / "constraints.txt").open("a") as file:
+        file.write("# a change\n")
+    assert make(project, "setup", FAIL_ON="constraints.txt")[0].returncode != 0
+    assert make(project, "setup")[1][-1].startswith("-m pip install -c constraints.txt")
+
+
+def test_an_old_python_is_refused_in_one_sentence(project):
+    result, calls = make(project, "setup", FAIL_ON="version_info")
+    assert result.returncode != 0
+    assert "Python 3.11 or newer" in result.stderr
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [
+        ("test", "-m pytest -k wire"),
+        ("book", "-m splitlab.course.book --profile tiny -k wire"),
+        ("verdicts", "-m splitlab.course.book --profile tiny --store-verdicts -k wire"),
+    ],
+)
+def test_targets_make_the_environment_and_pass_the_exit_status_on(project, target, call):
+    result, calls = make(project, target, "ARGS=-k wire")
+    assert result.returncode == 0
+    assert "-m venv --clear .venv" in calls
+    assert calls[-1] == call
+    assert make(project, target, FAIL_ON=call.split()[1])[0].returncode != 0
+
+
+def test_kernels_and_tests_have_one_thread(project):
+    (project / "fake").write_text('#!/bin/sh\necho "threads $OMP_NUM_THREADS" >> log\n')
+    venv = project / ".venv" / "bin"
+    venv.mkdir(parents=True)
+    shutil.copy(project / "fake", venv / "python")
+    (project / ".venv" / "made-from").write_text("")
+    _, calls = make(project, "test", OMP_NUM_THREADS="7")
+    assert set(calls) == {"threads 1"}
