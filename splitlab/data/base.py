@@ -1,0 +1,400 @@
+"""What every data set looks like, and how it is cut into parts that share nothing."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RESIZE_CHUNK = 2000  # images resized at a time: keeps the working memory at a few megabytes
+
+
+class DataError(ValueError):
+    """A data set, or a request made of one, that cannot be used; the message says what to do."""
+
+
+def repeats_grey(x: Tensor) -> bool:
+    """Tell whether the channels of `x` are one stored grey channel.
+
+    Args:
+        x: images, shape (N, C, H, W).
+
+    Returns:
+        True for one channel, and for several that are an `expand` view of one (stride 0).
+    """
+    return x.shape[1] == 1 or x.stride(1) == 0
+
+
+def stored_channels(x: Tensor) -> Tensor:
+    """Return what `x` keeps in memory: one channel of grey images, else all of them.
+
+    Args:
+        x: images, shape (N, C, H, W).
+
+    Returns:
+        A view of shape (N, 1, H, W) when the channels repeat one grey channel, else `x`.
+    """
+    return x[:, :1] if repeats_grey(x) else x
+
+
+def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Copy rows of `x` into storage of their own; a repeated grey channel stays one channel.
+
+    Args:
+        x: images, shape (N, C, H, W).
+        rows: int64 row numbers, shape (n,), each in 0..N-1.
+
+    Returns:
+        Images of shape (n, C, H, W) that share no storage with `x`.
+    """
+    copy = stored_channels(x).index_select(0, rows.to(x.device))
+    return copy.expand(-1, x.shape[1], -1, -1)
+
+
+@dataclass(eq=False, repr=False)
+class ImageData:
+    """Labelled images that carry their value range and know where each row came from.
+
+    Attributes:
+        x: images, float32, shape (N, C, H, W), values inside `value_range`. Grey images with
+            several channels may be an `expand` view of one stored channel (see `grey`).
+        y: labels, int64, shape (N,), each a position in `classes`.
+        classes: the names of the classes.
+        name: the name of the data set.
+        block: the block of rows (a form, a stretch of a file) that each row belongs to, int64,
+            shape (N,). `split` never cuts a block. None: every row is a block of its own.
+        row: the row number in the original data set, int64, shape (N,). None: 0..N-1.
+        value_range: the smallest and largest value that a pixel can take.
+        part: "all", or "private", "public" or "referee" after a split.
+        shares: how `split` deals the blocks to private, public and referee, as proportions.
+        train_rows: how many of the original rows are the published training file, where there
+            is one; `official_split` needs it.
+
+    Raises:
+        DataError: if shapes, types, labels or pixel values contradict the description above.
+    """
+
+    x: Tensor
+    y: Tensor
+    classes: tuple[str, ...]
+    name: str = "images"
+    block: Tensor | None = None
+    row: Tensor | None = None
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    part: str = "all"
+    shares: tuple[int, int, int] = (3, 2, 2)
+    train_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 4 or self.x.dtype != torch.float32 or len(self.x) == 0:
+            raise DataError(
+                f"{self.name}: x must be float32 of shape (N, C, H, W) with at least one image, "
+                f"not {self.x.dtype} of shape {tuple(self.x.shape)}."
+            )
+        count, device = len(self.x), self.x.device
+        if self.row is None:
+            self.row = torch.arange(count, device=device)
+        if self.block is None:
+            self.block = self.row.clone()
+        for field in ("y", "block", "row"):
+            tensor = getattr(self, field)
+            if tensor.dtype != torch.int64 or tensor.shape != (count,):
+                raise DataError(
+                    f"{self.name}: {field} must be int64 of shape ({count},), one for each image, "
+                    f"not {tensor.dtype} of shape {tuple(tensor.shape)}."
+                )
+        self._check_values()
+
+    def _check_values(self) -> None:
+        low, high = self.value_range
+        smallest, largest = (float(v) for v in stored_channels(self.x).aminmax())
+        # Written so that NaN, which compares false with everything, is refused too.
+        if not (low <= smallest <= largest <= high):
+            raise DataError(
+                f"{self.name}: pixels run from {smallest:g} to {largest:g}, outside the value "
+                f"range {low:g} to {high:g}; rescale x or pass the right value_range."
+            )
+        first, last = (int(v) for v in self.y.aminmax())
+        if first < 0 or last >= len(self.classes):
+            raise DataError(
+                f"{self.name}: labels run from {first} to {last}, but there are "
+                f"{len(self.classes)} classes, numbered from 0."
+            )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __repr__(self) -> str:
+        low, high = self.value_range
+        present = len(self.y.unique())
+        kinds = (
+            f"{present}" if present == len(self.classes) else f"{present} of {len(self.classes)}"
+        )
+        return (
+            f"ImageData({self.name}, {self.part}: {len(self)} images "
+            f"{'x'.join(map(str, self.shape))}, {kinds} classes, values {low:g} to {high:g}, "
+            f"{len(self.block.unique())} blocks, {self.x.device})"
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of one image."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def grey(self) -> bool:
+        """Whether the channels of every image repeat one stored grey channel."""
+        return repeats_grey(self.x)
+
+    def select(self, rows: Tensor | Sequence[int]) -> "ImageData":
+        """Copy some rows, in the order given.
+
+        Args:
+            rows: positions in this data set (not original row numbers), each in 0..N-1, or a
+                bool mask of shape (N,).
+
+        Returns:
+            A data set that shares no storage with this one.
+
+        Raises:
+            DataError: if no row is asked for, or one that is not there.
+        """
+        rows = torch.as_tensor(rows, device=self.x.device)
+        if rows.dtype == torch.bool and rows.shape == (len(self),):
+            rows = rows.nonzero().flatten()
+        if rows.ndim != 1 or rows.numel() == 0 or rows.is_floating_point():
+            raise DataError(
+                f"{self.name}: select needs a list of at least one row number, "
+                f"not {rows.dtype} of shape {tuple(rows.shape)}."
+            )
+        if rows.dtype == torch.bool or rows.min() < 0 or rows.max() >= len(self):
+            raise DataError(
+                f"{self.name}: select takes row numbers from 0 to {len(self) - 1}, or a mask of "
+                f"{len(self)} values."
+            )
+        rows = rows.long()
+        return replace(
+            self,
+            x=take_rows(self.x, rows),
+            y=self.y[rows],
+            block=self.block[rows],
+            row=self.row[rows],
+        )
+
+    def subset(self, n: int, seed: int = 0) -> "ImageData":
+        """Copy `n` rows chosen at random, in their original order.
+
+        Args:
+            n: how many rows, from 1 to N.
+            seed: decides which rows; the same on every machine.
+
+        Returns:
+            A data set of `n` rows that shares no storage with this one.
+
+        Raises:
+            DataError: if `n` is not between 1 and N.
+        """
+        if not 1 <= n <= len(self):
+            raise DataError(
+                f"{self.name}: a subset of {n} images was asked for, but this part holds "
+                f"{len(self)}; choose n from 1 to {len(self)}."
+            )
+        return self.select(_permutation(len(self), seed)[:n].sort().values)
+
+    def without(self, classes: int | str | Sequence[int | str]) -> "ImageData":
+        """Copy the rows of all other classes; labels and `classes` keep their numbering.
+
+        Args:
+            classes: one class or several, each by number or by name.
+
+        Returns:
+            A data set that shares no storage with this one.
+
+        Raises:
+            DataError: if a class is unknown, or if nothing would be left.
+        """
+        wanted = [classes] if isinstance(classes, int | str) else list(classes)
+        dropped = torch.tensor([self._class_number(c) for c in wanted], device=self.y.device)
+        keep = ~torch.isin(self.y, dropped)
+        if not keep.any():
+            raise DataError(
+                f"{self.name}: nothing is left without the classes {wanted}; drop fewer of them."
+            )
+        return self.select(keep)
+
+    def _class_number(self, wanted: int | str) -> int:
+        if isinstance(wanted, str) and wanted in self.classes:
+            return self.classes.index(wanted)
+        if not isinstance(wanted, str) and 0 <= wanted < len(self.classes):
+            return int(wanted)
+        names = ", ".join(f"{i} {name!r}" for i, name in enumerate(self.classes))
+        raise DataError(f"{self.name} has no class {wanted!r}; it has {names}.")
+
+    def to(self, device: torch.device | str) -> "ImageData":
+        """Copy to another device; a repeated grey channel stays one channel there.
+
+        Args:
+            device: where the tensors should live.
+
+        Returns:
+            A data set on `device`; this very object if it is there already.
+        """
+        channel = stored_channels(self.x).to(device)
+        if channel.device == self.x.device:
+            return self
+        return replace(
+            self,
+            x=channel.expand(-1, self.shape[0], -1, -1),
+            y=self.y.to(device),
+            block=self.block.to(device),
+            row=self.row.to(device),
+        )
+
+    def split(self, seed: int = 0, shares: tuple[int, int, int] | None = None) -> "Split":
+        """Deal whole blocks of rows to the private, the public and the referee's part.
+
+        Rows of one block (one writer's form, say) never end up in two parts. Each part is a copy
+        with storage of its own, and keeps the original order of its rows.
+
+        Args:
+            seed: permutes the blocks before they are dealt; the same on every machine.
+            shares: proportions of the blocks for private, public and referee; None: the data
+                set's own (`self.shares`).
+
+        Returns:
+            `Split(private, public, referee)`.
+
+        Raises:
+            DataError: if there are too few blocks to give each part at least one.
+        """
+        shares = self.shares if shares is None else shares
+        if len(shares) != 3 or min(shares) <= 0:
+            raise DataError(
+                f"{self.name}: shares must be three numbers above 0 (private, public, referee), "
+                f"not {shares}."
+            )
+        blocks = self.block.unique().cpu()
+        order = blocks[_permutation(len(blocks), seed)].to(self.block.device)
+        first = round(len(blocks) * shares[0] / sum(shares))
+        second = round(len(blocks) * (shares[0] + shares[1]) / sum(shares))
+        if not 0 < first < second < len(blocks):
+            raise DataError(
+                f"{self.name}: {len(blocks)} blocks of rows are too few to deal to private, "
+                f"public and referee in the proportions {shares}; use more data."
+            )
+        dealt = order[:first], order[first:second], order[second:]
+        masks = [torch.isin(self.block, blocks) for blocks in dealt]
+        return Split(*(self._part(mask, part) for mask, part in zip(masks, PARTS, strict=True)))
+
+    def official_split(self) -> "Split":
+        """Split as the paper did: private is the training file, public the test file.
+
+        Nothing is left for a third part, so `referee` is None: a referee then has to train its
+        classifiers on private images that it sets aside and does not score.
+
+        Returns:
+            `Split(private, public, None)`, each part with storage of its own.
+
+        Raises:
+            DataError: if the data set was not published as a training and a test file, or if
+                this part of it holds rows of only one of them.
+        """
+        if self.train_rows is None:
+            raise DataError(f"{self.name} has no official split; use split(seed).")
+        train = self.row < self.train_rows
+        if train.all() or not train.any():
+            raise DataError(
+                f"{self.name}, {self.part}: all rows come from one of the two published files; "
+                f"call official_split on the whole data set."
+            )
+        return Split(self._part(train, "private"), self._part(~train, "public"), None)
+
+    def _part(self, mask: Tensor, part: str) -> "ImageData":
+        # A part of a part (pseudo-private data cut from public data) says where it comes from.
+        name = self.name if self.part == "all" else f"{self.name} ({self.part})"
+        return replace(self.select(mask), part=part, name=name)
+
+    def image_hashes(self) -> set[bytes]:
+        """Hash every image, so that public data that overlap private data can be refused.
+
+        Pixels are first rounded to 256 levels of the value range, and a repeated grey channel
+        counts once: the same picture has the same hash on another scale of values, on another
+        device and with another number of channels, though not at another size.
+
+        Returns:
+            16-byte hashes; fewer than N where the set holds the same picture twice.
+        """
+        low, high = self.value_range
+        hashes = set()
+        for images in stored_channels(self.x).split(RESIZE_CHUNK):
+            levels = ((images - low) * (255 / (high - low))).round().to(torch.uint8).cpu()
+            hashes.update(
+                hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+                for image in levels.contiguous().numpy()
+            )
+        return hashes
+
+
+PARTS = ("private", "public", "referee")
+
+
+class Split(NamedTuple):
+    """The three parts of a data set: `private, public, referee = data.split(seed)`.
+
+    Attributes:
+        private: the client's own images.
+        public: the attacker's own images.
+        referee: what the scorer trains its classifiers on; None after `official_split`.
+    """
+
+    private: ImageData
+    public: ImageData
+    referee: ImageData | None
+
+
+def _permutation(n: int, seed: int) -> Tensor:
+    """Return the numbers 0..n-1 in an order that depends on `seed` alone."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+
+def check_size_and_channels(size: int, channels: int) -> None:
+    """Refuse image sizes and numbers of channels that the loaders cannot give.
+
+    Args:
+        size: height and width in pixels, from 4 to 256.
+        channels: 1, or 3 for networks that expect colour.
+
+    Raises:
+        DataError: if either is outside what is stated above.
+    """
+    if not isinstance(size, int) or not 4 <= size <= 256:
+        raise DataError(f"size must be a whole number of pixels from 4 to 256, not {size!r}.")
+    if channels not in (1, 3):
+        raise DataError(f"channels must be 1 (grey) or 3 (grey, repeated), not {channels!r}.")
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resize images bilinearly, with half-pixel centres (`align_corners=False`).
+
+    When shrinking, the filter is widened (`antialias=True`): plain bilinear would look at four
+    pixels and skip others, and thin strokes would break up. When enlarging, it is plain bilinear.
+
+    Args:
+        images: float32, shape (N, 1, H, W).
+        size: height and width wanted, in pixels.
+
+    Returns:
+        Images of shape (N, 1, size, size) on the same scale of values.
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(
+        images,
+        size=(size, size),
+        mode="bilinear",
+        align_corners=False,
+        antialias=size < images.shape[-1],
+    )

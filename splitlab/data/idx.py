@@ -1,0 +1,274 @@
+"""Reading idx files, the format of MNIST and Fashion-MNIST, and making a data set of them.
+
+An idx file holds two zero bytes, a byte for the type (8: unsigned bytes), a byte for the number
+of dimensions, each dimension as a big-endian 32-bit number, and then the values, row by row.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import math
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from splitlab.data.base import (
+    RESIZE_CHUNK,
+    DataError,
+    ImageData,
+    check_size_and_channels,
+    resize,
+)
+
+UNSIGNED_BYTES = 8
+MAX_DIMENSIONS = 4
+MAX_BYTES = 2**30  # a header that announces more is damaged: refuse before making room for it
+BLOCK_ROWS = 1000
+SIDE = 28
+
+
+@dataclass(frozen=True)
+class IdxFiles:
+    """Where an idx data set lives, and what its files should contain.
+
+    Attributes:
+        name: the name of the data set.
+        folder: the folder of the files below the data folder.
+        url: where the files are published, with a slash at the end.
+        classes: the names of the ten classes.
+        md5: for each file name (without .gz), the MD5 of its unpacked content. It tells damaged
+            or mistaken files from the originals; it does not stop a forger.
+    """
+
+    name: str
+    folder: str
+    url: str
+    classes: tuple[str, ...]
+    md5: dict[str, str]
+
+
+PAIRS = (
+    ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+)
+
+
+def read_idx(path: str | Path, md5: str | None = None) -> np.ndarray:
+    """Read one idx file of unsigned bytes, packed with gzip or not.
+
+    Args:
+        path: the file; whether it is packed is read from its content, not from its name.
+        md5: the MD5 that the unpacked content must have; None: any.
+
+    Returns:
+        A read-only uint8 array with the dimensions that the header states.
+
+    Raises:
+        DataError: if the file is missing, unreadable, a web page, damaged, cut short, too long,
+            not idx, or not the original.
+    """
+    path = Path(path)
+    try:
+        with _unpacked(path) as file:
+            header, dimensions = _read_header(file, path)
+            size = math.prod(dimensions)
+            # One byte more than announced: shows a file that is too long, and reaching the end
+            # makes gzip compare its own checksum.
+            payload = file.read(size + 1)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; download it and put it there.") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is damaged or cut short ({error}); download it again.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check the file.") from None
+    if len(payload) != size:
+        state = "is cut short" if len(payload) < size else "is longer than it should be"
+        raise DataError(f"{path} {state}: its header announces {size} values; download it again.")
+    if md5 is not None and _md5(header, payload) != md5:
+        raise DataError(
+            f"{path} is not the original file (its MD5 is not {md5}); download it again."
+        )
+    return np.frombuffer(payload, dtype=np.uint8).reshape(dimensions)
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, through gzip if it starts like a gzip file."""
+    with path.open("rb") as file:
+        start = file.read(512)
+        file.seek(0)
+        if start[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked
+        elif start[:2] == b"\0\0":
+            yield file
+        elif start.lstrip()[:1] == b"<":
+            raise DataError(
+                f"{path} is a web page, not a data file: the server sent an error page; "
+                f"download it again from another address."
+            )
+        else:
+            raise DataError(f"{path} is neither a gzip nor an idx file; download it again.")
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[bytes, tuple[int, ...]]:
+    """Read and check the header; return its bytes and the dimensions that it states."""
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or not 1 <= magic[3] <= MAX_DIMENSIONS:
+        raise DataError(
+            f"{path} does not start like an idx file (its first bytes are {magic.hex(' ')!r}); "
+            f"download it again."
+        )
+    if magic[2] != UNSIGNED_BYTES:
+        raise DataError(
+            f"{path} holds values of type {magic[2]:#04x}, but images and labels are unsigned "
+            f"bytes (0x08); download the original file."
+        )
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise DataError(f"{path} is cut short inside its header; download it again.")
+    dimensions = struct.unpack(f">{magic[3]}I", sizes)
+    if math.prod(dimensions) > MAX_BYTES:
+        raise DataError(
+            f"{path} announces {math.prod(dimensions)} values, which cannot be right; "
+            f"download it again."
+        )
+    return magic + sizes, dimensions
+
+
+def _md5(*pieces: bytes) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def find_folder(files: IdxFiles, folder: str | Path | None) -> Path:
+    """Find the folder that holds the files of a data set.
+
+    Args:
+        files: the data set.
+        folder: the data folder; None: the environment variable SPLITLAB_DATA.
+
+    Returns:
+        The data set's own folder inside the data folder.
+
+    Raises:
+        DataError: if no data folder is named, or the data set's folder is not in it.
+    """
+    root = folder if folder is not None else os.environ.get("SPLITLAB_DATA")
+    if not root:
+        raise DataError(
+            f"{files.name} needs its original files: set the environment variable SPLITLAB_DATA "
+            f"to the folder that holds {files.folder}/, or pass folder=; digits() needs nothing."
+        )
+    found = Path(root) / files.folder
+    if not found.is_dir():
+        raise DataError(
+            f"the folder {found} does not exist; make it, and put the four files from "
+            f"{files.url} into it."
+        )
+    return found
+
+
+def _find(folder: Path, name: str, files: IdxFiles) -> Path:
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.exists():
+            return path
+    raise DataError(
+        f"{folder / name}.gz is missing; download {files.url}{name}.gz and put it there."
+    )
+
+
+def _read_labels(path: Path, files: IdxFiles, md5: str | None) -> torch.Tensor:
+    """Read labels, int64 of shape (N,), and check that they are classes of the data set."""
+    labels = read_idx(path, md5)
+    if labels.ndim != 1 or len(labels) == 0:
+        raise DataError(
+            f"{path} holds values of shape {labels.shape} instead of labels (N,); "
+            f"download the original file."
+        )
+    if labels.max() >= len(files.classes):
+        raise DataError(
+            f"{path} holds the label {labels.max()}, but {files.name} has only "
+            f"{len(files.classes)} classes; download it again."
+        )
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _read_images(path: Path, count: int, md5: str | None) -> np.ndarray:
+    """Read images, uint8 of shape (count, 28, 28)."""
+    images = read_idx(path, md5)
+    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
+        raise DataError(
+            f"{path} holds values of shape {images.shape} instead of (N, {SIDE}, {SIDE}); "
+            f"download the original file."
+        )
+    if len(images) != count:
+        raise DataError(
+            f"{path} holds {len(images)} images, but its file of labels holds {count} labels; "
+            f"download both files again."
+        )
+    return images
+
+
+def load_idx(
+    files: IdxFiles,
+    size: int,
+    channels: int,
+    folder: str | Path | None,
+    verify: bool,
+) -> ImageData:
+    """Load an idx data set: the training file's rows, then the test file's.
+
+    Args:
+        files: the data set.
+        size: height and width wanted, in pixels (4 to 256).
+        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        folder: the data folder; None: the environment variable SPLITLAB_DATA.
+        verify: whether the files must be the original ones (by MD5).
+
+    Returns:
+        Images (channels, size, size), resized bilinearly and scaled to x / 127.5 - 1, clipped to
+        [-1, 1] (at size 32 as in the authors' code for the paper); blocks of 1,000 rows.
+
+    Raises:
+        DataError: if a file is missing, damaged, or not what it should be.
+    """
+    check_size_and_channels(size, channels)
+    found = find_folder(files, folder)
+    md5 = files.md5 if verify else dict.fromkeys(files.md5)
+    labels = [_read_labels(_find(found, name, files), files, md5[name]) for _, name in PAIRS]
+    # The labels are small and tell how many images there are. So room is made once, and one file
+    # of raw images is held at a time: the peak stays near the size of the result.
+    x = torch.empty(sum(map(len, labels)), 1, size, size)
+    start = 0
+    for (name, _), y in zip(PAIRS, labels, strict=True):
+        part = x[start : start + len(y)]
+        _fill(part, _read_images(_find(found, name, files), len(y), md5[name]))
+        start += len(y)
+    row = torch.arange(len(x))
+    return ImageData(
+        x=x.expand(-1, channels, -1, -1),
+        y=torch.cat(labels),
+        classes=files.classes,
+        name=files.name,
+        block=row // BLOCK_ROWS,
+        row=row,
+        train_rows=len(labels[0]),
+    )
+
+
+def _fill(x: torch.Tensor, raw: np.ndarray) -> None:
+    """Write raw images (N, 28, 28), values 0..255, into `x` (N, 1, size, size), chunk by chunk."""
+    for start in range(0, len(raw), RESIZE_CHUNK):
+        chunk = torch.from_numpy(raw[start : start + RESIZE_CHUNK].astype(np.float32))
+        scaled = resize(chunk.unsqueeze(1), x.shape[-1]) / 127.5 - 1
+        x[start : start + RESIZE_CHUNK] = scaled.clamp_(-1, 1)
