@@ -1,0 +1,115 @@
+"""Observers: they are told what happens in a training run, and change nothing.
+
+`Snapshots`, which compares private images with reconstructions, is the referee's
+(`splitlab.referee`): no other observer holds both.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from splitlab.messages import Message
+from splitlab.tables import Table
+
+if TYPE_CHECKING:
+    from splitlab.parties import Client, Server
+
+
+class Observer:
+    """Base of all observers: every hook does nothing."""
+
+    def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
+        """Called before the first step."""
+
+    def message(self, message: Message) -> None:
+        """Called with every delivered message; copy what you keep, for it is the receiver's."""
+
+    def step(self, step: int, client: Client, server: Server) -> None:
+        """Called after step number `step` (from 0)."""
+
+    def end(self) -> None:
+        """Called after the last step, and when the training stops early."""
+
+
+class Progress(Observer):
+    """A progress bar on stderr.
+
+    Args:
+        label: Text before the bar.
+        file: Where to draw; stderr by default.
+    """
+
+    def __init__(self, label: str = "training", file: TextIO | None = None) -> None:
+        self.label = label
+        self.file = file
+
+    def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
+        """Draw the empty bar."""
+        from tqdm import tqdm  # not needed by whoever imports the library alone
+
+        self._bar = tqdm(total=steps, desc=self.label, unit="step", file=self.file or sys.stderr)
+
+    def step(self, step: int, client: Client, server: Server) -> None:
+        """Move the bar by one step."""
+        self._bar.update()
+
+    def end(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+
+class Wiretap(Observer):
+    """Counts what crosses the wire: messages and bytes of tensor payload, by sender and kind.
+
+    Attributes:
+        counts: (sender, kind) -> number of messages.
+        nbytes: (sender, kind) -> bytes of tensor payload (headers are not counted).
+        shapes: (sender, kind) -> shapes of the tensors in the latest message.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, str], int] = {}
+        self.nbytes: dict[tuple[str, str], int] = {}
+        self.shapes: dict[tuple[str, str], list[tuple[int, ...]]] = {}
+
+    def message(self, message: Message) -> None:
+        """Count one message."""
+        key = (message.sender, type(message).__name__)
+        self.counts[key] = self.counts.get(key, 0) + 1
+        self.nbytes[key] = self.nbytes.get(key, 0) + message.nbytes
+        self.shapes[key] = [tuple(tensor.shape) for tensor in message.tensors()]
+
+    @property
+    def total(self) -> int:
+        """Bytes of tensor payload in all."""
+        return sum(self.nbytes.values())
+
+    def rows(self) -> list[tuple[str, str, str, int, int]]:
+        """Return (sender, kind, shapes, messages, bytes) for each kind of message."""
+        return [
+            (
+                sender,
+                kind,
+                " + ".join(str(shape) for shape in self.shapes[sender, kind]),
+                self.counts[sender, kind],
+                self.nbytes[sender, kind],
+            )
+            for sender, kind in self.counts
+        ]
+
+    def table(self) -> Table:
+        """Return the counts as a table."""
+        head = ("sender and message", "shapes", "messages", "bytes")
+        rows = [
+            (f"{sender}: {kind}", shapes, f"{count:,}", f"{nbytes:,}")
+            for sender, kind, shapes, count, nbytes in self.rows()
+        ]
+        return Table(head, rows)
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()

@@ -1,0 +1,142 @@
+"""The wire, the protocols, and the training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from splitlab.messages import Message
+from splitlab.observers import Observer
+from splitlab.parties import Client, Server
+from splitlab.threat import audit
+
+M = TypeVar("M", bound=Message)
+Send = Callable[[M], M]
+
+
+class Wire:
+    """Delivers messages within one process: hands over a copy, and tells the observers.
+
+    Args:
+        observers: Told of every message, after delivery.
+    """
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self.observers = observers
+
+    def __call__(self, message: M) -> M:
+        """Return the copy that the receiver gets: own memory, no computation graph."""
+        if not isinstance(message, Message):
+            raise TypeError(
+                f"only messages cross the wire, not {type(message).__name__}: "
+                "send SmashedData or Gradient (splitlab.messages)"
+            )
+        delivered = message.delivered()
+        for observer in self.observers:
+            observer.message(delivered)
+        return delivered
+
+
+def vanilla(client: Client, server: Server, send: Send) -> None:
+    """One step of split learning with labels at the server: two messages."""
+    client.backward(send(server.reply(send(client.forward()))))
+
+
+class Log:
+    """Metrics of every step of a training run.
+
+    `log["task_loss"]` is the list of one metric's values; `log.steps` counts the steps, and
+    `log.seconds` the wall time of the loop, observers included.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._rows: list[dict[str, Tensor]] = []
+
+    def append(self, metrics: dict[str, Tensor]) -> None:
+        """Add one step's scalars; kept as tensors until asked for, so as not to wait for a GPU."""
+        self._rows.append(dict(metrics))
+
+    @property
+    def steps(self) -> int:
+        """Number of steps taken."""
+        return len(self._rows)
+
+    def names(self) -> list[str]:
+        """Return the names of the metrics."""
+        return list(self._rows[0]) if self._rows else []
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in self.names():
+            raise KeyError(f"this run logged {', '.join(self.names()) or 'nothing'}; not {name}")
+        return [float(row[name]) for row in self._rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __repr__(self) -> str:
+        return f"Log({self.steps} steps, {self.seconds:.1f} s: {', '.join(self.names())})"
+
+
+def train(
+    clients: Sequence[Client],
+    server: Server,
+    steps: int,
+    *,
+    protocol: Callable[[Client, Server, Send], None] = vanilla,
+    observers: Sequence[Observer] = (),
+    autocast: torch.dtype | None = None,
+) -> Log:
+    """Train for a number of steps; several clients take turns, one step each.
+
+    Observers look and do not touch: the run is bit for bit the same without them. The audit of
+    `splitlab.threat` runs at the start, after the first step and at the end.
+
+    Args:
+        clients: One client or more.
+        server: The server.
+        steps: Number of steps, at least 1.
+        protocol: What one step is.
+        observers: Told of the start, each message, each step and the end.
+        autocast: A lower precision (torch.bfloat16) for both sides' matrix work; None for full.
+
+    Returns:
+        The server's metrics of every step.
+
+    Raises:
+        ThreatModelViolation: If client and server share memory.
+        HijackingDetected: If a client's defense stops the training.
+    """
+    if isinstance(clients, Client):
+        raise TypeError("clients is a list: write train([client], server, steps)")
+    if not clients or steps < 1:
+        raise ValueError(f"train needs a client and a step, not {len(clients)} and {steps}")
+    log = Log()
+    send = Wire(observers)
+    audit(clients, server)
+    for observer in observers:
+        observer.start(clients, server, steps)
+    started = time.perf_counter()
+    try:
+        for step in range(steps):
+            client = clients[step % len(clients)]
+            # No cache: it would hold the weights of before an optimizer step inside the same turn.
+            with torch.autocast(
+                client.device.type, autocast, enabled=autocast is not None, cache_enabled=False
+            ):
+                protocol(client, server, send)
+            log.append(server.metrics)
+            log.seconds = time.perf_counter() - started
+            for observer in observers:
+                observer.step(step, client, server)
+            if step == 0:
+                audit(clients, server)
+    finally:
+        for observer in observers:
+            observer.end()
+    audit(clients, server)
+    return log

@@ -1,0 +1,62 @@
+"""Small tables that read well in a notebook, in a terminal and with a screen reader."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a head. The first cell of a row is its heading.
+
+    Attributes:
+        head: Names of the columns; empty for a table of two columns without a head.
+        rows: Cells, as many in each row as there are columns. Floats show three decimals.
+        caption: One line of text.
+        strong: Number of the row to emphasise, if any.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+    strong: int | None = None
+
+    def __str__(self) -> str:
+        lines = [[_text(cell) for cell in row] for row in self.rows]
+        if self.head:
+            lines.insert(0, list(self.head))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = "\n".join(
+            "  ".join(
+                cell.rjust(width) if number and self.head else cell.ljust(width)
+                for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+        return f"{self.caption}\n{text}" if self.caption else text
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.head)
+        head = f"<thead><tr>{head}</tr></thead>" if head else ""
+        body = "".join(self._row(number, row) for number, row in enumerate(self.rows))
+        return f'<table class="splitlab">{caption}{head}<tbody>{body}</tbody></table>'
+
+    def _row(self, number: int, row: Sequence[Any]) -> str:
+        first, *others = (html.escape(_text(cell)) for cell in row)
+        weight = "bold" if number == self.strong else "normal"
+        align = "right" if self.head else "left"
+        cells = "".join(f'<td style="text-align:{align}">{cell}</td>' for cell in others)
+        return (
+            f'<tr style="font-weight:{weight}">'
+            f'<th scope="row" style="text-align:left">{first}</th>{cells}</tr>'
+        )
+
+
+def _text(cell: Any) -> str:
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,75 @@
+"""Looking changes nothing: a run with observers is bit for bit the run without."""
+
+import io
+
+import torch
+
+import splitlab as sl
+
+
+def states(make_client, make_attack, observers, design="fast"):
+    client, attack = make_client(), make_attack(design)
+    sl.train([client], attack, 6, observers=observers)
+    return {
+        **client.net.state_dict(),
+        **{f"critic.{name}": value for name, value in attack.critic.state_dict().items()},
+        **{f"decoder.{name}": value for name, value in attack.decoder.state_dict().items()},
+        "next rows": client.sampler.next(),
+        "random": client.randomness.state_dict()["cpu"],
+        "server random": attack.randomness.state_dict()["cpu"],
+    }
+
+
+def test_training_with_observers_is_bit_equal(make_client, make_attack):
+    for design in ("fast", "paper"):
+        observers = [
+            sl.Progress(file=io.StringIO()),
+            sl.Wiretap(),
+            sl.Snapshots(every=1),
+            sl.ReceivedError(),
+        ]
+        plain = states(make_client, make_attack, [], design)
+        watched = states(make_client, make_attack, observers, design)
+        assert plain.keys() == watched.keys()
+        assert all(torch.equal(plain[name], watched[name]) for name in plain)
+
+
+def test_evaluation_in_the_middle_changes_nothing(make_client, make_attack, digits):
+    def train_twice(look):
+        client, attack = make_client(), make_attack()
+        sl.train([client], attack, 3)
+        if look:
+            sl.evaluate(client, attack, digits[2])
+        sl.train([client], attack, 3)
+        return client.net.state_dict()
+
+    plain, looked = train_twice(False), train_twice(True)
+    assert all(torch.equal(plain[name], looked[name]) for name in plain)
+
+
+def test_a_run_does_not_move_the_global_random_stream(make_client, make_attack, digits):
+    before = torch.get_rng_state()
+    client, attack = make_client(), make_attack("paper")
+    sl.train([client], attack, 2, observers=[sl.Snapshots(every=1)])
+    sl.evaluate(client, attack, digits[2])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_run_does_not_depend_on_the_global_random_stream(make_client, make_attack):
+    torch.manual_seed(1)
+    one = states(make_client, make_attack, [])
+    torch.manual_seed(2)
+    two = states(make_client, make_attack, [])
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_wiretap_counts_the_bytes_of_the_closed_form(make_client):
+    client, server, wiretap = make_client(), sl.HonestServer(sl.nets.tiny.server()), sl.Wiretap()
+    steps, batch, z = 5, 16, 32 * 4 * 4
+    sl.train([client], server, steps, observers=[wiretap])
+    float32, int64 = 4, 8
+    assert wiretap.nbytes == {
+        ("client", "SmashedData"): steps * batch * (z * float32 + int64),
+        ("server", "Gradient"): steps * batch * z * float32,
+    }
+    assert wiretap.total == sum(wiretap.nbytes.values())

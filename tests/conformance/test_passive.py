@@ -1,0 +1,96 @@
+"""A passive attacker changes nothing: its gradients are the honest server's, bit for bit."""
+
+import pytest
+import torch
+from torch import nn
+
+import splitlab as sl
+
+
+class Nosy(sl.PassiveServer):
+    """Draws random numbers, runs Dropout, trains on what it sees, and writes into the message."""
+
+    threat = sl.HonestServer.threat
+
+    def observe(self, message):
+        nn.functional.dropout(message.z, 0.5)
+        torch.randn(100)
+        self.frozen_net().train()(message.z)
+        message.z.zero_()
+
+
+class Replies(sl.Observer):
+    """Keeps copies of all gradients."""
+
+    def __init__(self):
+        self.dz = []
+
+    def message(self, message):
+        if isinstance(message, sl.Gradient):
+            self.dz.append(message.dz.clone())
+
+
+def server_net():
+    """A server with Dropout and BatchNorm, which a careless attacker would disturb."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(32, 16, 3),
+            nn.BatchNorm2d(16),
+            nn.Dropout(0.3),
+            nn.Flatten(),
+            nn.Linear(64, 10),
+        )
+
+
+def run(make_client, server):
+    replies = Replies()
+    client = make_client()
+    sl.train([client], server, 8, observers=[replies])
+    return replies.dz, {**client.net.state_dict(), **server.net.state_dict()}
+
+
+def test_gradients_and_weights_are_bit_equal(make_client):
+    honest_dz, honest_state = run(make_client, sl.HonestServer(server_net()))
+    nosy_dz, nosy_state = run(make_client, Nosy(server_net()))
+    assert all(torch.equal(a, b) for a, b in zip(honest_dz, nosy_dz, strict=True))
+    assert all(torch.equal(honest_state[name], nosy_state[name]) for name in honest_state)
+
+
+def test_no_hijack_is_passive(make_client, make_attack):
+    honest_dz, _ = run(make_client, sl.HonestServer(server_net()))
+    dz, _ = run(make_client, sl.NoHijack(server_net(), make_attack("paper")))
+    assert all(torch.equal(a, b) for a, b in zip(honest_dz, dz, strict=True))
+
+
+def test_no_hijack_trains_its_decoder(make_client, make_attack):
+    server = sl.NoHijack(server_net(), make_attack("paper"))
+    before = server.autoencode(server.public.x[:64])
+    run(make_client, server)
+    after = server.autoencode(server.public.x[:64])
+    error = [sl.metrics.mse(images, server.public.x[:64]) for images in (before, after)]
+    assert error[1] < error[0]
+
+
+def test_reply_cannot_be_overridden():
+    with pytest.raises(TypeError, match="override observe"):
+
+        class Active(sl.PassiveServer):
+            def reply(self, message):
+                raise NotImplementedError
+
+
+@pytest.mark.parametrize("meddle", ["weights", "mode", "buffers"])
+def test_touching_the_honest_network_is_refused(make_client, meddle):
+    class Meddler(sl.PassiveServer):
+        def observe(self, message):
+            if meddle == "weights":
+                with torch.no_grad():
+                    self.net[0].weight.add_(1)
+            elif meddle == "mode":
+                self.net.eval()
+            else:
+                self.net[1].running_mean.zero_()
+
+    with pytest.raises(sl.ThreatModelViolation, match="frozen_net"):
+        sl.train([make_client()], Meddler(server_net()), 1)
