@@ -1,0 +1,60 @@
+"""The floor of every hijack: the same decoder, pointed at an honestly trained client."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from splitlab.attacks.fsha import FSHA
+from splitlab.messages import SmashedData
+from splitlab.parties import PassiveServer
+from splitlab.threat import ThreatModel
+
+
+class NoHijack(PassiveServer):
+    """Serve honestly, and decode z with a decoder that was trained on public images alone.
+
+    Nothing makes the client's z agree with the pilot's, so this should fail; how far it fails is
+    what the hijack adds.
+
+    Args:
+        net: The honest server's network.
+        attack: A fresh FSHA, whose pilot and decoder are trained and used, and whose gradients are
+            never sent.
+        honest: Further arguments of `HonestServer`.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="server, honest but curious (passive)",
+        goal="reconstruct the private images from z",
+        sees=("z and labels, once a step",),
+        knows=("public images of the same kind as the private ones", "its own network s"),
+        does_not_know=("the private images", "the client's network f: neither weights nor layers"),
+    )
+
+    def __init__(self, net: nn.Module, attack: FSHA, **honest: Any) -> None:
+        super().__init__(net, **honest)
+        self.attack = attack
+        self.public = attack.public
+
+    def observe(self, message: SmashedData) -> None:
+        """Train pilot and decoder on one public batch, where there is something to train."""
+        self.attack.learn_public_batch()
+
+    def reconstruct(self, message: SmashedData) -> Tensor:
+        """Decode smashed data into images (N, C, H, W)."""
+        return self.attack.reconstruct(message)
+
+    def autoencode(self, x: Tensor) -> Tensor:
+        """Return decoder(pilot(x))."""
+        return self.attack.autoencode(x)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the honest server's state and the decoder's."""
+        return super().state_dict() | {"attack": self.attack.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.attack.load_state_dict(state["attack"])

@@ -1,0 +1,170 @@
+"""Building blocks that the paper's and the tiny networks share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+P = ParamSpec("P")
+
+
+class ResBlock(nn.Module):
+    """Pre-activation residual block without BatchNorm, as in the paper's public architectures.
+
+    (B, channels_in, H, W) -> (B, channels_out, H/stride, W/stride): skip plus
+    ReLU-conv-ReLU-conv; the skip is a convolution where the shape changes, else the identity.
+
+    Args:
+        channels_in: Input channels.
+        channels_out: Output channels.
+        stride: 1 or 2.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels_in, channels_out, 3, stride, 1),
+            nn.ReLU(),
+            nn.Conv2d(channels_out, channels_out, 3, 1, 1),
+        )
+        same = stride == 1 and channels_in == channels_out
+        self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 3, stride, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return skip(x) + branch(x)."""
+        return self.skip(x) + self.branch(x)
+
+
+class SpaceToDepth(nn.Module):
+    """A pilot with nothing to learn: each patch of the image becomes the channels of one position.
+
+    (B, C, H, W) -> (B, channels, H/patch, W/patch). The image is first centred and scaled with the
+    public data's mean and standard deviation; channels beyond patch * patch * C stay zero.
+
+    Args:
+        patch: Side of a patch; H and W must be multiples of it.
+        channels: Channels of z, at least patch * patch (times 3 for colour).
+        mean: Mean of the public pixels.
+        std: Standard deviation of the public pixels.
+        grey: Whether the image channels repeat one grey channel; only that one is coded then.
+    """
+
+    def __init__(
+        self, patch: int, channels: int, *, mean: float, std: float, grey: bool = True
+    ) -> None:
+        super().__init__()
+        self.patch, self.channels, self.grey = patch, channels, grey
+        self.mean, self.std = mean, std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the code of images x."""
+        if self.grey:
+            x = x[:, :1]
+        code = pixel_unshuffle((x - self.mean) / self.std, self.patch)
+        if code.shape[1] > self.channels:
+            raise ValueError(
+                f"patches of {self.patch}x{self.patch} need {code.shape[1]} channels and z has "
+                f"{self.channels}: cut elsewhere or choose a smaller patch"
+            )
+        empty = code.new_zeros(len(x), self.channels - code.shape[1], *code.shape[2:])
+        return torch.cat([code, empty], dim=1)
+
+
+class DepthToSpace(nn.Module):
+    """The exact inverse of `SpaceToDepth`, as a decoder: (B, channels, h, w) -> (B, C, H, W).
+
+    Args:
+        patch: As in `SpaceToDepth`.
+        image_channels: Channels C of the images.
+        mean: As in `SpaceToDepth`.
+        std: As in `SpaceToDepth`.
+        grey: As in `SpaceToDepth`; the one decoded channel is repeated C times.
+    """
+
+    def __init__(
+        self, patch: int, image_channels: int, *, mean: float, std: float, grey: bool = True
+    ) -> None:
+        super().__init__()
+        self.patch, self.image_channels, self.grey = patch, image_channels, grey
+        self.mean, self.std = mean, std
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the images that z codes."""
+        coded = 1 if self.grey else self.image_channels
+        image = pixel_shuffle(z[:, : coded * self.patch**2], self.patch) * self.std + self.mean
+        return image.expand(-1, self.image_channels, -1, -1) if self.grey else image
+
+
+class FirstChannel(nn.Module):
+    """(B, C, H, W) -> (B, 1, H, W): a grey image needs only one of its equal channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the first channel."""
+        return x[:, :1]
+
+
+def seeded(make: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
+    """Decorate a network's factory so that its `seed` fixes the initial weights.
+
+    The global random stream is left as it was.
+    """
+
+    @functools.wraps(make)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed: that would reseed every GPU, too.
+            torch.default_generator.manual_seed(int(kwargs.get("seed", 0)))
+            return make(*args, **kwargs)
+
+    return wrapped
+
+
+@seeded
+def upsampling_decoder(
+    z_shape: tuple[int, ...], image_shape: tuple[int, int, int], *, seed: int = 0
+) -> nn.Module:
+    """Return a decoder for any z: (B, *z_shape) -> (B, *image_shape), linear output.
+
+    Doubles height and width until the image's are reached; a z without positions first becomes
+    32 channels at a quarter of the image's size.
+
+    Raises:
+        ValueError: If doubling does not lead from z's height and width to the image's.
+    """
+    channels, height, width = image_shape
+    layers: list[nn.Module] = []
+    if len(z_shape) == 1:
+        layers += [
+            nn.Linear(z_shape[0], 32 * (height // 4) * (width // 4)),
+            nn.Unflatten(1, (32, height // 4, width // 4)),
+        ]
+        z_shape = (32, height // 4, width // 4)
+    wide, z_height, z_width = z_shape
+    doublings = (height // z_height).bit_length() - 1
+    if (z_height << doublings, z_width << doublings) != (height, width):
+        raise ValueError(
+            f"doubling does not lead from z at {z_height}x{z_width} to images of {height}x{width}: "
+            "pass a decoder of your own"
+        )
+    for _ in range(doublings):
+        narrow = max(wide // 2, 32)
+        layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1), nn.LeakyReLU(0.2)]
+        wide = narrow
+    return nn.Sequential(*layers, nn.Conv2d(wide, channels, 3, 1, 1))
+
+
+def check_cut(cut: int) -> None:
+    """Raise a ValueError unless `cut` is 1, 2, 3 or 4."""
+    if cut not in (1, 2, 3, 4):
+        raise ValueError(f"there is no cut {cut!r}: choose 1 (shallow), 2, 3 or 4 (deep)")
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)

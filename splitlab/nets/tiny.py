@@ -1,0 +1,108 @@
+"""Tiny networks for 16x16 images with one channel: a hijack in seconds on one CPU core.
+
+The same kinds of layer as the paper's, with a tenth of the channels. z at cuts 1 to 4:
+(8, 8, 8), (32, 4, 4), (32, 4, 4), (64, 2, 2).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+from torch import nn
+
+from splitlab.nets.blocks import FirstChannel, ResBlock, check_cut, seeded
+
+Z_SHAPE = {1: (8, 8, 8), 2: (32, 4, 4), 3: (32, 4, 4), 4: (64, 2, 2)}
+
+
+@seeded
+def client(*, cut: int = 2, channels: int = 1, seed: int = 0) -> nn.Module:
+    """Return the client's network f: (B, 1, 16, 16) -> z."""
+    check_cut(cut)
+    layers = [
+        nn.Sequential(
+            nn.Conv2d(channels, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)
+        ),
+        ResBlock(8, 32, stride=2),
+        ResBlock(32, 32),
+        ResBlock(32, 64, stride=2),
+    ]
+    return nn.Sequential(*layers[:cut])
+
+
+@seeded
+def server(*, cut: int = 2, classes: int = 10, seed: int = 0) -> nn.Module:
+    """Return an honest server's network s: z -> logits (B, classes)."""
+    check_cut(cut)
+    channels, height, width = Z_SHAPE[cut]
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels, 32, 3, 1, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * height * width, classes),
+    )
+
+
+@seeded
+def pilot(*, cut: int = 2, channels: int = 1, seed: int = 0) -> nn.Module:
+    """Return the attacker's pilot f~: (B, 1, 16, 16) -> z."""
+    check_cut(cut)
+    widths = {1: [8], 2: [16, 32], 3: [16, 32], 4: [16, 32, 64]}[cut]
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Conv2d(channels, width, 3, 2, 1), nn.SiLU()]
+        channels = width
+    return nn.Sequential(*layers, nn.Conv2d(channels, channels, 3, 1, 1))
+
+
+@seeded
+def decoder(
+    *,
+    cut: int = 2,
+    channels: int = 1,
+    output: Literal["tanh", "linear"] = "linear",
+    seed: int = 0,
+) -> nn.Module:
+    """Return the attacker's decoder: z -> (B, 1, 16, 16).
+
+    Args:
+        cut: 1 to 4.
+        channels: Image channels.
+        output: "linear" (clamped when scored) or the paper's "tanh", which can die on images that
+            are mostly black.
+        seed: Seeds the initial weights.
+    """
+    check_cut(cut)
+    widths = {1: [8], 2: [32, 24], 3: [32, 24], 4: [64, 32, 24]}[cut]
+    layers: list[nn.Module] = []
+    for width, following in zip(widths, [*widths[1:], channels], strict=True):
+        layers += [nn.ConvTranspose2d(width, following, 4, 2, 1), nn.LeakyReLU(0.2)]
+    layers[-1] = nn.Tanh() if output == "tanh" else nn.Identity()
+    return nn.Sequential(*layers)
+
+
+@seeded
+def critic(*, cut: int = 2, seed: int = 0) -> nn.Module:
+    """Return the critic D on z: z -> scores (B, 1)."""
+    check_cut(cut)
+    channels, height, width = Z_SHAPE[cut]
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, 1, 1),
+        ResBlock(32, 32),
+        ResBlock(32, 32),
+        nn.Conv2d(32, 32, 3, 2, 1),
+        nn.Flatten(),
+        nn.Linear(32 * (height // 2) * (width // 2), 1),
+    )
+
+
+@seeded
+def image_critic(*, grey: bool = True, seed: int = 0) -> nn.Module:
+    """Return the fast design's critic on decoded images: (B, 1, 16, 16) -> scores (B, 1)."""
+    widths = [1 if grey else 3, 32, 64, 64]
+    layers: list[nn.Module] = [FirstChannel()] if grey else []
+    for width_in, width_out in pairwise(widths):
+        layers += [nn.Conv2d(width_in, width_out, 4, 2, 1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 2 * 2, 1))

@@ -1,0 +1,371 @@
+"""The referee: the only place where private images and reconstructions meet.
+
+Nothing here reaches a party, and looking changes nothing: training with `Snapshots` is bit for bit
+the training without.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from splitlab.baselines import (
+    Classifier,
+    class_mean_public,
+    mean_public,
+    nearest_public,
+    train_cnn_classifier,
+    train_svm_classifier,
+)
+from splitlab.data import ImageData
+from splitlab.messages import Message, SmashedData
+from splitlab.metrics import METRICS, image_metrics, matched_by_correlation, mse, recognised
+from splitlab.nets import upsampling_decoder
+from splitlab.observers import Observer
+from splitlab.parties import EVALUATION_BATCH, Client, Server, evaluating
+from splitlab.tables import Table
+
+Scores = dict[str, float]
+
+ORACLE_PAIRS = 4000
+ORACLE_STEPS = 400
+PICTURES = 8
+
+
+class Reconstructor(Protocol):
+    """What the referee needs of an attack that reconstructs images."""
+
+    public: ImageData
+
+    def reconstruct(self, message: SmashedData) -> Tensor:
+        """Decode smashed data into images (N, C, H, W)."""
+
+    def autoencode(self, x: Tensor) -> Tensor:
+        """Send images through the attacker's own pilot and decoder."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an attack reached, between floors that it should beat and ceilings that it cannot.
+
+    Attributes:
+        metrics: Scores of the reconstructions: f in evaluation mode, active defenses on.
+        received: The same for what the server truly receives during training (BatchNorm and
+            Dropout in training mode); None when f has no such layer.
+        floors: Scores that need no attack.
+        ceilings: Scores with more than the attacker has.
+        n_match: Number of private images scored, and of candidates when matching.
+        other: Further figures: matching by correlation, a second classifier, the real images.
+        notes: What a reader must know to read the figures.
+        pictures: A few rows of images (label -> (n, C, H, W)).
+        value_range: The range of the pixels.
+    """
+
+    metrics: Scores
+    received: Scores | None
+    floors: dict[str, Scores]
+    ceilings: dict[str, Scores]
+    n_match: int
+    other: Scores
+    notes: tuple[str, ...] = ()
+    pictures: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    value_range: tuple[float, float] = (-1.0, 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures, without the pictures, ready for JSON."""
+        return {
+            "n_match": self.n_match,
+            "metrics": self.metrics,
+            "received": self.received,
+            "floors": self.floors,
+            "ceilings": self.ceilings,
+            "other": self.other,
+            "notes": list(self.notes),
+        }
+
+    def rows(self) -> list[tuple[str, Scores]]:
+        """Return (what, scores): floors first, then the attack, then the ceilings."""
+        attack = [("attack", self.metrics)]
+        if self.received is not None:
+            attack.append(("attack, as received in training", self.received))
+        return [
+            *[(f"floor: {_words(name)}", scores) for name, scores in self.floors.items()],
+            *attack,
+            *[(f"ceiling: {_words(name)}", scores) for name, scores in self.ceilings.items()],
+        ]
+
+    def table(self) -> Table:
+        """Return the scores as a table: floors, attack, ceilings."""
+        rows = [(what, *(scores[name] for name in METRICS)) for what, scores in self.rows()]
+        head = ("", *(_words(name) for name in METRICS))
+        return Table(head, rows, strong=len(self.floors))
+
+    def remarks(self) -> list[str]:
+        """Return the notes and the further figures as sentences."""
+        other = "; ".join(f"{_words(name)} {value:.3f}" for name, value in self.other.items())
+        return [*self.notes, f"Also: {other}."]
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.table()), *self.remarks()])
+
+    def _repr_html_(self) -> str:
+        remarks = "".join(f"<li>{html.escape(remark)}</li>" for remark in self.remarks())
+        return f"{self.table()._repr_html_()}<ul>{remarks}</ul>{self._strip()}"
+
+    def _strip(self) -> str:
+        from splitlab import plot  # only whoever looks needs matplotlib
+
+        alt = f"Rows of {PICTURES} small images each: " + "; ".join(self.pictures) + "."
+        figure = plot.strip(self.pictures, value_range=self.value_range)
+        return plot.show(figure, alt=alt)._repr_html_()
+
+
+def evaluate(
+    client: Client,
+    attack: Reconstructor,
+    referee: ImageData | None,
+    *,
+    n_match: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """Score an attack that reconstructs images.
+
+    Args:
+        client: The client, after training.
+        attack: The attack: `reconstruct`, `autoencode` and its `public` images.
+        referee: The referee's own part of the data, on which its classifiers train. None where the
+            split leaves nothing: it then sets aside private images that it does not score.
+        n_match: How many private images to score, and to choose among when matching: 500 where
+            the private data have fewer than 1000 images, else 1000.
+        seed: Seeds the choice of images and the referee's own training.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: If public and private data overlap, or there are too few private images.
+    """
+    private, public = client.data, attack.public
+    _refuse_overlap(private, public)
+    n = n_match or (1000 if len(private) >= 1000 else 500)
+    if n > len(private):
+        raise ValueError(f"n_match is {n} and there are {len(private)} private images: lower it")
+    order = torch.randperm(len(private), generator=torch.Generator().manual_seed(seed))
+    scored = private.select(order[:n])
+    x, y = scored.x, scored.y
+
+    notes = [f"{n} of {len(private)} private images scored; matched is 1 of {n}."]
+    if referee is None:
+        referee = private.select(order[n : n + 10_000])
+        notes.append(
+            f"The classifiers trained on {len(referee)} private images that are not scored: "
+            "this split has no third part."
+        )
+    classifier, second = _classifiers(referee, seed)
+
+    def score(images: Tensor, rows: Tensor | None = None) -> Scores:
+        rows = torch.arange(n, device=x.device) if rows is None else rows
+        return image_metrics(
+            images,
+            x[rows],
+            value_range=private.value_range,
+            candidates=x,
+            ids=rows,
+            classifier=classifier,
+            labels=y[rows],
+        )
+
+    z = client.smash(x)
+    reconstructed = attack.reconstruct(_message(client, z))
+    nearest = nearest_public(x, public.x)
+    floors = {"mean_public": score(mean_public(public, n)), "nearest_public": score(nearest)}
+    if client.sends_labels:
+        floors["class_mean_public"] = score(class_mean_public(public, y))
+    oracle, rows = _oracle_decoder(client, private, order, n, seed)
+    ceilings = {
+        "own_autoencoder": score(attack.autoencode(x)),
+        "oracle_decoder": score(oracle(z[rows]), rows),
+    }
+    received = None
+    if any(
+        isinstance(m, nn.modules.batchnorm._BatchNorm | nn.Dropout) for m in client.net.modules()
+    ):
+        z_received = client.smash(x, training_mode=True)
+        received = score(attack.reconstruct(_message(client, z_received)))
+        momenta = {m.momentum for m in client.net.modules() if hasattr(m, "momentum")}
+        notes.append(
+            "The attack's row: f in evaluation mode. As received: in training mode"
+            + "".join(f", BatchNorm momentum {momentum:g}." for momentum in momenta)
+        )
+    return Report(
+        metrics=score(reconstructed),
+        received=received,
+        floors=floors,
+        ceilings=ceilings,
+        n_match=n,
+        other={
+            "matched_by_correlation": matched_by_correlation(reconstructed, x),
+            "recognised_by_second_classifier": recognised(second, reconstructed, y),
+            "real_images_recognised": recognised(classifier, x, y),
+            "real_images_recognised_by_second_classifier": recognised(second, x, y),
+        },
+        notes=tuple(notes),
+        pictures={
+            "private": x[:PICTURES].cpu(),
+            "reconstructed": reconstructed[:PICTURES].cpu(),
+            "nearest public": nearest[:PICTURES].cpu(),
+        },
+        value_range=private.value_range,
+    )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the attack could show after some steps.
+
+    Attributes:
+        step: Steps taken so far.
+        images: Reconstructions of the observed private images, (n, C, H, W).
+        mse: Their mean squared error, on the data's own scale.
+    """
+
+    step: int
+    images: Tensor
+    mse: float
+
+
+class Snapshots(Observer):
+    """Watches a few private images being reconstructed while the training runs.
+
+    f is in evaluation mode, with the client's defenses on. A snapshot shows current weights on
+    images that may have been sent earlier: it overstates what a server that keeps nothing else
+    would hold from those earlier messages.
+
+    Args:
+        every: Steps between two snapshots; there is one before the first step, too.
+        images: How many private images to watch (the first ones of the first client).
+
+    Attributes:
+        private: The watched private images, (n, C, H, W).
+        taken: The snapshots, in order.
+        value_range: The range of the pixels.
+    """
+
+    def __init__(self, every: int = 10, *, images: int = 8) -> None:
+        if every < 1 or images < 1:
+            raise ValueError(f"Snapshots(every={every}, images={images}): both must be at least 1")
+        self.every, self.images = every, images
+        self.taken: list[Snapshot] = []
+        self.private = torch.empty(0)
+        self.value_range = (-1.0, 1.0)
+
+    def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
+        """Choose the private images, and take the first snapshot.
+
+        Raises:
+            TypeError: If the server has no `reconstruct`.
+        """
+        if not hasattr(server, "reconstruct"):
+            raise TypeError(
+                f"Snapshots watches reconstructions, and {type(server).__name__} makes none: "
+                "leave it out of observers"
+            )
+        data = clients[0].data
+        self.private, self.value_range = data.x[: self.images], data.value_range
+        self.taken = []
+        self._take(0, clients[0], server)
+
+    def step(self, step: int, client: Client, server: Server) -> None:
+        """Take a snapshot after every `every` steps."""
+        if (step + 1) % self.every == 0:
+            self._take(step + 1, client, server)
+
+    def _take(self, step: int, client: Client, server: Any) -> None:
+        images = server.reconstruct(_message(client, client.smash(self.private)))
+        self.taken.append(Snapshot(step, images.cpu(), mse(images, self.private)))
+
+
+class ReceivedError(Observer):
+    """The error of every batch as the server received it: f in training mode, at that very step.
+
+    Attributes:
+        mse: Mean squared error of each step's batch, on the data's own scale.
+    """
+
+    def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
+        """Remember who takes part."""
+        self._clients = {client.name: client for client in clients}
+        self._server: Any = server
+        self.mse: list[float] = []
+
+    def message(self, message: Message) -> None:
+        """Decode smashed data with the decoder of this moment, and compare with its batch."""
+        turn = self._clients[message.sender].turn if message.sender in self._clients else None
+        if isinstance(message, SmashedData) and turn is not None:
+            self.mse.append(mse(self._server.reconstruct(message), turn.x))
+
+
+def _message(client: Client, z: Tensor) -> SmashedData:
+    return SmashedData(z=z, sender=client.name, step=client.step).delivered()
+
+
+_trained: dict[tuple[frozenset[bytes], int], tuple[Classifier, Classifier]] = {}
+
+
+def _classifiers(referee: ImageData, seed: int) -> tuple[Classifier, Classifier]:
+    """Return the two classifiers for these images and this seed, trained once per process.
+
+    Only the latest pair is kept: a chapter scores several attacks with one referee.
+    """
+    key = (frozenset(referee.image_hashes()), seed)
+    if key not in _trained:
+        _trained.clear()
+        _trained[key] = train_cnn_classifier(referee, seed), train_svm_classifier(referee, seed)
+    return _trained[key]
+
+
+def _refuse_overlap(private: ImageData, public: ImageData) -> None:
+    shared = private.image_hashes() & public.image_hashes()
+    if shared:
+        raise ValueError(
+            f"{len(shared)} images are both private and public: an attack that already holds what "
+            "it is after proves nothing, so split the data with .split(seed)"
+        )
+
+
+def _oracle_decoder(
+    client: Client, private: ImageData, order: Tensor, n: int, seed: int
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """Train a decoder on true pairs (z, x), and say which of the scored images may score it.
+
+    Half of the n scored images stay out of its training; other private images join it.
+    """
+    half = n // 2
+    pairs = private.select(order[half : half + ORACLE_PAIRS])
+    z = client.smash(pairs.x)
+    mean, std = z.mean(0), z.std(0).clamp_min(1e-6)
+    decoder = upsampling_decoder(tuple(z.shape[1:]), private.shape, seed=seed).to(z.device)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=2e-3)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(ORACLE_STEPS):
+        rows = torch.randint(len(pairs), (64,), generator=generator).to(z.device)
+        loss = nn.functional.mse_loss(decoder((z[rows] - mean) / std), pairs.x[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def decode(z: Tensor) -> Tensor:
+        with evaluating(decoder):
+            parts = [decoder((part - mean) / std) for part in z.split(EVALUATION_BATCH)]
+        return torch.cat(parts).clamp(*private.value_range)
+
+    return decode, torch.arange(half, device=z.device)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

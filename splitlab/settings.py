@@ -1,0 +1,215 @@
+"""The settings that the chapters and the command line pass: `tiny`, `gpu` and `paper`.
+
+One client optimizer per setting, the same when the server is honest and when it hijacks: the
+attacker does not choose it. The attack's own figures were chosen on pseudo-private data cut from
+the public part (`benchmarks/choose_tiny.py`), never on private images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from splitlab import data, nets
+from splitlab.data import ImageData, Split
+
+Design = Literal["fast", "paper"]
+LOADERS = {"digits": data.digits, "mnist": data.mnist, "fashion_mnist": data.fashion_mnist}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Networks, sizes, optimizers and step counts that belong together.
+
+    Attributes:
+        name: "tiny", "gpu" or "paper".
+        nets: The module of networks.
+        size: Side of the images in pixels.
+        channels: Channels of the images.
+        cut: Default cut.
+        patch: Side of the fixed pilot's patches, by cut.
+        batch_size: Images in a batch, on both sides.
+        client_rate: The client's learning rate (Adam, default betas).
+        steps: Steps of the fast design, by data set.
+        paper_steps: Steps of the paper's design.
+        private: Private images used, by data set; None for all.
+        critic_steps: Critic steps a client step in the fast design.
+        autocast: Precision of the matrix work.
+        client_net_options: Further arguments of the client's network.
+    """
+
+    name: str
+    nets: ModuleType
+    size: int
+    channels: int
+    cut: int
+    patch: dict[int, int]
+    batch_size: int
+    client_rate: float
+    steps: dict[str, int]
+    paper_steps: int
+    critic_steps: int = 2
+    private: dict[str, int | None] = field(default_factory=dict)
+    autocast: torch.dtype | None = None
+    client_net_options: dict[str, Any] = field(default_factory=dict)
+
+    def split(self, name: str, seed: int) -> Split:
+        """Load a data set at this setting's size, cut into private, public and referee.
+
+        Raises:
+            ValueError: If the data set makes no sense at this setting.
+            DataError: If its files are missing or broken.
+        """
+        if name not in LOADERS:
+            raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(LOADERS)}")
+        if name not in self.steps:
+            raise ValueError(
+                f"{name} makes no sense at profile {self.name}: choose one of "
+                f"{', '.join(self.steps)} there"
+            )
+        whole = LOADERS[name](size=self.size, channels=self.channels)
+        split = whole.official_split() if self.name == "paper" else whole.split(seed)
+        limit = self.private.get(name)
+        if limit is not None:
+            split = split._replace(private=split.private.subset(limit, seed=seed))
+        return split
+
+    def precision(self, device: torch.device | str) -> torch.dtype | None:
+        """Return the precision for `train(autocast=...)` on a device; None is full precision."""
+        device = torch.device(device)
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+            return None  # bfloat16 is emulated there, and slower
+        return self.autocast
+
+    def client_net(self, *, cut: int | None = None, seed: int = 0) -> nn.Module:
+        """Return the client's network f."""
+        cut = self.cut if cut is None else cut
+        options = {"channels": self.channels} | self.client_net_options
+        return self.nets.client(cut=cut, seed=seed, **options)
+
+    def server_net(self, *, cut: int | None = None, seed: int = 0) -> nn.Module:
+        """Return the honest server's network s for ten classes."""
+        return self.nets.server(cut=self.cut if cut is None else cut, seed=seed)
+
+    def client_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """Make the client's optimizer: Adam with default betas."""
+        return Adam(parameters, lr=self.client_rate)
+
+    def fsha(
+        self,
+        public: ImageData,
+        *,
+        design: Design = "fast",
+        cut: int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Return the arguments of `FSHA` for a design.
+
+        Args:
+            public: The attacker's images.
+            design: "fast" (fixed pilot, critic on the decoded image) or "paper" (learned pilot and
+                decoder, critic on z).
+            cut: Where the network is split; the setting's by default.
+            steps: Length of the run, which the fast design's schedules are laid over.
+            seed: Seeds the networks and the attack.
+        """
+        cut = self.cut if cut is None else cut
+        steps = steps or self.default_steps(public.name.split()[0], design)
+        arguments = {"public": public, "batch_size": self.batch_size, "seed": seed}
+        make = self._fast if design == "fast" else self._paper
+        return arguments | make(public, cut, steps, seed)
+
+    def default_steps(self, name: str, design: Design = "fast") -> int:
+        """Return the number of steps for a data set and a design."""
+        return self.steps[name] if design == "fast" else self.paper_steps
+
+    def _fast(self, public: ImageData, cut: int, steps: int, seed: int) -> dict[str, Any]:
+        std, mean = (float(s) for s in torch.std_mean(public.x[:, :1] if public.grey else public.x))
+        code = {"mean": mean, "std": std, "grey": public.grey}
+        return {
+            "pilot": nets.SpaceToDepth(self.patch[cut], self.nets.Z_SHAPE[cut][0], **code),
+            "decoder": nets.DepthToSpace(self.patch[cut], self.channels, **code),
+            "critic": self.nets.image_critic(grey=public.grey, seed=seed),
+            "penalty": "sample",
+            "penalty_weight": 10.0,
+            "critic_optimizer": partial(Adam, lr=1e-3, betas=(0.5, 0.9)),
+            "critic_rate": half_at(steps),
+            "critic_sees": "image",
+            "critic_steps": self.critic_steps,
+            "critic_first": True,
+            "gradient_scale": falling(steps),
+        }
+
+    def _paper(self, public: ImageData, cut: int, steps: int, seed: int) -> dict[str, Any]:
+        networks = {
+            "pilot": self.nets.pilot(cut=cut, channels=self.channels, seed=seed),
+            "decoder": self.nets.decoder(cut=cut, channels=self.channels, seed=seed),
+            "critic": self.nets.critic(cut=cut, seed=seed),
+        }
+        if self.name != "tiny":
+            return networks  # FSHA's defaults are the public code's
+        return networks | {
+            "penalty": "sample",
+            "penalty_weight": 10.0,
+            "autoencoder_optimizer": partial(Adam, lr=1e-3),
+            "critic_optimizer": partial(Adam, lr=1e-3, betas=(0.5, 0.9)),
+        }
+
+
+def half_at(steps: int) -> Callable[[int], float]:
+    """Return a factor that falls linearly from 1 to 1/2 over `steps` steps, and stays there."""
+    return lambda step: 1 - 0.5 * min(step / steps, 1)
+
+
+def falling(steps: int, *, start: float = 140 / 240, to: float = 0.2) -> Callable[[int], float]:
+    """Return a factor of 1 up to `start * steps`, then geometrically down to `to` at `steps`.
+
+    Adam's second moment remembers a thousand steps, so a falling gradient is a falling learning
+    rate, in the attacker's hands.
+    """
+
+    def factor(step: int) -> float:
+        progress = (step / steps - start) / (1 - start)
+        return to ** min(max(progress, 0.0), 1.0)
+
+    return factor
+
+
+tiny = Setting(
+    name="tiny",
+    nets=nets.tiny,
+    size=16,
+    channels=1,
+    cut=2,
+    patch={1: 2, 2: 4, 3: 4, 4: 8},
+    batch_size=32,
+    client_rate=1e-3,
+    steps={"digits": 300, "mnist": 900, "fashion_mnist": 900},
+    paper_steps=3000,
+    critic_steps=3,
+    private={"mnist": 3000, "fashion_mnist": 3000},
+)
+_full_size = {
+    "nets": nets.paper,
+    "size": 32,
+    "channels": 3,
+    "cut": 4,
+    "patch": {1: 2, 2: 4, 3: 4, 4: 8},
+    "batch_size": 64,
+    "client_rate": 3e-4,
+    "steps": {"mnist": 240, "fashion_mnist": 240},
+    "paper_steps": 10_000,
+    "autocast": torch.bfloat16,
+    "client_net_options": {"momentum": 0.1},
+}
+gpu = Setting(name="gpu", private={"mnist": 20_000, "fashion_mnist": 20_000}, **_full_size)
+paper = Setting(name="paper", **_full_size)
+PROFILES = {"tiny": tiny, "gpu": gpu, "paper": paper}

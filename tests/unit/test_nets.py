@@ -1,0 +1,91 @@
+"""Shapes and parameter counts of the networks."""
+
+import pytest
+import torch
+
+from splitlab import nets
+from splitlab.nets import parameter_count
+
+
+@pytest.mark.parametrize(
+    ("cut", "client", "pilot", "decoder"),
+    [
+        (1, 75_776, 38_720, 154_627),
+        (2, 371_072, 223_232, 593_667),
+        (3, 666_240, 223_232, 593_667),
+        (4, 1_846_656, 960_896, 888_579),
+    ],
+)
+def test_parameters_of_the_papers_networks(cut, client, pilot, decoder):
+    assert parameter_count(nets.paper.client(cut=cut)) == client
+    assert parameter_count(nets.paper.pilot(cut=cut)) == pilot
+    assert parameter_count(nets.paper.decoder(cut=cut)) == decoder
+
+
+def test_parameters_of_the_critics():
+    assert parameter_count(nets.paper.critic(cut=4)) == 8_262_145
+    assert parameter_count(nets.paper.image_critic()) == 427_361
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
+@pytest.mark.parametrize(("module", "image"), [(nets.paper, (3, 32, 32)), (nets.tiny, (1, 16, 16))])
+def test_shapes_agree_at_every_cut(module, image, cut):
+    x = torch.randn(2, *image)
+    z = module.client(cut=cut)(x)
+    assert z.shape[1:] == module.Z_SHAPE[cut]
+    assert module.pilot(cut=cut)(x).shape == z.shape
+    assert module.decoder(cut=cut)(z).shape == x.shape
+    assert module.critic(cut=cut)(z).shape == (2, 1)
+    assert module.server(cut=cut)(z).shape == (2, 10)
+    assert module.image_critic()(x).shape == (2, 1)
+    assert nets.upsampling_decoder(z.shape[1:], image)(z).shape == x.shape
+
+
+def test_the_papers_decoder_ends_in_tanh_and_can_be_linear():
+    z = 100 * torch.randn(8, 256, 4, 4)
+    assert nets.paper.decoder()(z).abs().max() <= 1
+    assert nets.paper.decoder(output="linear")(z).abs().max() > 1
+    assert nets.tiny.decoder(output="tanh")(100 * torch.randn(8, 32, 4, 4)).abs().max() <= 1
+
+
+def test_batch_norm_is_keras_unless_told_otherwise():
+    norm = nets.paper.client()[1]
+    assert (norm.momentum, norm.eps) == (0.01, 1e-3)
+    assert nets.paper.client(momentum=0.1)[1].momentum == 0.1
+
+
+def test_seeds_fix_the_weights_and_leave_the_global_stream():
+    before = torch.get_rng_state()
+    one, same, other = (nets.tiny.client(seed=s)[0][0].weight for s in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("cut", [0, 5, "4"])
+def test_an_unknown_cut_is_refused(cut):
+    with pytest.raises(ValueError, match="choose 1"):
+        nets.tiny.client(cut=cut)
+
+
+@pytest.mark.parametrize("grey", [True, False])
+@pytest.mark.parametrize("patch", [2, 4, 8])
+def test_depth_to_space_inverts_space_to_depth(patch, grey):
+    x = torch.rand(5, 1, 16, 16).expand(-1, 3, -1, -1) if grey else torch.rand(5, 3, 16, 16)
+    code = {"mean": 0.3, "std": 0.7, "grey": grey}
+    channels = 256
+    z = nets.SpaceToDepth(patch, channels, **code)(x)
+    assert z.shape == (5, channels, 16 // patch, 16 // patch)
+    assert (z[:, (1 if grey else 3) * patch**2 :] == 0).all()
+    torch.testing.assert_close(nets.DepthToSpace(patch, 3, **code)(z), x.contiguous())
+
+
+def test_space_to_depth_refuses_too_few_channels():
+    with pytest.raises(ValueError, match="need 64 channels and z has 32"):
+        nets.SpaceToDepth(8, 32, mean=0.0, std=1.0)(torch.zeros(1, 1, 16, 16))
+
+
+def test_upsampling_decoder_handles_dense_z_and_refuses_odd_sizes():
+    assert nets.upsampling_decoder((100,), (1, 16, 16))(torch.zeros(2, 100)).shape == (2, 1, 16, 16)
+    with pytest.raises(ValueError, match="doubling does not lead"):
+        nets.upsampling_decoder((8, 5, 5), (1, 16, 16))

@@ -1,0 +1,146 @@
+"""Evaluation: floors, ceilings, modes, and what it refuses."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+import splitlab as sl
+from splitlab.metrics import METRICS
+
+
+class Oracle:
+    """An "attack" that was handed the client: it knows every answer."""
+
+    def __init__(self, public, private):
+        self.public, self.private = public, private
+
+    def reconstruct(self, message):
+        return self.images
+
+    def autoencode(self, x):
+        return x
+
+
+def test_hijack_report_has_floors_and_ceilings(hijack, digits):
+    client, attack, _, _ = hijack
+    report = sl.evaluate(client, attack, digits[2])
+    assert report.n_match == 500
+    assert set(report.floors) == {"mean_public", "nearest_public", "class_mean_public"}
+    assert set(report.ceilings) == {"own_autoencoder", "oracle_decoder"}
+    for _, scores in report.rows():
+        assert tuple(scores) == METRICS
+    # The hijack of the chapter: better than the best public image, and pictures of one's own.
+    assert report.metrics["matched"] >= 0.95
+    assert report.metrics["mse"] <= 0.75 * report.floors["nearest_public"]["mse"]
+    assert report.metrics["recognised"] >= 0.88
+    # Floors are where they belong.
+    assert report.floors["mean_public"]["matched"] <= 0.01
+    assert abs(report.floors["mean_public"]["explained_variance"]) < 0.1
+    assert report.floors["class_mean_public"]["recognised"] >= 0.98
+    assert report.floors["class_mean_public"]["matched"] < 0.1
+    assert 0.2 < report.floors["nearest_public"]["matched"] < 0.6
+    # Ceilings are above the attack.
+    assert report.ceilings["oracle_decoder"]["mse"] < report.metrics["mse"]
+    assert report.ceilings["own_autoencoder"]["mse"] < 1e-6
+
+
+def test_report_can_be_printed_shown_and_stored(hijack, digits):
+    client, attack, _, _ = hijack
+    report = sl.evaluate(client, attack, digits[2])
+    assert "ceiling: oracle decoder" in str(report)
+    page = report._repr_html_()
+    assert '<table class="splitlab">' in page
+    assert 'alt="Rows of 8 small images' in page
+    assert json.loads(json.dumps(report.to_dict()))["n_match"] == 500
+
+
+def test_evaluation_is_repeatable(hijack, digits):
+    client, attack, _, _ = hijack
+    one, two = (sl.evaluate(client, attack, digits[2]).to_dict() for _ in range(2))
+    assert one == two
+
+
+def test_public_data_that_overlap_private_data_are_refused(make_client, digits):
+    client = make_client()
+    public = digits[1]
+    stolen = dataclasses.replace(
+        public,
+        x=torch.cat([public.x, digits[0].x[:1]]),
+        y=torch.cat([public.y, digits[0].y[:1]]),
+        block=None,
+        row=None,
+    )
+    attack = sl.FSHA(**sl.tiny.fsha(stolen))
+    with pytest.raises(ValueError, match="1 images are both private and public"):
+        sl.evaluate(client, attack, digits[2])
+
+
+def test_too_few_private_images_are_refused(make_client, make_attack, digits):
+    with pytest.raises(ValueError, match="lower it"):
+        sl.evaluate(make_client(), make_attack(), digits[2], n_match=5000)
+
+
+def test_without_a_third_part_the_classifier_trains_on_images_that_are_not_scored(
+    make_client, make_attack, monkeypatch
+):
+    trained_on = []
+    sl.referee._trained.clear()
+    real = sl.referee.train_cnn_classifier
+    monkeypatch.setattr(
+        sl.referee,
+        "train_cnn_classifier",
+        lambda data, seed: (trained_on.append(data), real(data, seed, steps=1))[1],
+    )
+    client = make_client()
+    report = sl.evaluate(client, make_attack(), None, n_match=100)
+    order = torch.randperm(len(client.data), generator=torch.Generator().manual_seed(0))
+    scored = client.data.select(order[:100])
+    assert not (scored.image_hashes() & trained_on[0].image_hashes())
+    assert len(trained_on[0]) == len(client.data) - 100
+    assert any("no third part" in note for note in report.notes)
+
+
+def test_what_the_server_received_is_scored_apart(make_client, make_attack, digits):
+    """BatchNorm's running statistics lag at first: the two modes must not be mixed up."""
+    client, attack = make_client(), make_attack()
+    sl.train([client], attack, 5)
+    report = sl.evaluate(client, attack, digits[2], n_match=100)
+    assert report.received is not None
+    assert report.received["mse"] != report.metrics["mse"]
+    assert any("momentum 0.1" in note for note in report.notes)
+    flat = make_client(torch.nn.Conv2d(1, 32, 4, stride=4))
+    assert sl.evaluate(flat, make_attack(), digits[2], n_match=100).received is None
+
+
+def test_snapshots_cover_the_run(hijack):
+    client, _, log, snapshots = hijack
+    assert [s.step for s in snapshots.taken] == list(range(0, log.steps + 1, 100))
+    assert snapshots.taken[-1].mse < 0.3 * snapshots.taken[0].mse
+    assert torch.equal(snapshots.private, client.data.x[:8])
+    assert snapshots.taken[0].images.shape == (8, 1, 16, 16)
+
+
+def test_snapshots_need_an_attack_that_reconstructs(make_client):
+    with pytest.raises(TypeError, match="HonestServer makes none"):
+        sl.train(
+            [make_client()], sl.HonestServer(sl.nets.tiny.server()), 1, observers=[sl.Snapshots()]
+        )
+    with pytest.raises(ValueError, match="at least 1"):
+        sl.Snapshots(every=0)
+
+
+def test_received_error_is_the_error_of_each_batch(make_client, make_attack):
+    client, attack, received = make_client(), make_attack(), sl.ReceivedError()
+
+    class Keep(sl.Observer):
+        def message(self, message):
+            if isinstance(message, sl.SmashedData):
+                truth = client.turn.x
+                self.last = sl.metrics.mse(attack.reconstruct(message), truth)
+
+    keep = Keep()
+    sl.train([client], attack, 3, observers=[received, keep])
+    assert len(received.mse) == 3
+    assert received.mse[-1] == keep.last
