@@ -1,0 +1,82 @@
+"""splitlab: the security of split learning, as a course on a small PyTorch library."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from splitlab import attacks, baselines, data, defenses, metrics, nets, record, settings, tables
+from splitlab.attacks import FSHA, NoHijack
+from splitlab.data import DataError, ImageData
+from splitlab.defenses import Defense, HijackingDetected, Turn
+from splitlab.messages import (
+    Gradient,
+    Message,
+    OutputGradient,
+    ServerOutput,
+    SmashedData,
+    Weights,
+)
+from splitlab.observers import Observer, Progress, Wiretap
+from splitlab.parties import Client, HonestServer, PassiveServer, Server
+from splitlab.protocols import Log, Wire, train, vanilla
+from splitlab.referee import ReceivedError, Report, Snapshots, evaluate
+from splitlab.settings import PROFILES, gpu, paper, tiny
+from splitlab.threat import ThreatModel, ThreatModelViolation, audit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FSHA",
+    "PROFILES",
+    "Client",
+    "DataError",
+    "Defense",
+    "Gradient",
+    "HijackingDetected",
+    "HonestServer",
+    "ImageData",
+    "Log",
+    "Message",
+    "NoHijack",
+    "Observer",
+    "OutputGradient",
+    "PassiveServer",
+    "Progress",
+    "ReceivedError",
+    "Report",
+    "Server",
+    "ServerOutput",
+    "SmashedData",
+    "Snapshots",
+    "ThreatModel",
+    "ThreatModelViolation",
+    "Turn",
+    "Weights",
+    "Wire",
+    "Wiretap",
+    "attacks",
+    "audit",
+    "baselines",
+    "data",
+    "defenses",
+    "evaluate",
+    "gpu",
+    "metrics",
+    "nets",
+    "paper",
+    "record",
+    "settings",
+    "tables",
+    "tiny",
+    "train",
+    "vanilla",
+]
+
+_ON_DEMAND = ("plot", "widgets", "course")  # they import matplotlib, ipywidgets and more
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_DEMAND:
+        return importlib.import_module(f"splitlab.{name}")
+    raise AttributeError(f"module 'splitlab' has no attribute {name!r}")

@@ -1,0 +1,91 @@
+"""The shell: one JSON object, sentences for wrong requests."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import splitlab as sl
+from splitlab import cli
+from splitlab.metrics import METRICS
+
+
+def test_json_is_one_object_with_the_agreed_names(capsys):
+    assert cli.main(["attack", "fsha", "--steps", "3", "--seed", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert out.count("\n") == 1
+    assert "hijacking" in err  # the progress bar
+    for key, value in {
+        "attack": "fsha",
+        "data": "digits",
+        "profile": "tiny",
+        "seed": 2,
+        "steps": 3,
+        "device": "cpu",
+        "n_match": 500,
+    }.items():
+        assert result[key] == value
+    assert result["seconds"] > 0
+    assert tuple(result["metrics"]) == METRICS
+    for group, names in {
+        "floors": {"mean_public", "nearest_public"},
+        "ceilings": {"own_autoencoder", "oracle_decoder"},
+    }.items():
+        assert names <= set(result[group])
+        for scores in result[group].values():
+            assert tuple(scores) == METRICS
+
+
+def test_the_report_is_for_people(capsys):
+    assert cli.main(["attack", "fsha", "--steps", "2", "--cut", "4", "--design", "paper"]) == 0
+    out = capsys.readouterr().out
+    assert "does not know" in out
+    assert "floor: nearest public" in out
+    assert "private and" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--profile", "paper"], "digits makes no sense at profile paper"),
+        (["--profile", "gpu"], "choose one of mnist, fashion_mnist"),
+        (["--steps", "0"], "at least one step"),
+        (["--device", "toaster"], "there is no device 'toaster'"),
+        (["--device", "meta"], "is not supported"),
+        (["--data", "mnist"], "SPLITLAB_DATA"),
+        (["--client-rate", "0"], "--client-rate"),
+    ],
+)
+def test_wrong_requests_get_one_sentence(capsys, monkeypatch, arguments, sentence):
+    monkeypatch.delenv("SPLITLAB_DATA", raising=False)
+    assert cli.main(["attack", "fsha", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["attack"], ["attack", "fsha", "--cut", "9"]])
+def test_incomplete_requests_show_the_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as status:
+        cli.main(arguments)
+    assert status.value.code == 2
+    assert "usage: splitlab" in capsys.readouterr().err
+
+
+def test_the_command_is_installed_and_knows_its_version():
+    command = os.path.join(os.path.dirname(sys.executable), "splitlab")
+    shown = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == f"splitlab {sl.__version__}"
+
+
+@pytest.mark.skipif("SPLITLAB_DATA" not in os.environ, reason="SPLITLAB_DATA is not set")
+def test_mnist_at_tiny_scale(capsys):
+    arguments = ["attack", "fsha", "--data", "mnist", "--steps", "2", "--json"]
+    assert cli.main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["n_match"] == 1000
+    assert result["images"]["private"] == 3000

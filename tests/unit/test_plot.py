@@ -1,0 +1,132 @@
+import io
+import itertools
+import re
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from splitlab import plot
+from splitlab.plot import PARTY, Frame, Picture
+
+
+@pytest.fixture
+def fig():
+    figure, ax = plt.subplots(figsize=(4, 3))
+    for party, style in PARTY.items():
+        ax.plot(np.arange(10), np.arange(10) * len(party), label=party, **style)
+    ax.legend()
+    yield figure
+    plt.close(figure)
+
+
+def test_png_is_small_deterministic_and_leaves_the_figure_open(fig):
+    first = plot.png(fig)
+    assert first == plot.png(fig)
+    assert plt.fignum_exists(fig.number)
+    picture = Image.open(io.BytesIO(first))
+    assert picture.mode == "P"
+    assert len(picture.getcolors()) <= 64
+    plain = io.BytesIO()
+    fig.savefig(plain, format="png", dpi=picture.info["dpi"][0])
+    assert len(first) < len(plain.getvalue()) / 2
+
+
+def test_png_keeps_the_parties_colours(fig):
+    picture = Image.open(io.BytesIO(plot.png(fig))).convert("RGB")
+    pixels = np.asarray(picture).reshape(-1, 3).astype(float)
+    for party, style in PARTY.items():
+        wanted = 255 * np.array(to_rgb(style["color"]))
+        assert np.abs(pixels - wanted).max(axis=1).min() <= 16, party
+
+
+def test_png_is_white_where_the_style_asks_for_none(fig):
+    fig.set_facecolor("none")
+    assert Image.open(io.BytesIO(plot.png(fig))).convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_png_cuts_no_label_off():
+    figure, ax = plt.subplots(figsize=(3, 1))
+    ax.set_xlabel("step")
+    pixels = np.asarray(Image.open(io.BytesIO(plot.png(figure))).convert("L"))
+    plt.close(figure)
+    assert pixels[-1].min() == 255, "the lowest row of pixels is empty"
+
+
+@pytest.mark.parametrize("colours", [1, 257])
+def test_png_refuses_an_impossible_palette(fig, colours):
+    with pytest.raises(ValueError, match="2 to 256"):
+        plot.png(fig, colours=colours)
+
+
+def test_show_renders_a_figure_with_alt_text_and_closes_it(fig):
+    picture = plot.show(fig, alt='Lines for "a" & b.', caption="Rise < fall.", record="ab12")
+    assert not plt.fignum_exists(fig.number)
+    page = picture._repr_html_()
+    assert 'alt="Lines for &quot;a&quot; &amp; b."' in page
+    assert re.search(r"<figcaption>Rise &lt; fall\..*ab12.*</figcaption></figure>$", page)
+    assert 'src="data:image/png;base64,' in page
+    assert 'width="384" height="288"' in page, "4 x 3 inches, in CSS pixels"
+
+
+def test_show_without_caption_has_none(fig):
+    assert "figcaption" not in plot.show(fig, alt="Lines.")._repr_html_()
+
+
+def test_alt_text_is_required(fig):
+    with pytest.raises(TypeError, match="alt"):
+        plot.show(fig)
+    with pytest.raises(ValueError, match="alt text"):
+        plot.show(fig, alt="  ")
+    assert plt.fignum_exists(fig.number), "a refused figure is still the caller's"
+    data = plot.png(fig)
+    for make in (lambda: Frame(data, "", "1"), lambda: Picture(data, "\n")):
+        with pytest.raises(ValueError, match="alt text"):
+            make()
+
+
+def test_pictures_are_png():
+    with pytest.raises(ValueError, match="PNG"):
+        Frame(b"GIF89a", "A picture.", "1")
+
+
+# What protan, deutan and tritan readers see (Machado, Oliveira and Fernandes 2009, severity 1.0),
+# on linear RGB.
+DEFICIENCIES = {
+    "none": np.eye(3),
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def linear(colour):
+    rgb = np.array(to_rgb(colour))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+@pytest.mark.parametrize("deficiency", DEFICIENCIES)
+def test_the_parties_differ_for_every_eye(deficiency):
+    matrix = np.array(DEFICIENCIES[deficiency])
+    seen = {
+        party: np.clip(matrix @ linear(style["color"]), 0, 1) ** (1 / 2.2)
+        for party, style in PARTY.items()
+    }
+    # Tritan readers (one in ten thousand) see blue and green as near; line styles help them.
+    least = 0.1 if deficiency == "tritan" else 0.2
+    for a, b in itertools.combinations(seen, 2):
+        assert np.linalg.norm(seen[a] - seen[b]) > least, (a, b)
+
+
+def test_the_parties_differ_without_colour_and_stand_out_on_white():
+    assert list(PARTY) == ["client", "server", "attacker", "defender"]
+    assert len({style["linestyle"] for style in PARTY.values()}) == len(PARTY)
+    for party, style in PARTY.items():
+        luminance = linear(style["color"]) @ [0.2126, 0.7152, 0.0722]
+        assert 1.05 / (luminance + 0.05) >= 3, party  # WCAG's contrast for graphics
