@@ -1,0 +1,1 @@
+"""The course around the library: running the chapters and building the book."""

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+from splitlab.course import book
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The folder of a book's build from nothing, with warnings as errors."""
+    out = tmp_path_factory.mktemp("built")
+    status = book.build(ROOT / "book", out)
+    assert status == 0, "the book does not build; the sentence above says why"
+    return out / "_build"
+
+
+@pytest.fixture(scope="session")
+def html(built):
+    return built / "html"
+
+
+@pytest.fixture(scope="session")
+def pages(html):
+    """The pages of the table of contents, by name."""
+    return {file: html / f"{file}.html" for file in book.toc_files(ROOT / "book")}

@@ -1,0 +1,218 @@
+"""The rendered book as artefacts: what is in the pages, and what a broken chapter does."""
+
+import re
+import shutil
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell
+
+from splitlab.course import book, runner
+
+ROOT = Path(__file__).parents[2]
+CHAPTERS = book.chapters(ROOT / "book")
+
+# The attributes through which a page loads something by itself. A link to follow (<a href>) may
+# lead outside.
+LOADING = {
+    ("script", "src"),
+    ("img", "src"),
+    ("img", "srcset"),
+    ("iframe", "src"),
+    ("embed", "src"),
+    ("object", "data"),
+    ("audio", "src"),
+    ("video", "src"),
+    ("video", "poster"),
+    ("source", "src"),
+    ("source", "srcset"),
+    ("track", "src"),
+    ("input", "src"),
+}
+LOADING_LINKS = {"stylesheet", "preload", "modulepreload", "prefetch", "icon", "manifest"}
+LOADING_LINKS |= {"preconnect", "dns-prefetch", "apple-touch-icon", "mask-icon"}
+
+
+class Page(HTMLParser):
+    """The images of a page, the addresses it loads, its text, and its inline style."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.images, self.loaded, self.styles, self.inside = [], [], [], None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.inside = tag
+        if tag == "img":
+            self.images.append(values)
+        self.loaded += [v for name, v in attributes if (tag, name) in LOADING and v]
+        if tag == "link" and LOADING_LINKS & set((values.get("rel") or "").lower().split()):
+            self.loaded.append(values["href"])
+        self.styles.append(values.get("style") or "")
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+    def handle_data(self, data):
+        if self.inside == "style":
+            self.styles.append(data)
+
+
+def outside(addresses):
+    return [address for address in addresses if urlsplit(address).netloc]
+
+
+def urls_in(css):
+    return re.findall(r"""(?:url\(|@import)\s*["']?([^"')\s;]+)""", css)
+
+
+@pytest.fixture
+def page(request, pages):
+    return Page(pages[request.param])
+
+
+ALL_PAGES = pytest.mark.parametrize("page", book.toc_files(ROOT / "book"), indirect=True)
+
+
+def test_every_page_of_the_contents_is_there_and_no_other(html, pages):
+    assert len(pages) == len(CHAPTERS) + 1 >= 3
+    assert {path for path in html.glob("*/*.html") if path.parent.name != "_static"} == set(
+        pages.values()
+    )
+    assert "book/intro.html" in (html / "index.html").read_text()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_a_page_shows_an_executed_chapter(chapter, built, pages):
+    executed = nbformat.read(built / "source" / "book" / chapter.name, as_version=4)
+    written = [cell for cell in runner.code_cells(runner.read(chapter)) if cell.source.strip()]
+    ran = [cell for cell in runner.code_cells(executed) if cell.execution_count]
+    assert len(ran) == len(written) + 1  # the injected parameters
+    page = unescape(pages[f"book/{chapter.stem}"].read_text(encoding="utf-8"))
+    assert runner.verdict_of(executed)
+    assert runner.verdict_of(executed) in page
+    assert "# Parameters" not in page, "the injected cell is not for readers"
+
+
+@ALL_PAGES
+def test_every_picture_has_alt_text(page):
+    for image in page.images:
+        assert (image.get("alt") or "").strip(), image.get("src", "")[:80]
+
+
+def test_pictures_inside_widgets_have_alt_text(built):
+    seen = 0
+    for chapter in CHAPTERS:
+        text = (built / "source" / "book" / chapter.name).read_text(encoding="utf-8")
+        images = re.findall(r"<img\b[^>]*", text)
+        seen += len(images)
+        for image in images:
+            assert re.search(r'alt=\\"[^"\\]*\w', image), image[:120]
+    assert seen, "no chapter has a picture"
+
+
+def test_what_a_page_would_load_from_outside_is_found(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(
+        '<link rel="preload stylesheet" href="https://a.example/a.css"><script src="//b.example/b">'
+        '</script><style>@import "https://c.example/c"; p {background: url(//d.example/d)}</style>'
+        '<p style="background: url(\'https://e.example\')"><a href="https://f.example">go</a>'
+    )
+    page = Page(path)
+    assert outside(page.loaded) == ["https://a.example/a.css", "//b.example/b"]
+    assert outside(urls_in("\n".join(page.styles))) == [
+        "https://c.example/c",
+        "//d.example/d",
+        "https://e.example",
+    ]
+
+
+@ALL_PAGES
+def test_a_page_loads_nothing_from_outside(page):
+    assert page.loaded, "a page without a single script or style sheet is not a page of this book"
+    assert not outside(page.loaded)
+    assert not outside(urls_in("\n".join(page.styles)))
+
+
+def test_style_sheets_load_nothing_from_outside(html):
+    sheets = list(html.rglob("*.css"))
+    assert sheets
+    for sheet in sheets:
+        assert not outside(urls_in(sheet.read_text(encoding="utf-8"))), sheet
+
+
+@ALL_PAGES
+def test_everything_that_a_page_loads_is_there(page, html):
+    for address in page.loaded:
+        if not address.startswith("data:"):
+            path = unquote(urlsplit(address).path)
+            assert (html / "book" / path).resolve().is_file(), address
+
+
+def test_equations_and_widgets_are_drawn_by_vendored_scripts(pages):
+    loaded = {name: " ".join(Page(path).loaded) for name, path in pages.items()}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in pages.items()}
+    with_maths = [name for name, text in texts.items() if 'class="math' in text]
+    with_widgets = [name for name, text in texts.items() if "widget-view+json" in text]
+    assert with_maths and with_widgets
+    assert all("_static/mathjax/tex-svg.js" in loaded[name] for name in with_maths)
+    assert all("_static/widgets/embed.js" in loaded[name] for name in with_widgets)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_the_colab_button_opens_the_chapter_itself(chapter, pages):
+    page = pages[f"book/{chapter.stem}"].read_text(encoding="utf-8")
+    (link,) = set(re.findall(r'href="(https://colab\.research\.google\.com[^"]+)"', page))
+    assert link.endswith(f"/blob/main/book/{chapter.name}")
+
+
+@pytest.fixture
+def copy(built, tmp_path):
+    """A copy of the book, with its executed copies, to spoil."""
+    folder = tmp_path / "book"
+    shutil.copytree(ROOT / "book", folder, ignore=shutil.ignore_patterns("_build"))
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    shutil.copytree(built, folder / "_build")
+    return folder
+
+
+def test_a_second_build_does_nothing_again(copy, capsys):
+    index = copy / "_build" / "html" / "index.html"
+    before = index.stat().st_mtime_ns
+    assert book.main(["--book", str(copy)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("(cached)") == len(CHAPTERS)
+    assert "(unchanged)" in out
+    assert index.stat().st_mtime_ns == before
+
+
+def test_a_broken_chapter_turns_the_build_red(copy, capsys):
+    chapter = copy / CHAPTERS[-1].name
+    notebook = nbformat.read(chapter, as_version=4)
+    (position,) = [
+        number for number, cell in enumerate(notebook.cells) if "parameters" in runner.tags(cell)
+    ]
+    broken = new_code_cell("raise RuntimeError('broken on purpose')")
+    notebook.cells.insert(position + 1, broken)
+    nbformat.write(notebook, chapter)
+    before = runner.code_cells(notebook).index(broken) + 1
+
+    assert book.main(["--book", str(copy)]) == 1
+    out, err = capsys.readouterr()
+    assert f"error: {chapter.stem}, code cell {before} (`raise RuntimeError(" in err
+    assert "broken on purpose" in err
+    assert re.search(rf"^{chapter.stem} .*FAILED$", out, flags=re.M)
+    assert out.count("(cached)") == len(CHAPTERS) - 1, "the other chapters' results are kept"
+
+
+def test_a_page_with_a_warning_turns_the_build_red(copy, capsys):
+    with (copy / "intro.md").open("a") as file:
+        file.write("\nSee {cite}`nobody1999nothing`.\n")
+    assert book.main(["--book", str(copy)]) == 1
+    assert "nobody1999nothing" in capsys.readouterr().err
+    assert book.main(["--book", str(copy)]) == 1, "and stays red without a change"

@@ -1,0 +1,98 @@
+"""The chapters as they are stored: they run, their verdicts are what they print, and no more."""
+
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from splitlab.course import book, runner
+
+BOOK = Path(__file__).parents[2] / "book"
+CHAPTERS = book.chapters(BOOK)
+CHECK = "# NBVAL_CHECK_OUTPUT"
+
+
+def nbval(*notebooks):
+    folder = str(notebooks[0].parent)
+    # No configuration file: this project's own options are not meant for the notebooks.
+    options = ["--nbval-lax", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *map(str, notebooks)],
+        env={**os.environ, **runner.ONE_THREAD, "PYTEST_ADDOPTS": ""},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def compared(notebook):
+    """The cells whose stored output nbval compares: marked, and with something to compare."""
+    return [cell for cell in runner.code_cells(notebook) if CHECK in cell.source and cell.outputs]
+
+
+@pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)
+def chapter(request):
+    return runner.read(request.param)
+
+
+def test_the_book_has_chapters():
+    assert CHAPTERS
+
+
+def test_chapters_run_and_give_their_stored_verdicts():
+    result = nbval(*CHAPTERS)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-1000:]
+
+
+def test_a_chapter_has_a_verdict_that_is_compared(chapter):
+    cells = compared(chapter)
+    assert len(cells) >= 1, "nothing to compare; run `make verdicts`"
+    verdict = runner.code_cells(chapter, "verdict")[-1]
+    assert verdict in cells
+    assert runner.verdict_of(chapter)
+
+
+def test_no_other_output_is_stored(chapter):
+    for cell in runner.code_cells(chapter):
+        if cell.outputs:
+            assert CHECK in cell.source, cell.source
+            assert {"verdict", "keep_output"} <= set(runner.tags(cell)), cell.source
+
+
+def test_nbstripout_finds_nothing_to_strip():
+    result = subprocess.run(
+        [sys.executable, "-m", "nbstripout", "--verify", "--keep-count", "--keep-id"]
+        + [str(chapter) for chapter in CHAPTERS],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_chapter_keeps_the_house_rules(chapter):
+    assert set(runner.parameters_of(chapter, "the chapter")) == set(runner.PARAMETERS)
+    lengths = [len(cell.source.splitlines()) for cell in runner.code_cells(chapter)]
+    assert max(lengths) <= 15, "a cell of more than 15 lines belongs into the library"
+    assert statistics.median(lengths) <= 6
+
+
+@pytest.mark.parametrize(
+    ("stored", "marked", "status"),
+    [("It holds.\n", True, 0), ("It does not.\n", True, 1), ("It does not.\n", False, 0)],
+)
+def test_nbval_compares_marked_cells_only(tmp_path, stored, marked, status):
+    cell = new_code_cell(f"{CHECK if marked else '# -'}\nprint('It holds.')", execution_count=1)
+    cell.outputs = [new_output("stream", text=stored)]
+    notebook = new_notebook(cells=[cell])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    result = nbval(tmp_path / "one.ipynb")
+    assert result.returncode == status, result.stdout
+    assert bool(compared(notebook)) == marked
