@@ -50,13 +50,7 @@ def score(seed: int, changes: dict[str, Any]) -> tuple[float, float]:
     """Attack pseudo-private data once; return relative error and matched."""
     _, public, _ = sl.tiny.split("digits", seed)
     private, public, _ = public.split(seed, shares=(2, 2, 1))
-    client = sl.Client(
-        sl.tiny.client_net(seed=seed),
-        private,
-        optimizer=sl.tiny.client_optimizer,
-        batch_size=sl.tiny.batch_size,
-        seed=seed,
-    )
+    client = sl.Client(sl.tiny.client_net(seed=seed), private, **sl.tiny.client(seed=seed))
     attack = sl.FSHA(**(sl.tiny.fsha(public, steps=STEPS, seed=seed) | changes))
     sl.train([client], attack, STEPS)
     x = private.x

@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -45,10 +44,7 @@ def attack_fsha(options: argparse.Namespace) -> None:
     client = sl.Client(
         setting.client_net(cut=options.cut, seed=options.seed),
         private,
-        optimizer=partial(torch.optim.Adam, lr=rate),
-        batch_size=setting.batch_size,
-        seed=options.seed,
-        device=device,
+        **setting.client(seed=options.seed, device=device, rate=rate),
     )
     attack = sl.FSHA(
         **setting.fsha(

@@ -74,6 +74,9 @@ class Client:
         for defense in self.defenses:
             defense.prepare(self)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, step {self.step}, {self.data!r})"
+
     @with_own_randomness
     def forward(self) -> SmashedData:
         """Run f on the next private batch, in training mode, and return what is sent."""

@@ -34,7 +34,7 @@ def recorded(name: str) -> list[dict[str, Any]]:
 
 def ranges(
     runs: Sequence[dict[str, Any]],
-    columns: dict[str, Callable[[dict[str, Any]], float]],
+    columns: dict[str, str | Callable[[dict[str, Any]], float]],
     *,
     caption: str = "",
 ) -> Table:
@@ -42,14 +42,15 @@ def ranges(
 
     Args:
         runs: Recorded runs; those with the same "run" share a row.
-        columns: Heading -> the figure of one run.
+        columns: Heading -> where a run keeps the figure ("metrics.matched"), or a function of the
+            run.
         caption: One line of text.
     """
-    kinds = list(dict.fromkeys(run["run"] for run in runs))
+    kinds = sorted({run["run"] for run in runs})
     rows = []
     for kind in kinds:
         chosen = [run for run in runs if run["run"] == kind]
-        cells = [_range([figure(run) for run in chosen]) for figure in columns.values()]
+        cells = [_range([_figure(run, where) for run in chosen]) for where in columns.values()]
         rows.append([kind, str(len(chosen)), *cells])
     return Table(["run", "seeds", *columns], rows, caption=caption)
 
@@ -58,6 +59,15 @@ def window_means(values: Sequence[float], width: int = 100) -> tuple[list[float]
     """Return (last steps, means) of consecutive windows; a last partial window is dropped."""
     ends = range(width, len(values) + 1, width)
     return list(ends), [sum(values[end - width : end]) / width for end in ends]
+
+
+def _figure(run: dict[str, Any], where: str | Callable[[dict[str, Any]], float]) -> float:
+    if callable(where):
+        return where(run)
+    value: Any = run
+    for name in where.split("."):
+        value = value[name]
+    return value
 
 
 def _range(values: Sequence[float]) -> str:

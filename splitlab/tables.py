@@ -14,7 +14,8 @@ class Table:
 
     Attributes:
         head: Names of the columns; empty for a table of two columns without a head.
-        rows: Cells, as many in each row as there are columns. Floats show three decimals.
+        rows: Cells, as many in each row as there are columns. Floats show three decimals,
+            or one from 10 on.
         caption: One line of text.
         strong: Number of the row to emphasise, if any.
     """
@@ -42,7 +43,10 @@ class Table:
 
     def _repr_html_(self) -> str:
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.head)
+        head = "".join(
+            f'<th scope="col" style="padding:0.1em 0.5em">{html.escape(name)}</th>'
+            for name in self.head
+        )
         head = f"<thead><tr>{head}</tr></thead>" if head else ""
         body = "".join(self._row(number, row) for number, row in enumerate(self.rows))
         return f'<table class="splitlab">{caption}{head}<tbody>{body}</tbody></table>'
@@ -50,8 +54,8 @@ class Table:
     def _row(self, number: int, row: Sequence[Any]) -> str:
         first, *others = (html.escape(_text(cell)) for cell in row)
         weight = "bold" if number == self.strong else "normal"
-        align = "right" if self.head else "left"
-        cells = "".join(f'<td style="text-align:{align}">{cell}</td>' for cell in others)
+        style = f"text-align:{'right' if self.head else 'left'};padding:0.1em 0.5em"
+        cells = "".join(f'<td style="{style}">{cell}</td>' for cell in others)
         return (
             f'<tr style="font-weight:{weight}">'
             f'<th scope="row" style="text-align:left">{first}</th>{cells}</tr>'
@@ -59,4 +63,6 @@ class Table:
 
 
 def _text(cell: Any) -> str:
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+    if isinstance(cell, float):
+        return f"{cell:.3f}" if abs(cell) < 10 else f"{cell:.1f}"
+    return str(cell)

@@ -45,12 +45,7 @@ def make_attack(digits):
 def hijack(digits):
     """(client, attack, log, snapshots): the tiny fast hijack, seed 0, as the chapter runs it."""
     private, public, _ = digits
-    client = sl.Client(
-        sl.tiny.client_net(seed=0),
-        private,
-        optimizer=sl.tiny.client_optimizer,
-        batch_size=sl.tiny.batch_size,
-    )
+    client = sl.Client(sl.tiny.client_net(), private, **sl.tiny.client())
     attack = sl.FSHA(**sl.tiny.fsha(public))
     snapshots = sl.Snapshots(every=100)
     steps = sl.tiny.default_steps("digits")

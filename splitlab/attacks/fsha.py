@@ -128,6 +128,9 @@ class FSHA(Server):
         self.critic_schedule = torch.optim.lr_scheduler.LambdaLR(self.critic_optimizer, critic_rate)
         self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
 
+    def __repr__(self) -> str:
+        return f"FSHA({self.loss}, critic sees {self.critic_sees}, {self.public!r})"
+
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
         """One turn of Algorithm 1: train the pilot's side and the critic, answer with dz."""

@@ -1,0 +1,27 @@
+"""Tables in text and in HTML."""
+
+from splitlab.tables import Table
+
+
+def test_text_lines_up_and_rounds():
+    table = Table(["run", "error", "steps"], [["fast", 0.12345, 300], ["x", 123.456, "3,000"]])
+    assert str(table).splitlines() == [
+        "run   error  steps",
+        "fast  0.123    300",
+        "x     123.5  3,000",
+    ]
+
+
+def test_html_escapes_marks_headings_and_emphasis():
+    page = Table(["a", "b"], [["<x>", 1], ["y", 2]], caption="c & d", strong=1)._repr_html_()
+    assert "&lt;x&gt;" in page
+    assert "<caption>c &amp; d</caption>" in page
+    assert page.count('scope="col"') == 2
+    assert page.count('scope="row"') == 2
+    assert page.index("font-weight:bold") > page.index("&lt;x&gt;")
+
+
+def test_a_card_has_no_head():
+    card = Table((), [("who", "server"), ("goal", "images")])
+    assert "<thead>" not in card._repr_html_()
+    assert str(card).splitlines() == ["who   server", "goal  images"]
