@@ -29,7 +29,7 @@ PARTY: Final[dict[str, dict[str, str]]] = {
     "defender": {"color": "#009E73", "linestyle": ":"},
 }
 
-_MARKERS: Final = ("o", "s", "x", "^")
+_MARKERS: Final = ("o", "s", "x", "^", "D", "+")
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CSS_DPI = 96  # a CSS pixel is 1/96 inch by definition
@@ -197,16 +197,18 @@ def curves(
     """
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     drawn: dict[str, int] = {}
     for label, (x, y, party) in series.items():
         width = 2.0 / (1 + drawn.get(party, 0))
         drawn[party] = drawn.get(party, 0) + 1
-        marker = _MARKERS[(drawn[party] - 1) % len(_MARKERS)]
-        style = PARTY[party] if party else {"color": "#707070", "marker": marker}
-        axis.plot(x, y, label=label, linewidth=width, **style)
+        if party:
+            axis.plot(x, y, label=label, linewidth=width, **PARTY[party])
+        else:
+            marker = _MARKERS[(drawn[party] - 1) % len(_MARKERS)]
+            axis.plot(x, y, label=label, linewidth=1, color="#707070", marker=marker)
     axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-    axis.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 

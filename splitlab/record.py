@@ -71,8 +71,7 @@ def _figure(run: dict[str, Any], where: str | Callable[[dict[str, Any]], float])
 
 
 def _range(values: Sequence[float]) -> str:
-    if min(values) == max(values) and float(values[0]).is_integer():
-        return f"{values[0]:.0f}"
-    digits = 0 if min(values) >= 10 else 3
+    whole = all(isinstance(value, int) for value in values)
+    digits = 0 if whole or min(values) >= 10 else 3
     low, middle, high = (f"{v:.{digits}f}" for v in (min(values), median(values), max(values)))
-    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
+    return middle if low == high else f"{middle} ({low} to {high})"

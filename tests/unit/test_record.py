@@ -23,10 +23,10 @@ def test_a_missing_record_says_how_to_get_it():
 def test_ranges_take_paths_and_functions():
     runs = [
         {"run": "b", "steps": 300, "metrics": {"mse": value}} for value in (0.25, 0.75, 0.5)
-    ] + [{"run": "a", "steps": 300, "metrics": {"mse": 20.0}}]
+    ] + [{"run": "a", "steps": 300, "metrics": {"mse": 1.0}}]
     columns = {"steps": "steps", "mse": "metrics.mse", "double": lambda r: 2 * r["metrics"]["mse"]}
     assert [list(row) for row in record.ranges(runs, columns).rows] == [
-        ["a", "1", "300", "20", "40"],
+        ["a", "1", "300", "1.000", "2.000"],
         ["b", "3", "300", "0.500 (0.250 to 0.750)", "1.000 (0.500 to 1.500)"],
     ]
 
