@@ -59,6 +59,7 @@ def attack_fsha(options: argparse.Namespace) -> None:
         observers=[sl.Progress("hijacking")],
         autocast=setting.precision(device),
     )
+    print("scoring: training the referee's classifiers and decoder ...", file=sys.stderr)
     report = sl.evaluate(client, attack, referee)
     if options.json:
         result = {
