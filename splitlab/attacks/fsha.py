@@ -118,6 +118,8 @@ class FSHA(Server):
         self.pilot = pilot.to(self.device)
         self.decoder = decoder.to(self.device)
         self.critic = critic.to(self.device)
+        with evaluating(self.pilot):
+            self.z_shape = self.pilot(self.public.x[:1]).shape[1:]
         self.loss, self.penalty, self.penalty_weight = loss, penalty, penalty_weight
         self.critic_sees, self.critic_steps = critic_sees, critic_steps
         self.critic_first = critic_first
@@ -133,7 +135,16 @@ class FSHA(Server):
 
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
-        """One turn of Algorithm 1: train the pilot's side and the critic, answer with dz."""
+        """One turn of Algorithm 1: train the pilot's side and the critic, answer with dz.
+
+        Raises:
+            ValueError: If z has another shape than the pilot's output.
+        """
+        if message.z.shape[1:] != self.z_shape:
+            raise ValueError(
+                f"the client sends z of shape {tuple(message.z.shape[1:])} and the pilot makes "
+                f"{tuple(self.z_shape)}: give the attack the networks of the client's cut"
+            )
         z = message.z.detach()
         for net in (self.pilot, self.decoder, self.critic):
             net.train()

@@ -164,6 +164,14 @@ def test_wrong_arguments_get_a_sentence(make_attack, options, sentence):
         make_attack(**options)
 
 
+@pytest.mark.parametrize("design", ["fast", "paper"])
+def test_networks_of_another_cut_get_a_sentence(make_client, make_attack, design):
+    client = make_client(sl.tiny.client_net(cut=4))
+    attack = make_attack(design)
+    with pytest.raises(ValueError, match=r"sends z of shape \(64, 2, 2\) and the pilot makes"):
+        attack.reply(smashed(client))
+
+
 def test_defaults_are_the_papers(digits):
     attack = sl.FSHA(
         digits[1],
