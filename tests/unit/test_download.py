@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import splitlab as sl
+from splitlab import cli
 from splitlab.data import PUBLISHED, DataError, download, mnist
 from splitlab.data.download import Pin, Published, fetch
 from splitlab.data.idx import IdxFiles, load_idx
@@ -540,6 +542,102 @@ def test_the_folder_argument_is_the_only_place_that_is_looked_at(files, server, 
         load_idx(files, 28, 1, tmp_path, True)
     one_sentence(error)
     assert server.requests == []
+
+
+# --- the shell ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(files, monkeypatch, capsys):
+    """Run `splitlab data ...` on the small data set; return status, stdout and stderr."""
+    monkeypatch.setitem(sl.data.PUBLISHED, "mnist", files)
+
+    def run(*arguments):
+        status = cli.main(["data", *arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def line_of(out, name):
+    (line,) = [line for line in out.splitlines() if line.split()[0] == name]
+    return line
+
+
+def test_list_says_where_each_set_is(shell, cache, tmp_path, monkeypatch):
+    status, out, err = shell("list")
+    assert (status, err) == (0, "")
+    assert "bundled with scikit-learn" in line_of(out, "digits")
+    assert "not here; `splitlab data get mnist` downloads 0.3 MB" in line_of(out, "mnist")
+    assert "downloads 30.9 MB" in line_of(out, "fashion_mnist")
+
+    status, out, err = shell("get", "mnist")
+    assert status == 0 and held(cache) == FILES
+    assert out.count("\n") == 1 and f"cache: {cache}" in out and "Terms:" in err
+    assert f"cache: {cache}" in line_of(shell("list")[1], "mnist")
+    (cache / LABELS).unlink()
+    assert f"(incomplete: {LABELS} missing)" in line_of(shell("list")[1], "mnist")
+
+    folder = tmp_path / "mine" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in FILES.items():
+        (folder / name.removesuffix(".gz")).write_bytes(gzip.decompress(content))
+    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    assert line_of(shell("list")[1], "mnist").endswith(f"SPLITLAB_DATA: {folder}")
+
+
+def test_get_downloads_nothing_that_is_here(shell, server, tmp_path, monkeypatch):
+    assert shell("get", "digits")[:2] == (0, f"{'digits':<14} bundled with scikit-learn\n")
+    folder = tmp_path / "mine" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    status, out, _ = shell("get", "mnist")
+    assert status == 0 and f"SPLITLAB_DATA: {folder}" in out
+    assert server.requests == []
+    (folder / LABELS).unlink()
+    status, out, err = shell("get", "mnist")
+    assert (status, out) == (2, "") and f"{LABELS} is missing" in err
+
+
+def test_check_says_what_is_wrong(shell, server, cache):
+    status, out, err = shell("check", "mnist")
+    assert (status, out) == (2, "") and "`splitlab data get mnist`" in err
+    status, out, err = shell("check")
+    assert (status, err) == (0, "") and "not here" in line_of(out, "mnist")
+
+    shell("get", "mnist")
+    status, out, _ = shell("check")
+    assert status == 0 and line_of(out, "mnist").endswith(f"{cache}: the original files")
+
+    damaged = damage(cache / IMAGES)
+    (cache / LABELS).unlink()
+    server.requests.clear()
+    status, out, _ = shell("check", "mnist")
+    assert status == 1
+    assert f"{cache / IMAGES} " in out and "train-labels-idx1-ubyte is missing" in out
+    assert "the original files" not in out
+    assert "downloads again" in out
+    assert (cache / IMAGES).read_bytes() == damaged and server.requests == []
+
+    assert shell("get", "mnist")[0] == 0
+    assert shell("check", "mnist")[0] == 0
+
+
+def test_get_without_a_network_is_one_sentence(shell, files, server):
+    server.answers |= {f"/{folder}/{IMAGES}": not_found for folder in "ab"}
+    status, out, err = shell("get", "mnist")
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].startswith("splitlab: mnist: ")
+    assert "Traceback" not in err
+
+
+def test_an_unknown_set_shows_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as status:
+        cli.main(["data", "get", "celeba"])
+    assert status.value.code == 2
+    assert "fashion_mnist" in capsys.readouterr().err
 
 
 # --- what is published ----------------------------------------------------------------------
