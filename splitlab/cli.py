@@ -1,4 +1,4 @@
-"""The shell: `splitlab attack fsha ...`."""
+"""The shell: `splitlab attack fsha ...` and `splitlab data list|get|check`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,30 @@ from typing import Any
 import torch
 
 import splitlab as sl
+from splitlab.data import download
+from splitlab.data.idx import check_idx
 from splitlab.settings import LOADERS, Setting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status (0 done, 2 a request that cannot be met)."""
+    """Run the command line.
+
+    Args:
+        arguments: what follows the command's name; None: those of the process.
+
+    Returns:
+        The exit status: 0 done, 1 a check that found something wrong, 2 a request that cannot be
+        met, 130 stopped by the user.
+    """
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, TypeError) as error:
         print(f"splitlab: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nsplitlab: stopped before the end; nothing was written.", file=sys.stderr)
+        print("\nsplitlab: stopped before the end; nothing is left half-written.", file=sys.stderr)
         return 130
-    return 0
 
 
 def attack_fsha(options: argparse.Namespace) -> None:
@@ -88,6 +97,59 @@ def attack_fsha(options: argparse.Namespace) -> None:
     print(report)
 
 
+def data_list(options: argparse.Namespace) -> None:
+    """Print each data set and where it is."""
+    for name in LOADERS:
+        print(f"{name:<14} {_whereabouts(name)}")
+
+
+def data_get(options: argparse.Namespace) -> None:
+    """Download a data set where it is not here yet, and print where it is."""
+    if options.name in sl.data.PUBLISHED:
+        files = sl.data.PUBLISHED[options.name]
+        folder = download.named_folder(files, None) or download.fetch(files)
+        download.paths(files, folder)
+    print(f"{options.name:<14} {_whereabouts(options.name)}")
+
+
+def data_check(options: argparse.Namespace) -> int:
+    """Compare the data sets that are here with the originals; return 1 if something is wrong.
+
+    Raises:
+        DataError: If the data set asked for is not here.
+    """
+    wrong = False
+    for name in [options.name] if options.name else LOADERS:
+        files = sl.data.PUBLISHED.get(name)
+        if files is None:
+            sl.data.digits()  # refuses another file than the one whose forms are known
+        found = download.locate(files) if files else None
+        if options.name and files and not found:
+            raise sl.DataError(f"{name} is not here; `splitlab data get {name}` downloads it.")
+        complaints = check_idx(files, found.folder) if found else []
+        state = ": the original files" if found and not complaints else ""
+        print(f"{name:<14} {_whereabouts(name)}{state}")
+        for complaint in complaints:
+            print(f"  {complaint}")
+        if complaints and found.owner == "cache":
+            print(f"  `splitlab data get {name}` downloads again what is wrong in the cache.")
+        wrong |= bool(complaints)
+    return int(wrong)
+
+
+def _whereabouts(name: str) -> str:
+    files = sl.data.PUBLISHED.get(name)
+    if files is None:
+        return "bundled with scikit-learn"
+    found = download.locate(files)
+    if found is None:
+        size = sum(pin.size for pin in files.files.values())
+        return f"not here; `splitlab data get {name}` downloads {size / 1e6:.1f} MB"
+    lacking = download.missing(files, found.folder)
+    note = f" (incomplete: {', '.join(lacking)} missing)" if lacking else ""
+    return f"{found.owner}: {found.folder}{note}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="splitlab", description=sl.__doc__)
     parser.add_argument("--version", action="version", version=f"splitlab {sl.__version__}")
@@ -117,6 +179,17 @@ def _parser() -> argparse.ArgumentParser:
     fsha.add_argument("--client-rate", type=float, help="the client's Adam rate (the profile's)")
     fsha.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     fsha.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    sets = commands.add_parser("data", help="list, download and check the data sets")
+    actions = sets.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions.add_parser("list", help="where each set is").set_defaults(run=data_list)
+    get = actions.add_parser("get", help="download a set to the cache, where it is not here yet")
+    get.set_defaults(run=data_get)
+    get.add_argument("name", choices=LOADERS, metavar="NAME", help=", ".join(LOADERS))
+    check = actions.add_parser("check", help="compare the files with the originals (checksums)")
+    check.set_defaults(run=data_check)
+    check.add_argument(
+        "name", choices=LOADERS, metavar="NAME", nargs="?", help="one set; all by default"
+    )
     return parser
 
 

@@ -65,7 +65,7 @@ class Setting:
 
         Raises:
             ValueError: If the data set makes no sense at this setting.
-            DataError: If its files are missing or broken.
+            DataError: If its files are broken, or missing and cannot be downloaded.
         """
         if name not in LOADERS:
             raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(LOADERS)}")

@@ -12,6 +12,15 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_downloads(tmp_path_factory):
+    """No test reaches the network, nor sees or changes the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPLITLAB_OFFLINE", "1")
+        patch.setenv("SPLITLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits():
     """(private, public, referee) of the digits at 16x16, seed 0."""

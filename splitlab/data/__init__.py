@@ -2,7 +2,12 @@
 
 from splitlab.data.base import DataError, ImageData, Split
 from splitlab.data.digits import digits
+from splitlab.data.fashion_mnist import FILES as _FASHION_MNIST
 from splitlab.data.fashion_mnist import fashion_mnist
+from splitlab.data.mnist import FILES as _MNIST
 from splitlab.data.mnist import mnist
 
-__all__ = ["DataError", "ImageData", "Split", "digits", "fashion_mnist", "mnist"]
+__all__ = ["PUBLISHED", "DataError", "ImageData", "Split", "digits", "fashion_mnist", "mnist"]
+
+# The data sets that come as files and are downloaded where these are missing.
+PUBLISHED = {files.name: files for files in (_MNIST, _FASHION_MNIST)}

@@ -3,12 +3,31 @@
 from pathlib import Path
 
 from splitlab.data.base import ImageData
+from splitlab.data.download import Pin
 from splitlab.data.idx import IdxFiles, load_idx
 
 FILES = IdxFiles(
     name="fashion_mnist",
     folder="FashionMNIST/raw",
-    url="https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    mirrors=(
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    ),
+    files={
+        "train-images-idx3-ubyte.gz": Pin(
+            26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+        ),
+        "train-labels-idx1-ubyte.gz": Pin(
+            29_515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
+        ),
+        "t10k-images-idx3-ubyte.gz": Pin(
+            4_422_102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+        ),
+        "t10k-labels-idx1-ubyte.gz": Pin(
+            5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
+        ),
+    },
+    terms="MIT licence, copyright 2017 Zalando SE.",
     classes=(
         "T-shirt/top",
         "Trouser",
@@ -39,14 +58,17 @@ def fashion_mnist(
 ) -> ImageData:
     """Load Fashion-MNIST (H. Xiao, K. Rasul and R. Vollgraf, 2017): 70,000 pieces of clothing.
 
-    The files are looked for in `FashionMNIST/raw/` of the data folder, packed (.gz) or not; their
-    names are those of MNIST's files, so the two need folders of their own. Sizes, scaling and
+    The files are looked for in `FashionMNIST/raw/` of the data folder, packed (.gz) or not, and are
+    downloaded (31 MB, once) where there are none; their names are those of MNIST's files, so the
+    two need folders of their own. Sizes, scaling and
     blocks are those of `splitlab.data.mnist`.
 
     Args:
         size: height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        folder: the data folder; None: the environment variable SPLITLAB_DATA.
+        folder: the data folder, and then the only one; None: the folder that the environment
+            variable SPLITLAB_DATA names, if the files are there, else the cache, after a
+            download where needed.
         verify: whether the files must be the original ones (by MD5).
 
     Returns:
@@ -55,6 +77,7 @@ def fashion_mnist(
         `official_split` is the paper's.
 
     Raises:
-        DataError: if a file is missing, damaged, or not what it should be.
+        DataError: if a file in a named folder is missing, damaged or not what it should be (it is
+            never replaced), or if the files cannot be downloaded.
     """
     return load_idx(FILES, size, channels, folder, verify)

@@ -8,7 +8,6 @@ import contextlib
 import gzip
 import hashlib
 import math
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from splitlab.data.base import (
     check_size_and_channels,
     resize,
 )
+from splitlab.data.download import Published, fetch, named_folder, paths
 
 UNSIGNED_BYTES = 8
 MAX_DIMENSIONS = 4
@@ -35,21 +35,15 @@ SIDE = 28
 
 
 @dataclass(frozen=True)
-class IdxFiles:
-    """Where an idx data set lives, and what its files should contain.
+class IdxFiles(Published):
+    """The published files of an idx data set, and what they contain once unpacked.
 
     Attributes:
-        name: the name of the data set.
-        folder: the folder of the files below the data folder.
-        url: where the files are published, with a slash at the end.
         classes: the names of the ten classes.
         md5: for each file name (without .gz), the MD5 of its unpacked content. It tells damaged
             or mistaken files from the originals; it does not stop a forger.
     """
 
-    name: str
-    folder: str
-    url: str
     classes: tuple[str, ...]
     md5: dict[str, str]
 
@@ -150,43 +144,6 @@ def _md5(*pieces: bytes) -> str:
     return digest.hexdigest()
 
 
-def find_folder(files: IdxFiles, folder: str | Path | None) -> Path:
-    """Find the folder that holds the files of a data set.
-
-    Args:
-        files: the data set.
-        folder: the data folder; None: the environment variable SPLITLAB_DATA.
-
-    Returns:
-        The data set's own folder inside the data folder.
-
-    Raises:
-        DataError: if no data folder is named, or the data set's folder is not in it.
-    """
-    root = folder if folder is not None else os.environ.get("SPLITLAB_DATA")
-    if not root:
-        raise DataError(
-            f"{files.name} needs its original files: set the environment variable SPLITLAB_DATA "
-            f"to the folder that holds {files.folder}/, or pass folder=; digits() needs nothing."
-        )
-    found = Path(root) / files.folder
-    if not found.is_dir():
-        raise DataError(
-            f"the folder {found} does not exist; make it, and put the four files from "
-            f"{files.url} into it."
-        )
-    return found
-
-
-def _find(folder: Path, name: str, files: IdxFiles) -> Path:
-    for path in (folder / f"{name}.gz", folder / name):
-        if path.exists():
-            return path
-    raise DataError(
-        f"{folder / name}.gz is missing; download {files.url}{name}.gz and put it there."
-    )
-
-
 def _read_labels(path: Path, files: IdxFiles, md5: str | None) -> torch.Tensor:
     """Read labels, int64 of shape (N,), and check that they are classes of the data set."""
     labels = read_idx(path, md5)
@@ -232,7 +189,9 @@ def load_idx(
         files: the data set.
         size: height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        folder: the data folder; None: the environment variable SPLITLAB_DATA.
+        folder: the data folder, and then the only one; None: the folder that the environment
+            variable SPLITLAB_DATA names, if the files are there, else the cache, after a
+            download where needed.
         verify: whether the files must be the original ones (by MD5).
 
     Returns:
@@ -240,19 +199,20 @@ def load_idx(
         [-1, 1] (at size 32 as in the authors' code for the paper); blocks of 1,000 rows.
 
     Raises:
-        DataError: if a file is missing, damaged, or not what it should be.
+        DataError: if a file in a named folder is missing, damaged or not what it should be (it is
+            never replaced), or if the files cannot be downloaded.
     """
     check_size_and_channels(size, channels)
-    found = find_folder(files, folder)
+    found = paths(files, named_folder(files, folder) or fetch(files))
     md5 = files.md5 if verify else dict.fromkeys(files.md5)
-    labels = [_read_labels(_find(found, name, files), files, md5[name]) for _, name in PAIRS]
+    labels = [_read_labels(found[f"{name}.gz"], files, md5[name]) for _, name in PAIRS]
     # The labels are small and tell how many images there are. So room is made once, and one file
     # of raw images is held at a time: the peak stays near the size of the result.
     x = torch.empty(sum(map(len, labels)), 1, size, size)
     start = 0
     for (name, _), y in zip(PAIRS, labels, strict=True):
         part = x[start : start + len(y)]
-        _fill(part, _read_images(_find(found, name, files), len(y), md5[name]))
+        _fill(part, _read_images(found[f"{name}.gz"], len(y), md5[name]))
         start += len(y)
     row = torch.arange(len(x))
     return ImageData(
@@ -264,6 +224,27 @@ def load_idx(
         row=row,
         train_rows=len(labels[0]),
     )
+
+
+def check_idx(files: IdxFiles, folder: Path) -> list[str]:
+    """Compare the files of an idx data set with the originals.
+
+    Args:
+        files: the data set.
+        folder: the data set's own folder.
+
+    Returns:
+        A sentence for each file that is missing, unreadable or not the original (by MD5 of its
+        unpacked content); none if all is well.
+    """
+    complaints = []
+    for name, md5 in files.md5.items():
+        packed = folder / f"{name}.gz"
+        try:
+            read_idx(packed if packed.exists() else folder / name, md5)
+        except DataError as error:
+            complaints.append(str(error))
+    return complaints
 
 
 def _fill(x: torch.Tensor, raw: np.ndarray) -> None:

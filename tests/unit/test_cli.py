@@ -55,7 +55,7 @@ def test_the_report_is_for_people(capsys):
         (["--steps", "0"], "at least one step"),
         (["--device", "toaster"], "there is no device 'toaster'"),
         (["--device", "meta"], "is not supported"),
-        (["--data", "mnist"], "SPLITLAB_DATA"),
+        (["--data", "mnist"], "SPLITLAB_OFFLINE forbids to download it"),
         (["--client-rate", "0"], "--client-rate"),
     ],
 )

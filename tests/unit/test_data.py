@@ -554,10 +554,21 @@ def test_a_missing_folder_or_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("loader", LOADERS.values())
-def test_without_a_data_folder_the_loader_says_what_to_set(monkeypatch, loader):
+def test_without_data_and_offline_the_loader_says_what_to_set(monkeypatch, loader):
     monkeypatch.delenv("SPLITLAB_DATA", raising=False)
-    with pytest.raises(DataError, match=r"set .*SPLITLAB_DATA .*digits\(\) needs nothing") as error:
+    with pytest.raises(
+        DataError, match=r"set SPLITLAB_DATA .*digits, which needs nothing"
+    ) as error:
         loader()
+    one_sentence(error)
+
+
+def test_a_data_folder_that_is_none_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPLITLAB_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(
+        DataError, match=r"SPLITLAB_DATA names .*nowhere, which is not a fol"
+    ) as error:
+        mnist()
     one_sentence(error)
 
 

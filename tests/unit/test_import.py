@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
-HEAVY = ["matplotlib", "ipywidgets", "IPython", "sklearn", "pandas", "tqdm", "torchvision", "PIL"]
+HEAVY = [
+    *("matplotlib", "ipywidgets", "IPython", "sklearn", "pandas", "tqdm", "torchvision", "PIL"),
+    *("pooch", "requests"),
+]
 
 
 def test_import_leaves_the_heavy_packages_alone():

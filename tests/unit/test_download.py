@@ -1,0 +1,665 @@
+"""Downloads from a local server: what comes is checked, what fails says so, nothing is cut short.
+
+No test here names an address outside this machine.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import gzip
+import hashlib
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import splitlab as sl
+from splitlab import cli
+from splitlab.data import PUBLISHED, DataError, download, mnist
+from splitlab.data.download import Pin, Published, fetch
+from splitlab.data.idx import IdxFiles, load_idx
+
+IMAGES = "train-images-idx3-ubyte.gz"  # the first file that is asked for
+LABELS = "train-labels-idx1-ubyte.gz"
+
+
+def contents():
+    """Four small files; the images do not compress, so they come in several chunks."""
+    generator = np.random.default_rng(0)
+    files = {}
+    for prefix, count in (("train", 400), ("t10k", 10)):
+        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+            files[f"{prefix}-{kind}-ubyte.gz"] = gzip.compress(head + array.tobytes(), mtime=0)
+    return files
+
+
+FILES = contents()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves FILES at any folder; `answers` replaces what single paths send."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers = {}
+        self.requests = []
+        self.encodings = set()
+        self.release = threading.Event()
+
+    def mirror(self, folder):
+        return f"http://127.0.0.1:{self.server_address[1]}/{folder}/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        self.server.encodings.add(self.headers["Accept-Encoding"])
+        body = FILES[self.path.rsplit("/", 1)[1]]
+        with contextlib.suppress(ConnectionError):  # a client that was killed
+            self.server.answers.get(self.path, good)(self, body)
+
+    def log_message(self, *args):
+        """Say nothing."""
+
+
+def send(handler, body, status=200, length=None):
+    handler.send_response(status)
+    if length is not None:
+        handler.send_header("Content-Length", str(length))
+    handler.end_headers()
+    handler.wfile.write(body)
+    handler.wfile.flush()
+
+
+def good(handler, body):
+    send(handler, body, length=len(body))
+
+
+def not_found(handler, body):
+    send(handler, b"<html>no such file</html>", status=404)
+
+
+def web_page(handler, body):
+    page = b"\n<!DOCTYPE html><html>Please log in to this network.</html>"
+    send(handler, page, length=len(page))
+
+
+def cut(handler, body):
+    send(handler, body[: len(body) // 2], length=len(body))
+
+
+def cut_silently(handler, body):
+    send(handler, body[: len(body) // 2])
+
+
+def other(handler, body):
+    send(handler, bytes(len(body)), length=len(body))
+
+
+def stall(handler, body):
+    send(handler, body[: len(body) // 2], length=len(body))
+    handler.server.release.wait(120)
+
+
+def silent(handler, body):
+    handler.server.release.wait(120)
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.release.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def files(server, tmp_path, monkeypatch):
+    """The small data set, at the server's folders a and b; downloads go to tmp_path/cache."""
+    for name in (download.OFFLINE, download.DATA):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(download.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return IdxFiles(
+        name="mnist",
+        folder="MNIST/raw",
+        mirrors=(server.mirror("a"), server.mirror("b")),
+        files={n: Pin(len(b), hashlib.sha256(b).hexdigest()) for n, b in FILES.items()},
+        terms="free for tests.",
+        classes=tuple("0123456789"),
+        md5={
+            n.removesuffix(".gz"): hashlib.md5(gzip.decompress(b)).hexdigest()
+            for n, b in FILES.items()
+        },
+    )
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache" / "MNIST" / "raw"
+
+
+def held(folder):
+    """Everything in a folder: name -> content."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
+
+
+def one_sentence(error):
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+# --- what should happen ---------------------------------------------------------------------
+
+
+def test_a_download_shows_progress_and_terms_and_is_complete(files, server, cache, capsys):
+    assert fetch(files) == cache
+    assert held(cache) == FILES
+    assert server.requests == [f"/a/{name}" for name in FILES]
+    assert server.encodings == {"identity"}
+    err = capsys.readouterr().err
+    for name in FILES:
+        assert f"{name}: 100%" in err
+    assert err.count("free for tests.") == 1
+    assert str(cache) in err
+
+
+def test_the_cache_spares_the_network_and_says_nothing(files, server, cache, capsys):
+    fetch(files)
+    server.requests.clear()
+    capsys.readouterr()
+    assert fetch(files) == cache
+    assert server.requests == []
+    assert capsys.readouterr() == ("", "")
+
+
+def test_only_what_is_missing_is_downloaded(files, server, cache):
+    fetch(files)
+    server.requests.clear()
+    (cache / LABELS).unlink()
+    fetch(files)
+    assert server.requests == [f"/a/{LABELS}"]
+    assert held(cache) == FILES
+
+
+def test_the_loader_downloads_what_it_lacks(files, server, monkeypatch):
+    monkeypatch.setattr(sys.modules["splitlab.data.mnist"], "FILES", files)
+    data = mnist(size=28)
+    assert len(data) == 410
+    raw = np.frombuffer(gzip.decompress(FILES[IMAGES])[16:], np.uint8).reshape(-1, 28, 28)
+    assert np.allclose((data.x[:400, 0].numpy() + 1) * 127.5, raw, atol=1e-4)
+    assert len(server.requests) == 4
+    mnist(size=28)
+    assert len(server.requests) == 4
+
+
+def test_the_cache_follows_the_variable_and_the_platform(monkeypatch, tmp_path):
+    monkeypatch.setenv(download.CACHE, str(tmp_path))
+    assert download.cache_folder() == tmp_path
+    monkeypatch.setenv(download.CACHE, "~/here")
+    assert download.cache_folder() == Path.home() / "here"
+    monkeypatch.delenv(download.CACHE)
+    assert download.cache_folder().is_absolute()
+    assert "splitlab" in download.cache_folder().parts
+
+
+def test_files_can_be_read_by_those_whom_the_umask_allows(files, cache):
+    before = os.umask(0o022)
+    try:
+        fetch(files)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in cache.iterdir()} == {0o644}
+
+
+# --- mirrors that fail ----------------------------------------------------------------------
+
+FAILURES = {
+    "404": (not_found, "answered 404"),
+    "web page": (web_page, "sent a web page"),
+    "cut short": (cut, "broke off after|sent only"),  # older urllib3 does not count the bytes
+    "cut short, no length": (cut_silently, "sent only [0-9,]+ of [0-9,]+ bytes"),
+    "another file": (other, "sent another file"),
+    "stalled": (stall, "broke off after [0-9,]+ of"),
+    "silent": (silent, "did not answer in time"),
+    "refused": (None, "cannot be reached"),
+}
+
+
+def closed_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+@pytest.fixture(params=FAILURES.values(), ids=FAILURES)
+def failing(request, files, server, monkeypatch):
+    """(data set, what the message should say): the mirror a, or both by `both=True`, fails."""
+    answer, reason = request.param
+    if answer in (stall, silent):
+        monkeypatch.setattr(download, "TIMEOUT", (5.0, 1.5))
+
+    def fail(both):
+        if answer is None:
+            mirrors = (closed_port(), closed_port() if both else files.mirrors[1])
+            return dataclasses.replace(files, mirrors=mirrors)
+        for folder in "ab" if both else "a":
+            server.answers[f"/{folder}/{IMAGES}"] = answer
+        return files
+
+    return fail, reason
+
+
+def test_the_next_mirror_is_asked(failing, server, cache, capsys):
+    fail, reason = failing
+    fetch(fail(both=False))
+    assert held(cache) == FILES
+    # The mirror that worked is asked first for the other files.
+    assert [p for p in server.requests if p != f"/a/{IMAGES}"] == [f"/b/{n}" for n in FILES]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mnist:")]
+    assert len(lines) == 2
+    assert re.search(reason, lines[1])
+
+
+def test_when_all_mirrors_fail_one_sentence_says_so(failing, server, cache):
+    fail, reason = failing
+    files = fail(both=True)
+    with pytest.raises(DataError, match=f"({reason}).*({reason})") as error:
+        fetch(files)
+    text = one_sentence(error)
+    assert IMAGES in text
+    assert all(mirror in text for mirror in files.mirrors)
+    assert "SPLITLAB_DATA" in text and "digits" in text
+    assert held(cache) == {}
+
+
+def test_what_was_complete_stays_when_a_later_file_fails(files, server, cache):
+    server.answers |= {f"/{folder}/{LABELS}": not_found for folder in "ab"}
+    with pytest.raises(DataError, match=LABELS):
+        fetch(files)
+    assert held(cache) == {IMAGES: FILES[IMAGES]}
+    server.answers.clear()
+    server.requests.clear()
+    fetch(files)
+    assert f"/a/{IMAGES}" not in server.requests
+    assert held(cache) == FILES
+
+
+# --- killed, and two at once ----------------------------------------------------------------
+
+CHILD = """
+import json, sys
+from splitlab.data import download
+download.TIMEOUT = (60, 300)
+fields = json.loads(sys.argv[1])
+fields["files"] = {name: download.Pin(*pin) for name, pin in fields["files"].items()}
+download.fetch(download.Published(**fields))
+"""
+
+
+def start(files):
+    names = [field.name for field in dataclasses.fields(Published)]
+    fields = json.dumps({name: getattr(files, name) for name in names})
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, fields], stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_killed_download_leaves_nothing_that_is_taken_for_the_file(files, server, cache):
+    server.answers[f"/a/{IMAGES}"] = stall
+    child = start(files)
+    try:
+        deadline = time.monotonic() + 120
+        while not any(held(cache).values()):
+            assert child.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        child.kill()
+        child.communicate()
+    (left,) = held(cache)
+    assert left.endswith(".part")
+    assert download.locate(files) is None
+
+    server.answers.clear()
+    fetch(files)
+    assert {name: held(cache)[name] for name in FILES} == FILES
+
+
+def test_what_killed_downloads_left_goes_when_it_is_old(files, cache):
+    cache.mkdir(parents=True)
+    old, new = cache / f".{IMAGES}.1-a.part", cache / f".{IMAGES}.2-b.part"
+    old.touch()
+    new.touch()  # it may belong to another run that is downloading now
+    os.utime(old, (0, 0))
+    fetch(files)
+    assert set(held(cache)) == {*FILES, new.name}
+
+
+def test_two_processes_at_once_both_succeed(files, server, cache):
+    seen = []
+    # Nobody gets a whole file before both have half of it.
+    both = threading.Barrier(2, action=lambda: seen.extend(held(cache)))
+
+    def slow(handler, body):
+        half = len(body) // 2
+        send(handler, body[:half], length=len(body))
+        both.wait(120)
+        handler.wfile.write(body[half:])
+
+    server.answers[f"/a/{IMAGES}"] = slow
+    children = [start(files), start(files)]
+    errors = [child.communicate(timeout=240)[1] for child in children]
+    assert [child.returncode for child in children] == [0, 0], errors
+    assert len(seen) == 2 and all(name.endswith(".part") for name in seen)
+    assert server.requests.count(f"/a/{IMAGES}") == 2
+    assert held(cache) == FILES
+
+
+# --- a cache that cannot be written ---------------------------------------------------------
+
+
+def forbid(monkeypatch, where):
+    """Make one step of a download fail as on a read-only or full disk (root ignores modes)."""
+    if where == "mkdir":
+
+        def mkdir(self, *args, **kwargs):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+    elif where == "open":
+        usual = Path.open
+
+        def opened(self, mode="r", *args, **kwargs):
+            if "x" in mode:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return usual(self, mode, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "open", opened)
+    elif where == "fsync":
+
+        def fsync(descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", fsync)
+    else:
+
+        def replace(source, target):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "replace", replace)
+
+
+STEPS = {
+    "mkdir": "Read-only file system",
+    "open": "Permission denied",
+    "fsync": "No space left on device",
+    "replace": "Operation not permitted",
+}
+
+
+@pytest.mark.parametrize("where", STEPS)
+def test_a_cache_that_cannot_be_written_is_named(files, cache, monkeypatch, where):
+    with monkeypatch.context() as patch:
+        forbid(patch, where)
+        with pytest.raises(DataError, match=STEPS[where]) as error:
+            fetch(files)
+    text = one_sentence(error)
+    assert str(cache) in text and "set SPLITLAB_CACHE" in text
+    assert held(cache) == {}
+    fetch(files)
+    assert held(cache) == FILES
+
+
+def test_a_cache_below_a_file_is_named(files, server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv(download.CACHE, str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=r"cannot be saved in .*set SPLITLAB_CACHE") as error:
+        fetch(files)
+    one_sentence(error)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert server.requests == []
+
+
+def test_a_complete_cache_is_only_read(files, cache, monkeypatch):
+    fetch(files)
+    for where in STEPS:
+        forbid(monkeypatch, where)
+    assert len(load_idx(files, 28, 1, None, True)) == 410
+
+
+# --- offline --------------------------------------------------------------------------------
+
+
+def test_offline_asks_nobody_and_says_what_to_do(files, server, cache, monkeypatch, capsys):
+    monkeypatch.setenv(download.OFFLINE, "1")
+    with pytest.raises(DataError, match=f"{IMAGES} is missing.*SPLITLAB_OFFLINE forbids") as error:
+        fetch(files)
+    text = one_sentence(error)
+    assert "SPLITLAB_DATA" in text and "digits" in text
+    assert server.requests == []
+    assert not cache.exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_offline_is_content_with_the_cache(files, cache, monkeypatch):
+    monkeypatch.setenv(download.OFFLINE, "0")  # not a yes
+    fetch(files)
+    monkeypatch.setenv(download.OFFLINE, "1")
+    assert fetch(files) == cache
+    (cache / LABELS).write_bytes(b"damaged")
+    with pytest.raises(DataError, match=f"{LABELS} is damaged") as error:
+        fetch(files)
+    one_sentence(error)
+    assert held(cache) == FILES | {LABELS: b"damaged"}
+
+
+# --- damaged files --------------------------------------------------------------------------
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return bytes(content)
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_again(files, server, cache, capsys):
+    fetch(files)
+    damage(cache / IMAGES)
+    server.requests.clear()
+    assert len(load_idx(files, 28, 1, None, False)) == 410
+    assert server.requests == [f"/a/{IMAGES}"]
+    assert held(cache) == FILES
+    assert f"{cache / IMAGES} is damaged and is downloaded again" in capsys.readouterr().err
+
+
+def test_a_damaged_file_in_the_cache_is_never_used(files, server, cache):
+    fetch(files)
+    damage(cache / IMAGES)
+    server.answers |= {f"/{folder}/{IMAGES}": not_found for folder in "ab"}
+    with pytest.raises(DataError, match="could not be downloaded"):
+        load_idx(files, 28, 1, None, False)
+
+
+@pytest.mark.parametrize("how", ["argument", "variable"])
+def test_a_damaged_file_in_a_named_folder_is_an_error_and_stays(
+    files, server, cache, tmp_path, monkeypatch, how
+):
+    folder = tmp_path / "mine" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    argument = tmp_path / "mine" if how == "argument" else None
+    assert len(load_idx(files, 28, 1, argument, True)) == 410
+    damaged = damage(folder / IMAGES)
+    with pytest.raises(DataError, match=r"damaged|not the original") as error:
+        load_idx(files, 28, 1, argument, True)
+    assert str(folder / IMAGES) in one_sentence(error)
+    (folder / LABELS).unlink()
+    with pytest.raises(DataError, match="is missing") as error:
+        load_idx(files, 28, 1, argument, True)
+    assert str(folder / LABELS) in one_sentence(error)
+    assert held(folder) == {n: b for n, b in FILES.items() if n != LABELS} | {IMAGES: damaged}
+    assert server.requests == []
+    assert not cache.exists()
+
+
+def test_a_data_folder_with_other_sets_does_not_stand_in_the_way(
+    files, cache, tmp_path, monkeypatch, capsys
+):
+    other_set = tmp_path / "mine" / "FashionMNIST"
+    other_set.mkdir(parents=True)
+    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    assert len(load_idx(files, 28, 1, None, True)) == 410
+    assert held(cache) == FILES
+    assert list((tmp_path / "mine").iterdir()) == [other_set]
+    assert f"{tmp_path / 'mine'} (SPLITLAB_DATA) does not hold it" in capsys.readouterr().err
+
+
+def test_the_folder_argument_is_the_only_place_that_is_looked_at(files, server, tmp_path):
+    fetch(files)
+    server.requests.clear()
+    with pytest.raises(DataError, match="put the four files from") as error:
+        load_idx(files, 28, 1, tmp_path, True)
+    one_sentence(error)
+    assert server.requests == []
+
+
+# --- the shell ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(files, monkeypatch, capsys):
+    """Run `splitlab data ...` on the small data set; return status, stdout and stderr."""
+    monkeypatch.setitem(sl.data.PUBLISHED, "mnist", files)
+
+    def run(*arguments):
+        status = cli.main(["data", *arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def line_of(out, name):
+    (line,) = [line for line in out.splitlines() if line.split()[0] == name]
+    return line
+
+
+def test_list_says_where_each_set_is(shell, cache, tmp_path, monkeypatch):
+    status, out, err = shell("list")
+    assert (status, err) == (0, "")
+    assert "bundled with scikit-learn" in line_of(out, "digits")
+    assert "not here; `splitlab data get mnist` downloads 0.3 MB" in line_of(out, "mnist")
+    assert "downloads 30.9 MB" in line_of(out, "fashion_mnist")
+
+    status, out, err = shell("get", "mnist")
+    assert status == 0 and held(cache) == FILES
+    assert out.count("\n") == 1 and f"cache: {cache}" in out and "Terms:" in err
+    assert f"cache: {cache}" in line_of(shell("list")[1], "mnist")
+    (cache / LABELS).unlink()
+    assert f"(incomplete: {LABELS} missing)" in line_of(shell("list")[1], "mnist")
+
+    folder = tmp_path / "mine" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in FILES.items():
+        (folder / name.removesuffix(".gz")).write_bytes(gzip.decompress(content))
+    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    assert line_of(shell("list")[1], "mnist").endswith(f"SPLITLAB_DATA: {folder}")
+
+
+def test_get_downloads_nothing_that_is_here(shell, server, tmp_path, monkeypatch):
+    assert shell("get", "digits")[:2] == (0, f"{'digits':<14} bundled with scikit-learn\n")
+    folder = tmp_path / "mine" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    status, out, _ = shell("get", "mnist")
+    assert status == 0 and f"SPLITLAB_DATA: {folder}" in out
+    assert server.requests == []
+    (folder / LABELS).unlink()
+    status, out, err = shell("get", "mnist")
+    assert (status, out) == (2, "") and f"{LABELS} is missing" in err
+
+
+def test_check_says_what_is_wrong(shell, server, cache):
+    status, out, err = shell("check", "mnist")
+    assert (status, out) == (2, "") and "`splitlab data get mnist`" in err
+    status, out, err = shell("check")
+    assert (status, err) == (0, "") and "not here" in line_of(out, "mnist")
+
+    shell("get", "mnist")
+    status, out, _ = shell("check")
+    assert status == 0 and line_of(out, "mnist").endswith(f"{cache}: the original files")
+
+    damaged = damage(cache / IMAGES)
+    (cache / LABELS).unlink()
+    server.requests.clear()
+    status, out, _ = shell("check", "mnist")
+    assert status == 1
+    assert f"{cache / IMAGES} " in out and "train-labels-idx1-ubyte is missing" in out
+    assert "the original files" not in out
+    assert "downloads again" in out
+    assert (cache / IMAGES).read_bytes() == damaged and server.requests == []
+
+    assert shell("get", "mnist")[0] == 0
+    assert shell("check", "mnist")[0] == 0
+
+
+def test_get_without_a_network_is_one_sentence(shell, files, server):
+    server.answers |= {f"/{folder}/{IMAGES}": not_found for folder in "ab"}
+    status, out, err = shell("get", "mnist")
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].startswith("splitlab: mnist: ")
+    assert "Traceback" not in err
+
+
+def test_an_unknown_set_shows_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as status:
+        cli.main(["data", "get", "celeba"])
+    assert status.value.code == 2
+    assert "fashion_mnist" in capsys.readouterr().err
+
+
+# --- what is published ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("published", PUBLISHED.values(), ids=PUBLISHED)
+def test_each_set_has_two_mirrors_and_a_folder_of_its_own(published):
+    hosts = {mirror.split("/")[2] for mirror in published.mirrors}
+    assert len(hosts) == len(published.mirrors) == 2
+    assert all(mirror.endswith("/") for mirror in published.mirrors)
+    assert {name.removesuffix(".gz") for name in published.files} == set(published.md5)
+    assert published.terms.endswith(".")
+    assert len({other.folder for other in PUBLISHED.values()}) == len(PUBLISHED)
+
+
+@pytest.mark.skipif(
+    not os.environ.get("SPLITLAB_DATA"),
+    reason="SPLITLAB_DATA is not set: the original MNIST and Fashion-MNIST files are not here",
+)
+@pytest.mark.parametrize("published", PUBLISHED.values(), ids=PUBLISHED)
+def test_the_pins_are_those_of_the_original_files(published):
+    folder = Path(os.environ["SPLITLAB_DATA"]) / published.folder
+    for name, pin in published.files.items():
+        content = (folder / name).read_bytes()
+        assert Pin(len(content), hashlib.sha256(content).hexdigest()) == pin
