@@ -327,11 +327,11 @@ class PassiveServer(HonestServer):
 
     @final
     def reply(self, message: SmashedData) -> Gradient:
-        """Return the honest gradient, then let the attack look at a copy of the message."""
+        """Return the honest gradient, then let the attack look at the message."""
         answer = super().reply(message)
         before = self._fingerprint()
         with self.attacker_randomness.lent():
-            self.observe(message.delivered())
+            self.observe(message)
         if self._fingerprint() != before:
             raise ThreatModelViolation(
                 f"{type(self).__name__}.observe changed the honest server's network: "

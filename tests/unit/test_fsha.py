@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy, mse_loss
 
 import splitlab as sl
+from splitlab.attacks import fsha
 from splitlab.attacks.fsha import LOSSES, gradient_penalty
 
 
@@ -142,6 +143,22 @@ def test_penalty_is_finite_where_the_gradient_is_zero():
     (gradient,) = torch.autograd.grad(penalty, weight)
     assert penalty.item() == 1
     assert gradient.isfinite().all()
+
+
+def test_the_penalty_is_taken_between_private_and_public(make_attack, monkeypatch):
+    """At one random point per sample on the line from z_public to z, the same for all of z."""
+    points = []
+    monkeypatch.setattr(
+        fsha, "gradient_penalty", lambda score, z, norm: points.append(z) or z.sum() * 0
+    )
+    z, z_public = torch.ones(50, 32, 4, 4), torch.full((50, 32, 4, 4), 3.0)
+    make_attack().critic_loss(z, z_public)
+    weights = (3 - points[0]) / 2  # 1 at z, 0 at z_public
+    assert torch.allclose(weights, weights[:, :1, :1, :1].expand_as(weights), atol=1e-6)
+    drawn = weights[:, 0, 0, 0]
+    assert 0 <= drawn.min() < 0.2
+    assert 0.8 < drawn.max() <= 1
+    assert len(drawn.unique()) > 40
 
 
 def test_channel_penalty_needs_positions():
