@@ -5,8 +5,20 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from splitlab import attacks, baselines, data, defenses, metrics, nets, record, settings, tables
+from splitlab import (
+    attacks,
+    baselines,
+    checkpoint,
+    data,
+    defenses,
+    metrics,
+    nets,
+    record,
+    settings,
+    tables,
+)
 from splitlab.attacks import FSHA, NoHijack
+from splitlab.checkpoint import CheckpointError
 from splitlab.data import DataError, ImageData
 from splitlab.defenses import Defense, HijackingDetected, Turn
 from splitlab.messages import (
@@ -29,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FSHA",
     "PROFILES",
+    "CheckpointError",
     "Client",
     "DataError",
     "Defense",
@@ -58,6 +71,7 @@ __all__ = [
     "attacks",
     "audit",
     "baselines",
+    "checkpoint",
     "data",
     "defenses",
     "evaluate",
