@@ -32,6 +32,7 @@ from splitlab.messages import (
 from splitlab.observers import Observer, Progress, Wiretap
 from splitlab.parties import Client, HonestServer, PassiveServer, Server
 from splitlab.protocols import Log, Wire, train, vanilla
+from splitlab.record import NUMERICS, Record, StaleRecord, replay
 from splitlab.referee import ReceivedError, Report, Snapshots, evaluate
 from splitlab.settings import PROFILES, gpu, paper, tiny
 from splitlab.threat import ThreatModel, ThreatModelViolation, audit
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FSHA",
+    "NUMERICS",
     "PROFILES",
     "CheckpointError",
     "Client",
@@ -57,11 +59,13 @@ __all__ = [
     "PassiveServer",
     "Progress",
     "ReceivedError",
+    "Record",
     "Report",
     "Server",
     "ServerOutput",
     "SmashedData",
     "Snapshots",
+    "StaleRecord",
     "ThreatModel",
     "ThreatModelViolation",
     "Turn",
@@ -80,6 +84,7 @@ __all__ = [
     "nets",
     "paper",
     "record",
+    "replay",
     "settings",
     "tables",
     "tiny",
