@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from splitlab.protocols import Log
 
 FORMAT = "splitlab state 1"
+HEADER = "state"
 HASH_CHUNK = 4096  # images
 
 
@@ -52,12 +53,9 @@ def save(state: Any, path: Path | str) -> None:
     """
     tensors = _Tensors()
     structure = json.dumps(_encode(state, "state", tensors), allow_nan=False)
-    about = {
-        "format": FORMAT,
-        "structure": structure,
-        "crc": _checksum(structure, tensors.by_name),
-    }
-    write_atomically(Path(path), to_safetensors(tensors.by_name, about))
+    # One entry: safetensors writes several in any order, and equal states must give equal files.
+    header = {HEADER: f"{FORMAT}\n{_checksum(structure, tensors.by_name)}\n{structure}"}
+    write_atomically(Path(path), to_safetensors(tensors.by_name, header))
 
 
 def load(path: Path | str) -> Any:
@@ -72,17 +70,19 @@ def load(path: Path | str) -> Any:
         raise FileNotFoundError(f"there is no checkpoint {path}: check the name")
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
+            header = file.metadata() or {}
             # Copies: the originals share the memory of the whole file, which the audit of
             # splitlab.threat would rightly report.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise _unreadable(path, "it is not a whole safetensors file") from error
-    if about.get("format") != FORMAT:
-        raise _unreadable(path, f"its format is {about.get('format')!r} and not {FORMAT!r}")
-    if about.get("crc") != _checksum(about.get("structure", ""), tensors):
+    kind, _, rest = header.get(HEADER, "").partition("\n")
+    checksum, _, structure = rest.partition("\n")
+    if kind != FORMAT:
+        raise _unreadable(path, f"its format is {kind or 'unknown'}, not {FORMAT}")
+    if checksum != _checksum(structure, tensors):
         raise _unreadable(path, "its checksum is wrong")
-    return _decode(json.loads(about["structure"]), tensors)
+    return _decode(json.loads(structure), tensors)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -335,8 +335,9 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 def _checksum(structure: str, tensors: dict[str, Tensor]) -> str:
     crc = zlib.crc32(structure.encode())
-    for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].flatten().view(torch.uint8).numpy(), crc)
+    for name, tensor in sorted(tensors.items()):
+        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
+        crc = zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), crc)
     return f"{crc:08x}"
 
 

@@ -289,6 +289,17 @@ def test_a_damaged_record_is_refused_in_one_sentence(run, damage):
     assert "restore it with git" in str(error.value)
 
 
+def test_the_recorded_hijack_is_of_the_present_data_and_mathematics(digits):
+    data = {"private": digits[0], "public": digits[1]}
+    replayed = sl.replay("hijack_digits", data=data)
+    steps = sl.tiny.default_steps("digits")
+    assert replayed.log.steps == steps == replayed.config["steps"]
+    assert replayed.config["client_rate"] == sl.tiny.client_rate
+    assert replayed.report["metrics"]["matched"] >= 0.95
+    errors = [taken.mse for taken in replayed.snapshots.taken]
+    assert errors[-1] < 0.3 * errors[0]
+
+
 def test_a_table_of_runs_is_no_record_of_one():
     with pytest.raises(ValueError, match=r"table of runs.*sl\.record\.recorded\('digits_tiny'\)"):
         sl.replay("digits_tiny")
