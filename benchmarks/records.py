@@ -294,17 +294,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for job in everything:
         if job.file not in options.file and (options.file or job.profile != options.profile):
             continue
-        if job.done():
-            print(f"{job.name}: is there")
-            continue
-        if options.list or time.monotonic() > stop_at:
-            left.append(job.name)
-            continue
         try:
-            print(f"{job.name}: {job.make(device, stop_at)}", flush=True)
+            if job.done():
+                print(f"{job.name}: is there")
+            elif options.list or time.monotonic() > stop_at:
+                left.append(job.name)
+            else:
+                print(f"{job.name}: {job.make(device, stop_at)}", flush=True)
         except OutOfTime:
             left.append(f"{job.name} (begun)")
-        except sl.DataError as error:
+        except ValueError as error:  # missing data, a damaged file, a checkpoint of another run
             left.append(job.name)
             print(f"{job.name}: {error}", file=sys.stderr)
     for name in left:

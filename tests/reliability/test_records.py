@@ -115,6 +115,15 @@ def test_the_cpu_budget_counts_across_resumes(records, make_client, make_attack,
         train(first, 4)
 
 
+def test_a_damaged_checkpoint_is_said_and_kept(records, capsys):
+    job = records.jobs()[0]
+    job.checkpoint.parent.mkdir()
+    job.checkpoint.write_bytes(b"not whole")
+    assert records.main(["short"]) == 1
+    assert "delete it to begin anew" in capsys.readouterr().err
+    assert job.checkpoint.read_bytes() == b"not whole"
+
+
 def test_unknown_names_are_refused(records, capsys):
     with pytest.raises(SystemExit):
         records.main(["moon"])
