@@ -5,8 +5,20 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from splitlab import attacks, baselines, data, defenses, metrics, nets, record, settings, tables
+from splitlab import (
+    attacks,
+    baselines,
+    checkpoint,
+    data,
+    defenses,
+    metrics,
+    nets,
+    record,
+    settings,
+    tables,
+)
 from splitlab.attacks import FSHA, NoHijack
+from splitlab.checkpoint import CheckpointError
 from splitlab.data import DataError, ImageData
 from splitlab.defenses import Defense, HijackingDetected, Turn
 from splitlab.messages import (
@@ -20,6 +32,7 @@ from splitlab.messages import (
 from splitlab.observers import Observer, Progress, Wiretap
 from splitlab.parties import Client, HonestServer, PassiveServer, Server
 from splitlab.protocols import Log, Wire, train, vanilla
+from splitlab.record import NUMERICS, Record, StaleRecord, replay
 from splitlab.referee import ReceivedError, Report, Snapshots, evaluate
 from splitlab.settings import PROFILES, gpu, paper, tiny
 from splitlab.threat import ThreatModel, ThreatModelViolation, audit
@@ -28,7 +41,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FSHA",
+    "NUMERICS",
     "PROFILES",
+    "CheckpointError",
     "Client",
     "DataError",
     "Defense",
@@ -44,11 +59,13 @@ __all__ = [
     "PassiveServer",
     "Progress",
     "ReceivedError",
+    "Record",
     "Report",
     "Server",
     "ServerOutput",
     "SmashedData",
     "Snapshots",
+    "StaleRecord",
     "ThreatModel",
     "ThreatModelViolation",
     "Turn",
@@ -58,6 +75,7 @@ __all__ = [
     "attacks",
     "audit",
     "baselines",
+    "checkpoint",
     "data",
     "defenses",
     "evaluate",
@@ -66,6 +84,7 @@ __all__ = [
     "nets",
     "paper",
     "record",
+    "replay",
     "settings",
     "tables",
     "tiny",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from splitlab.messages import Message
 from splitlab.tables import Table
@@ -32,6 +32,16 @@ class Observer:
     def end(self) -> None:
         """Called after the last step, and when the training stops early."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs; nothing by default.
+
+        An observer that keeps something overrides this and `load_state_dict`.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned; called after `start`."""
+
 
 class Progress(Observer):
     """A progress bar on stderr.
@@ -52,8 +62,8 @@ class Progress(Observer):
         self._bar = tqdm(total=steps, desc=self.label, unit="step", file=self.file or sys.stderr)
 
     def step(self, step: int, client: Client, server: Server) -> None:
-        """Move the bar by one step."""
-        self._bar.update()
+        """Move the bar to this step, which in a resumed run may be far from the first."""
+        self._bar.update(step + 1 - self._bar.n)
 
     def end(self) -> None:
         """Leave the bar as it stands."""
@@ -80,6 +90,15 @@ class Wiretap(Observer):
         self.counts[key] = self.counts.get(key, 0) + 1
         self.nbytes[key] = self.nbytes.get(key, 0) + message.nbytes
         self.shapes[key] = [tuple(tensor.shape) for tensor in message.tensors()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return counts, bytes and shapes."""
+        return {"counts": self.counts, "nbytes": self.nbytes, "shapes": self.shapes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        self.counts, self.nbytes = dict(state["counts"]), dict(state["nbytes"])
+        self.shapes = dict(state["shapes"])
 
     @property
     def total(self) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from splitlab.checkpoint import Checkpoint
 from splitlab.messages import Message
 from splitlab.observers import Observer
 from splitlab.parties import Client, Server
@@ -55,7 +57,8 @@ class Log:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._rows: list[dict[str, Tensor]] = []
+        self._rows: list[dict[str, Tensor | float]] = []
+        self._settled = 0  # rows before this one are floats already
 
     def append(self, metrics: dict[str, Tensor]) -> None:
         """Add one step's scalars; kept as tensors until asked for, so as not to wait for a GPU."""
@@ -78,6 +81,25 @@ class Log:
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return {"seconds": ..., "metrics": {name: values}}; None where a step lacks a metric."""
+        for row in self._rows[self._settled :]:
+            row.update({name: float(value) for name, value in row.items()})
+        self._settled = len(self._rows)
+        names = list(dict.fromkeys(name for row in self._rows for name in row))
+        metrics = {name: [row.get(name) for row in self._rows] for name in names}
+        return {"seconds": self.seconds, "steps": self.steps, "metrics": metrics}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        self.seconds = state["seconds"]
+        self._rows = [{} for _ in range(state["steps"])]
+        for name, values in state["metrics"].items():
+            for row, value in zip(self._rows, values, strict=True):
+                if value is not None:
+                    row[name] = value
+        self._settled = len(self._rows)
+
     def __repr__(self) -> str:
         return f"Log({self.steps} steps, {self.seconds:.1f} s: {', '.join(self.names())})"
 
@@ -90,11 +112,17 @@ def train(
     protocol: Callable[[Client, Server, Send], None] = vanilla,
     observers: Sequence[Observer] = (),
     autocast: torch.dtype | None = None,
+    checkpoint: Path | str | None = None,
+    every: int = 100,
 ) -> Log:
     """Train for a number of steps; several clients take turns, one step each.
 
     Observers look and do not touch: the run is bit for bit the same without them. The audit of
     `splitlab.threat` runs at the start, after the first step and at the end.
+
+    With `checkpoint`, a run that was killed goes on from its last checkpoint when the same lines
+    run again, and ends where it would have ended (bit for bit on one thread). A run that is
+    complete gives its parties, observers and log their final states, and trains no further.
 
     Args:
         clients: One client or more.
@@ -103,6 +131,8 @@ def train(
         protocol: What one step is.
         observers: Told of the start, each message, each step and the end.
         autocast: A lower precision (torch.bfloat16) for both sides' matrix work; None for full.
+        checkpoint: A file for the run's state; None for none.
+        every: Steps between two checkpoints; there is one after the last step, too.
 
     Returns:
         The server's metrics of every step.
@@ -110,19 +140,30 @@ def train(
     Raises:
         ThreatModelViolation: If client and server share memory.
         HijackingDetected: If a client's defense stops the training.
+        CheckpointError: If the checkpoint is damaged, belongs to another run, or is past `steps`.
     """
     if isinstance(clients, Client):
         raise TypeError("clients is a list: write train([client], server, steps)")
     if not clients or steps < 1:
         raise ValueError(f"train needs a client and a step, not {len(clients)} and {steps}")
+    if every < 1:
+        raise ValueError(f"every is {every}: there is at least one step between two checkpoints")
     log = Log()
     send = Wire(observers)
     audit(clients, server)
+    keep = None
+    if checkpoint is not None:
+        keep = Checkpoint(
+            checkpoint, clients, server, observers, log, protocol=protocol, autocast=autocast
+        )
+        keep.read(steps)
     for observer in observers:
         observer.start(clients, server, steps)
-    started = time.perf_counter()
     try:
-        for step in range(steps):
+        # After start, which is the same in every run and would wipe what observers had.
+        first = keep.resume() if keep else 0
+        started = time.perf_counter() - log.seconds
+        for step in range(first, steps):
             client = clients[step % len(clients)]
             # No cache: it would hold the weights of before an optimizer step inside the same turn.
             with torch.autocast(
@@ -133,8 +174,10 @@ def train(
             log.seconds = time.perf_counter() - started
             for observer in observers:
                 observer.step(step, client, server)
-            if step == 0:
+            if step == first:
                 audit(clients, server)
+            if keep and ((step + 1) % every == 0 or step + 1 == steps):
+                keep.write(step + 1)
     finally:
         for observer in observers:
             observer.end()

@@ -29,6 +29,7 @@ class RandomState:
     """
 
     def __init__(self, owner: str, seed: int, device: torch.device | str = "cpu") -> None:
+        self.seed = seed
         self.device = torch.device(device)
         mixed = zlib.crc32(f"{owner}:{seed}".encode())
         self._cpu = torch.Generator().manual_seed(mixed).get_state()

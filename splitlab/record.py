@@ -1,16 +1,234 @@
-"""Recorded runs: figures that took longer than a chapter may, kept in `book/runs/`."""
+"""Recorded runs: what took longer than a chapter may, kept in `book/runs/`.
+
+A record of one run is `NAME.json` (configuration, versions, times, metrics, report) and, where the
+run was watched, `NAME.safetensors` (snapshots): `write` makes it and `replay` reads it. A table of
+many runs is one JSON file of rows: `recorded` and `ranges` read it.
+
+A record has a key: the hash of its configuration, its data, the source of the modules that
+computed it, and `NUMERICS`. It is stale, and `replay` refuses it, when configuration, data or
+`NUMERICS` are not those asked for. A change of the source alone makes no record stale, for most
+changes leave the results alone, but the record's label then says so: whoever changes the
+mathematics raises `NUMERICS`. A stale record that is worth keeping is marked by hand: a reason as
+"historical" in its JSON file. It is then replayed, and its label gives the reason.
+"""
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+import math
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from splitlab import checkpoint
+from splitlab.data import ImageData
+from splitlab.protocols import Log
+from splitlab.referee import Report, Snapshots
 from splitlab.tables import Table
 
+# Raised by hand when the mathematics changes: then older records no longer hold.
+NUMERICS = 1
+
+# What computes a run; files and folders of splitlab/.
+MODULES = (
+    *("messages.py", "parties.py", "protocols.py", "randomness.py", "attacks", "defenses", "nets"),
+    *("data", "settings.py", "referee.py", "metrics.py", "baselines.py"),
+)
 RUNS = Path("book") / "runs"
+FORMAT = 1
+DIGITS = 6  # significant ones, in metrics and reports
+
+
+class StaleRecord(ValueError):
+    """A recorded run that is not of the present configuration, data or mathematics."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One recorded run.
+
+    Attributes:
+        name: Its name in `book/runs/`.
+        config: What the run is a function of: profile, seeds, steps.
+        data: Hashes of the data, by part.
+        log: The metrics of every step, to six significant digits, as `train` returned them.
+        report: The referee's figures (`Report.to_dict`), or None.
+        snapshots: The snapshots, to 256 levels, or None. `plot.frames(snapshots, log)` draws them.
+        versions: Of splitlab, torch, numpy and Python.
+        device: Where it was computed.
+        made: The day, as YYYY-MM-DD.
+        command: What makes the record anew.
+        numerics: `NUMERICS` of that day.
+        source: Hash of the modules that computed it.
+        historical: Why a stale record is shown all the same; empty for a record that is not.
+    """
+
+    name: str
+    config: dict[str, Any]
+    data: dict[str, str]
+    log: Log
+    report: dict[str, Any] | None
+    snapshots: Snapshots | None
+    versions: dict[str, str]
+    device: str
+    made: str
+    command: str
+    numerics: int
+    source: str
+    historical: str = ""
+
+    @property
+    def key(self) -> str:
+        """Hash of configuration, data, source and numerics."""
+        what = [self.config, self.data, self.source, self.numerics]
+        return hashlib.blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """What a figure drawn from this record says of it: `plot.show(..., record=run.label)`."""
+        parts = [f"{self.name}, recorded {self.made} on {self.device}, splitlab {self._splitlab}"]
+        if self.source != source_hash():
+            parts.append("made with an earlier source")
+        if self.historical:
+            parts.append(f"historical: {self.historical}")
+        return "; ".join(parts)
+
+    @property
+    def _splitlab(self) -> str:
+        return self.versions.get("splitlab", "unknown")
+
+    def __repr__(self) -> str:
+        return f"Record({self.label}: {self.log!r})"
+
+
+def write(
+    name: str,
+    *,
+    config: Mapping[str, Any],
+    data: Mapping[str, ImageData],
+    log: Log,
+    report: Report | None = None,
+    snapshots: Snapshots | None = None,
+    device: torch.device | str = "cpu",
+    command: str = "",
+    folder: Path | None = None,
+) -> Record:
+    """Record a run in `book/runs/`; an earlier record of that name is replaced.
+
+    Args:
+        name: The record's name: letters, digits, "-" and "_".
+        config: What the run is a function of, ready for JSON.
+        data: The data it used, by part: {"private": ..., "public": ...}.
+        log: What `train` returned.
+        report: What `evaluate` returned.
+        snapshots: The observer that watched.
+        device: Where the run was computed.
+        command: What makes the record anew; the default is `benchmarks/records.py NAME`.
+        folder: Where to write; the default is the nearest `book/runs`.
+
+    Returns:
+        The record, as `replay` gives it.
+
+    Raises:
+        ValueError: If the name cannot be a file's name.
+        FileNotFoundError: If there is no folder `book/runs` near by.
+    """
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"a record cannot be called {name!r}: use letters, digits, - and _")
+    folder = folder or next((f for f in _folders() if f.is_dir()), None)
+    if folder is None:
+        raise FileNotFoundError(
+            f"there is no folder {RUNS} here: run this in a copy of the repository, or pass folder"
+        )
+    import splitlab  # its version, known only when all of it is imported
+
+    record = Record(
+        name=name,
+        config=json.loads(json.dumps(config)),
+        data={part: checkpoint.fingerprint(images) for part, images in data.items()},
+        log=log,
+        report=None if report is None else report.to_dict(),
+        snapshots=snapshots,
+        versions={
+            "splitlab": splitlab.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        device=_device_name(device),
+        made=datetime.date.today().isoformat(),
+        command=command or _command(name),
+        numerics=NUMERICS,
+        source=source_hash(),
+    )
+    pictures = folder / f"{name}.safetensors"
+    if snapshots is not None:
+        checkpoint.save(_small(snapshots), pictures)
+    content = {
+        "format": FORMAT,
+        "key": record.key,
+        **{field: getattr(record, field) for field in _PLAIN},
+        "pictures": None if snapshots is None else _hash(pictures.read_bytes()),
+        "report": _rounded(record.report),
+        "log": _rounded(log.state_dict()),
+    }
+    # One line for each entry: a metric of a thousand steps is not a thousand lines.
+    lines = [f" {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in content.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    # Last: with the pictures' hash in it, a pair of which only one half is new is found out.
+    checkpoint.write_atomically(folder / f"{name}.json", text.encode())
+    if snapshots is None:
+        pictures.unlink(missing_ok=True)
+    return _read(folder / f"{name}.json")
+
+
+def replay(
+    name: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    data: Mapping[str, ImageData] | None = None,
+) -> Record:
+    """Return a recorded run, as if it had just been trained.
+
+    Args:
+        name: The record's name in `book/runs/`.
+        config: What the run should be a function of; None accepts any.
+        data: The data it should have used, by part; None accepts any.
+
+    Raises:
+        FileNotFoundError: If there is no such record; says how to make it.
+        ValueError: If the files are damaged, or a table of runs (`recorded` reads those).
+        StaleRecord: If configuration, data or `NUMERICS` differ, and it is not marked historical.
+    """
+    record = _read(_find(name))
+    differing = list(_differences(record, config, data))
+    if differing and not record.historical:
+        raise StaleRecord(
+            f"the recorded run {name!r} is stale ({'; '.join(differing)}): make it anew with "
+            f'`{record.command}`, or give a reason as "historical" in its JSON file'
+        )
+    return record
+
+
+def source_hash() -> str:
+    """Return a hash of the source of `MODULES`."""
+    library = Path(__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for module in MODULES:
+        path = library / module
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            text = file.read_text(encoding="utf-8")  # line ends as "\n" everywhere
+            digest.update(f"{file.relative_to(library).as_posix()} {len(text)}\n{text}".encode())
+    return digest.hexdigest()
 
 
 def recorded(name: str) -> list[dict[str, Any]]:
@@ -21,15 +239,7 @@ def recorded(name: str) -> list[dict[str, Any]]:
     Raises:
         FileNotFoundError: Saying where the record can be had.
     """
-    here, source = Path.cwd(), Path(__file__).resolve()
-    for folder in [here, *here.parents, *source.parents]:
-        path = folder / RUNS / f"{name}.json"
-        if path.exists():
-            return list(json.loads(path.read_text())["rows"].values())
-    raise FileNotFoundError(
-        f"no recorded run {name!r} here: open the notebook in a copy of the repository, which has "
-        f"it as {RUNS / name}.json, or make it with benchmarks/hijack.py"
-    )
+    return list(json.loads(_find(name).read_text())["rows"].values())
 
 
 def ranges(
@@ -59,6 +269,155 @@ def window_means(values: Sequence[float], width: int = 100) -> tuple[list[float]
     """Return (last steps, means) of consecutive windows; a last partial window is dropped."""
     ends = range(width, len(values) + 1, width)
     return list(ends), [sum(values[end - width : end]) / width for end in ends]
+
+
+_PLAIN = (
+    *("name", "historical", "config", "data", "command", "made", "device", "versions"),
+    *("numerics", "source"),
+)
+
+
+def _folders() -> list[Path]:
+    """Where records may be: above the working directory, then beside the library's source."""
+    here, source = Path.cwd(), Path(__file__).resolve()
+    return [folder / RUNS for folder in [here, *here.parents, *source.parents]]
+
+
+def _find(name: str) -> Path:
+    for folder in _folders():
+        path = folder / f"{name}.json"
+        if path.exists():
+            return path
+    raise FileNotFoundError(
+        f"no recorded run {name!r} here: open the notebook in a copy of the repository, which has "
+        f"it as {RUNS / name}.json, or make it with `{_command(name)}`"
+    )
+
+
+def _command(name: str) -> str:
+    return f"python benchmarks/records.py {name}"
+
+
+def _read(path: Path) -> Record:
+    def damaged(why: str) -> ValueError:
+        return ValueError(
+            f"{path} cannot be read ({why}): restore it with git, or make it anew with "
+            f"`{_command(path.stem)}`"
+        )
+
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise damaged("it is not whole") from error
+    if isinstance(content, dict) and "rows" in content:
+        raise ValueError(
+            f"{path.name} holds a table of runs: read it with sl.record.recorded({path.stem!r})"
+        )
+    try:
+        if content["format"] != FORMAT:
+            raise damaged(f"its format is {content['format']} and not {FORMAT}")
+        pictures, snapshots = path.with_suffix(".safetensors"), None
+        if content["pictures"] is not None:
+            if not pictures.exists() or _hash(pictures.read_bytes()) != content["pictures"]:
+                raise damaged(f"{pictures.name} is missing, or of another run")
+            snapshots = _full(checkpoint.load(pictures))
+        log = Log()
+        log.load_state_dict(_restored(content["log"]))
+        record = Record(
+            **{field: content[field] for field in _PLAIN},
+            log=log,
+            report=_restored(content["report"]),
+            snapshots=snapshots,
+        )
+    except (KeyError, TypeError) as error:
+        raise damaged("something is missing in it") from error
+    if record.key != content["key"]:
+        raise damaged("its key does not belong to its configuration")
+    return record
+
+
+def _differences(
+    record: Record, config: Mapping[str, Any] | None, data: Mapping[str, ImageData] | None
+) -> Iterator[str]:
+    """Say what makes a record stale."""
+    if record.numerics != NUMERICS:
+        yield f"made with NUMERICS {record.numerics}, now {NUMERICS}"
+    if config is not None:
+        wanted = json.loads(json.dumps(config))
+        for name in dict.fromkeys([*wanted, *record.config]):
+            there, here = (side.get(name, "absent") for side in (record.config, wanted))
+            if there != here:
+                yield f"{name}: {there} recorded, {here} asked for"
+    for part, images in (data or {}).items():
+        if record.data.get(part) != checkpoint.fingerprint(images):
+            yield f"the {part} data are others"
+
+
+def _small(snapshots: Snapshots) -> dict[str, Any]:
+    """Return the state of snapshots with images as bytes, and grey images in one channel."""
+    low, high = snapshots.value_range
+
+    def levels(images: Tensor) -> Tensor:
+        images = ((images.cpu() - low) * (255 / (high - low))).round().clamp(0, 255)
+        images = images.to(torch.uint8)
+        return images[:, :1] if (images == images[:, :1]).all() else images
+
+    state = snapshots.state_dict()
+    state["taken"] = [
+        {"step": t.step, "images": levels(t.images), "mse": _rounded(t.mse)}
+        for t in snapshots.taken
+    ]
+    channels = snapshots.private.shape[1]
+    return state | {"private": levels(snapshots.private), "channels": channels}
+
+
+def _full(state: dict[str, Any]) -> Snapshots:
+    """Return snapshots from the state that `_small` made."""
+    low, high = state["value_range"]
+
+    def images(levels: Tensor) -> Tensor:
+        return (levels / 255 * (high - low) + low).expand(-1, state["channels"], -1, -1)
+
+    every, count = state["settings"]
+    snapshots = Snapshots(every=every, images=count)
+    taken = [
+        taken | {"images": images(taken["images"]), "mse": _restored(taken["mse"])}
+        for taken in state["taken"]
+    ]
+    snapshots.load_state_dict(state | {"private": images(state["private"]), "taken": taken})
+    return snapshots
+
+
+def _rounded(value: Any) -> Any:
+    """Round every float to `DIGITS` significant digits; those that JSON lacks become text."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else repr(value)
+    return value
+
+
+def _restored(value: Any) -> Any:
+    """Undo what `_rounded` did to infinite numbers and to those that are none."""
+    if isinstance(value, dict):
+        return {key: _restored(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _device_name(device: torch.device | str) -> str:
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' * (threads != 1)}"
 
 
 def _figure(run: dict[str, Any], where: str | Callable[[dict[str, Any]], float]) -> float:

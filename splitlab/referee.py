@@ -285,6 +285,31 @@ class Snapshots(Observer):
         if (step + 1) % self.every == 0:
             self._take(step + 1, client, server)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the settings, the watched images and the snapshots."""
+        return {
+            "settings": (self.every, self.images),
+            "private": self.private,
+            "value_range": self.value_range,
+            "taken": [{"step": t.step, "images": t.images, "mse": t.mse} for t in self.taken],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned.
+
+        Raises:
+            ValueError: If it comes from snapshots of another frequency or number of images.
+        """
+        if state["settings"] != (self.every, self.images):
+            every, images = state["settings"]
+            raise ValueError(
+                f"these snapshots were taken with Snapshots(every={every}, images={images}), not "
+                f"with every={self.every}, images={self.images}: use the former, or begin anew"
+            )
+        self.private = state["private"].to(self.private.device)
+        self.value_range = state["value_range"]
+        self.taken = [Snapshot(**taken) for taken in state["taken"]]
+
     def _take(self, step: int, client: Client, server: Any) -> None:
         images = server.reconstruct(_message(client, client.smash(self.private)))
         self.taken.append(Snapshot(step, images.cpu(), mse(images, self.private)))
@@ -297,17 +322,28 @@ class ReceivedError(Observer):
         mse: Mean squared error of each step's batch, on the data's own scale.
     """
 
+    def __init__(self) -> None:
+        self.mse: list[float] = []
+
     def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
         """Remember who takes part."""
         self._clients = {client.name: client for client in clients}
         self._server: Any = server
-        self.mse: list[float] = []
+        self.mse = []
 
     def message(self, message: Message) -> None:
         """Decode smashed data with the decoder of this moment, and compare with its batch."""
         turn = self._clients[message.sender].turn if message.sender in self._clients else None
         if isinstance(message, SmashedData) and turn is not None:
             self.mse.append(mse(self._server.reconstruct(message), turn.x))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the errors so far."""
+        return {"mse": list(self.mse)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        self.mse = list(state["mse"])
 
 
 def _message(client: Client, z: Tensor) -> SmashedData:

@@ -1,9 +1,15 @@
 """Recorded runs: found, summarised, and complete enough for what the chapters say."""
 
+import dataclasses
+import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+import splitlab as sl
 from splitlab import record
 
 ROOT = Path(__file__).parents[2]
@@ -16,8 +22,14 @@ def test_records_are_found_from_below_and_from_elsewhere(monkeypatch, tmp_path):
 
 
 def test_a_missing_record_says_how_to_get_it():
-    with pytest.raises(FileNotFoundError, match=r"no recorded run 'moon'.*benchmarks/hijack\.py"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no recorded run 'moon'.*benchmarks/records\.py moon"
+    ):
         record.recorded("moon")
+    with pytest.raises(
+        FileNotFoundError, match=r"no recorded run 'moon'.*benchmarks/records\.py moon"
+    ):
+        sl.replay("moon")
 
 
 def test_ranges_take_paths_and_functions():
@@ -75,3 +87,227 @@ def test_recorded_hijacks_hold_what_the_chapter_claims():
         if run["run"] == "fast":
             assert run["received"]["mse"] <= 0.030
             assert run["received"]["matched"] >= 0.99
+
+
+CONFIG = {"profile": "tiny", "data": "digits", "seed": 0, "betas": (0.5, 0.9)}
+
+
+@pytest.fixture
+def run(make_client, make_attack, digits, tmp_path, monkeypatch):
+    """A watched run of four steps, and a function that records it in a folder of its own."""
+    (tmp_path / record.RUNS).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    client, attack, snapshots = make_client(), make_attack("paper"), sl.Snapshots(2, images=3)
+    log = sl.train([client], attack, 4, observers=[snapshots])
+    data = {"private": digits[0], "public": digits[1]}
+
+    def write(name="hijack", **changes):
+        arguments = {"config": CONFIG, "data": data, "log": log, "snapshots": snapshots}
+        return record.write(name, **arguments | changes)
+
+    return SimpleNamespace(
+        write=write, log=log, snapshots=snapshots, data=data, client=client, attack=attack
+    )
+
+
+def edit(**changes):
+    """Change entries of the record's JSON file."""
+    path = record.RUNS / "hijack.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_record_gives_back_what_was_recorded(run, digits):
+    report = sl.evaluate(run.client, run.attack, digits[2], n_match=100)
+    run.write(report=report)
+    replayed = sl.replay("hijack", CONFIG, data=run.data)
+    assert replayed.log.steps == 4
+    assert replayed.log.names() == run.log.names()
+    for name in run.log:
+        assert replayed.log[name] == pytest.approx(run.log[name], rel=1e-5)
+    assert replayed.report["metrics"] == pytest.approx(report.metrics, rel=1e-5)
+    assert replayed.report["notes"] == list(report.notes)
+    step = 1 / 255  # half of one of 256 levels of -1..1
+    for before, after in zip(run.snapshots.taken, replayed.snapshots.taken, strict=True):
+        assert after.step == before.step
+        assert after.mse == pytest.approx(before.mse, rel=1e-5)
+        torch.testing.assert_close(after.images, before.images, rtol=0, atol=step + 1e-6)
+    torch.testing.assert_close(
+        replayed.snapshots.private, run.snapshots.private, rtol=0, atol=step + 1e-6
+    )
+    assert replayed.versions["torch"] == torch.__version__
+    assert "hijack" in replayed.label
+    assert "cpu, 1 thread" in replayed.label
+    assert "earlier source" not in replayed.label
+
+
+def test_figures_and_the_scrubber_take_a_record(run):
+    replayed = run.write()
+    frames = sl.plot.frames(replayed.snapshots, replayed.log)
+    assert [frame.label for frame in frames] == ["0", "2", "4"]
+    assert len(sl.widgets.Scrubber(frames, label="step").children) > 0
+    figure = sl.plot.strip({"taken": replayed.snapshots.taken[-1].images}, value_range=(-1, 1))
+    assert (
+        replayed.label in sl.plot.show(figure, alt="A strip.", record=replayed.label)._repr_html_()
+    )
+
+
+def test_a_record_is_small_and_rounded(run):
+    run.write()
+    files = sorted(path.name for path in record.RUNS.iterdir())
+    assert files == ["hijack.json", "hijack.safetensors"]
+    pictures = 4 * 3 * 16 * 16  # private and three snapshots, one byte a pixel
+    assert (record.RUNS / "hijack.safetensors").stat().st_size < pictures + 3000
+    losses = json.loads((record.RUNS / "hijack.json").read_text())["log"]["metrics"]["client_loss"]
+    assert all(float(f"{loss:.6g}") == loss for loss in losses)
+
+
+def test_grey_images_of_three_channels_are_stored_as_one(run):
+    def thrice(images):
+        return images.expand(-1, 3, -1, -1)
+
+    snapshots = sl.Snapshots(2, images=3)
+    snapshots.private = thrice(run.snapshots.private)
+    for taken in run.snapshots.taken:
+        snapshots.taken.append(dataclasses.replace(taken, images=thrice(taken.images)))
+    back = run.write(snapshots=snapshots).snapshots
+    assert back.private.shape == back.taken[0].images.shape == (3, 3, 16, 16)
+    assert (record.RUNS / "hijack.safetensors").stat().st_size < 4 * 3 * 16 * 16 + 3000
+
+
+def test_numbers_that_json_lacks_come_back(run):
+    log = sl.Log()
+    for value in (float("nan"), float("inf"), float("-inf"), 1 / 3):
+        log.append({"loss": torch.tensor(value)})
+    log.append({})
+    nan, *others = run.write(log=log, snapshots=None).log.state_dict()["metrics"]["loss"]
+    assert nan != nan
+    assert others == [float("inf"), float("-inf"), 0.333333, None]
+
+
+def test_a_record_without_snapshots_removes_those_of_an_earlier_one(run):
+    run.write()
+    assert run.write(snapshots=None).snapshots is None
+    assert [path.name for path in record.RUNS.iterdir()] == ["hijack.json"]
+
+
+STALE = {
+    "seed": (CONFIG | {"seed": 1}, "seed: 0 recorded, 1 asked for"),
+    "new option": (CONFIG | {"cut": 2}, "cut: absent recorded, 2 asked for"),
+    "lost option": ({k: v for k, v in CONFIG.items() if k != "data"}, "data: digits recorded"),
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_a_record_of_another_configuration_is_refused(run, case):
+    run.write(command="make it so")
+    config, sentence = STALE[case]
+    with pytest.raises(
+        sl.StaleRecord, match=rf"stale \({sentence}.*make it anew with `make it so`"
+    ):
+        sl.replay("hijack", config)
+    assert sl.replay("hijack").config["seed"] == 0  # nobody said what it should be
+
+
+def test_a_record_of_other_data_is_refused(run):
+    run.write()
+    with pytest.raises(sl.StaleRecord, match="the public data are others"):
+        sl.replay("hijack", data=run.data | {"public": run.data["public"].subset(20)})
+
+
+def test_a_record_of_other_mathematics_is_refused(run, monkeypatch):
+    run.write()
+    monkeypatch.setattr(record, "NUMERICS", record.NUMERICS + 1)
+    with pytest.raises(sl.StaleRecord, match="made with NUMERICS 1, now 2"):
+        sl.replay("hijack", CONFIG)
+
+
+def test_a_stale_record_marked_historical_is_shown_as_such(run, monkeypatch):
+    run.write()
+    monkeypatch.setattr(record, "NUMERICS", record.NUMERICS + 1)
+    edit(historical="")
+    with pytest.raises(sl.StaleRecord):
+        sl.replay("hijack", CONFIG | {"seed": 1})
+    edit(historical="took a week on a machine that is gone")
+    replayed = sl.replay("hijack", CONFIG | {"seed": 1})
+    assert "historical: took a week on a machine that is gone" in replayed.label
+
+
+def test_a_record_made_with_another_source_says_so(run, monkeypatch):
+    made = run.write()
+    monkeypatch.setattr(record, "source_hash", lambda: "another")
+    replayed = sl.replay("hijack", CONFIG)
+    assert "made with an earlier source" in replayed.label
+    assert replayed.key == made.key
+
+
+def test_the_source_hash_covers_what_computes_and_not_what_draws(tmp_path, monkeypatch):
+    library = tmp_path / "splitlab"
+    shutil.copytree(ROOT / "splitlab", library, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(record, "__file__", str(library / "record.py"))
+    before = record.source_hash()
+
+    def after_a_change(path):
+        original = (library / path).read_text()
+        (library / path).write_text(original + "# changed\n")
+        changed = record.source_hash()
+        (library / path).write_text(original)
+        return changed
+
+    for path in ("attacks/fsha.py", "nets/paper.py", "data/mnist.py", "parties.py", "metrics.py"):
+        assert after_a_change(path) != before, path
+    assert after_a_change("plot.py") == before
+    assert record.source_hash() == before
+
+
+def damage_json(text):
+    (record.RUNS / "hijack.json").write_text(text)
+
+
+DAMAGES = {
+    "half a file": (lambda: damage_json('{"format": 1, '), "it is not whole"),
+    "not a record": (lambda: damage_json("[]"), "something is missing"),
+    "another format": (lambda: edit(format=2), "its format is 2"),
+    "edited": (lambda: edit(config=CONFIG | {"seed": 5}), "key does not belong"),
+    "no pictures": (
+        lambda: (record.RUNS / "hijack.safetensors").unlink(),
+        "hijack.safetensors is missing, or of another run",
+    ),
+    "other pictures": (
+        lambda: (record.RUNS / "hijack.safetensors").write_bytes(b"other"),
+        "hijack.safetensors is missing, or of another run",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_refused_in_one_sentence(run, damage):
+    run.write()
+    do, sentence = DAMAGES[damage]
+    do()
+    with pytest.raises(ValueError, match=sentence) as error:
+        sl.replay("hijack")
+    assert "restore it with git" in str(error.value)
+
+
+def test_the_recorded_hijack_is_of_the_present_data_and_mathematics(digits):
+    data = {"private": digits[0], "public": digits[1]}
+    replayed = sl.replay("hijack_digits", data=data)
+    steps = sl.tiny.default_steps("digits")
+    assert replayed.log.steps == steps == replayed.config["steps"]
+    assert replayed.config["client_rate"] == sl.tiny.client_rate
+    assert replayed.report["metrics"]["matched"] >= 0.95
+    errors = [taken.mse for taken in replayed.snapshots.taken]
+    assert errors[-1] < 0.3 * errors[0]
+
+
+def test_a_table_of_runs_is_no_record_of_one():
+    with pytest.raises(ValueError, match=r"table of runs.*sl\.record\.recorded\('digits_tiny'\)"):
+        sl.replay("digits_tiny")
+
+
+def test_what_cannot_be_recorded_is_refused(run, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="a record cannot be called"):
+        run.write("../elsewhere")
+    monkeypatch.setattr(record, "_folders", lambda: [tmp_path / "none"])
+    with pytest.raises(FileNotFoundError, match="run this in a copy of the repository"):
+        run.write()
