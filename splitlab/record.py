@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,7 +235,8 @@ def source_hash() -> str:
 def recorded(name: str) -> list[dict[str, Any]]:
     """Return the runs recorded in `book/runs/NAME.json`, in a fixed order.
 
-    Looks in the folders above the working directory, then beside the library's source.
+    Looks in the folders above the working directory, beside the library's source, and where an
+    installation without the repository puts them.
 
     Raises:
         FileNotFoundError: Saying where the record can be had.
@@ -278,9 +280,10 @@ _PLAIN = (
 
 
 def _folders() -> list[Path]:
-    """Where records may be: above the working directory, then beside the library's source."""
+    """Where records may be: above the working directory, beside the source, with the package."""
     here, source = Path.cwd(), Path(__file__).resolve()
-    return [folder / RUNS for folder in [here, *here.parents, *source.parents]]
+    copies = [folder / RUNS for folder in [here, *here.parents, *source.parents]]
+    return [*copies, Path(sys.prefix) / "share" / "splitlab" / "runs"]
 
 
 def _find(name: str) -> Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -311,3 +312,18 @@ def test_what_cannot_be_recorded_is_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(record, "_folders", lambda: [tmp_path / "none"])
     with pytest.raises(FileNotFoundError, match="run this in a copy of the repository"):
         run.write()
+
+
+def test_an_installed_package_brings_the_records(monkeypatch, tmp_path):
+    """In Colab there is no repository: pip puts the records below the environment's folder."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    ((target, patterns),) = settings["data-files"].items()
+    assert {path.name for pattern in patterns for path in ROOT.glob(pattern)} >= {
+        "digits_tiny.json",
+        "mnist_paper_scale.json",
+        "mnist_public_code.json",
+    }
+    (tmp_path / target).mkdir(parents=True)
+    (tmp_path / target / "elsewhere.json").write_text('{"rows": {"a": {"run": "b"}}}')
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    assert record.recorded("elsewhere") == [{"run": "b"}]
