@@ -211,7 +211,9 @@ class FSHA(Server):
     def score(self, z: Tensor) -> Tensor:
         """Return the critic's scores (B, 1) of z, looking through the decoder if it sees images."""
         seen = self.decoder(z) if self.critic_sees == "image" else z
-        return self.critic(seen).float()
+        scores = self.critic(seen)
+        # Autocast may leave bfloat16; float64 stays float64.
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
     def _client_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         z = z.clone().requires_grad_()

@@ -54,6 +54,16 @@ def test_batch_norm_is_keras_unless_told_otherwise():
     assert nets.paper.client(momentum=0.1)[1].momentum == 0.1
 
 
+@pytest.mark.parametrize(("out", "stride"), [(4, 1), (6, 2)])
+def test_a_residual_block_adds_its_branch_to_its_skip(out, stride):
+    block, x = nets.ResBlock(4, out, stride), torch.randn(2, 4, 8, 8)
+    with torch.no_grad():
+        block.branch[-1].weight.zero_()
+        block.branch[-1].bias.fill_(2.0)
+    expected = x if stride == 1 else block.skip(x)
+    torch.testing.assert_close(block(x), expected + 2)
+
+
 def test_seeds_fix_the_weights_and_leave_the_global_stream():
     before = torch.get_rng_state()
     one, same, other = (nets.tiny.client(seed=s)[0][0].weight for s in (1, 1, 2))

@@ -241,6 +241,8 @@ def test_sampler_visits_every_row_once_an_epoch():
     sampler = Sampler(10, 3, owner="client", seed=0)
     epoch = torch.cat([sampler.next() for _ in range(3)])
     assert len(epoch.unique()) == 9
+    whole = Sampler(9, 3, owner="client", seed=0)  # no partial batch: nothing is dropped
+    assert torch.cat([whole.next() for _ in range(3)]).sort().values.tolist() == list(range(9))
     saved = sampler.state_dict()
     following = [sampler.next() for _ in range(7)]
     other = Sampler(10, 3, owner="client", seed=99)

@@ -102,6 +102,21 @@ def test_without_a_third_part_the_classifier_trains_on_images_that_are_not_score
     assert any("no third part" in note for note in report.notes)
 
 
+def test_the_oracle_decoder_is_not_scored_on_its_own_training_images(make_client, monkeypatch):
+    client, n = make_client(), 40
+    order = torch.randperm(len(client.data), generator=torch.Generator().manual_seed(0))
+    taken = []
+    real = sl.ImageData.select
+    monkeypatch.setattr(
+        sl.ImageData, "select", lambda data, rows: (taken.append(rows), real(data, rows))[1]
+    )
+    monkeypatch.setattr(sl.referee, "ORACLE_STEPS", 1)
+    _, scored = sl.referee._oracle_decoder(client, client.data, order, n, 0)
+    (trained_on,) = taken
+    assert len(scored) == n // 2
+    assert not set(order[:n][scored].tolist()) & set(trained_on.tolist())
+
+
 def test_what_the_server_received_is_scored_apart(make_client, make_attack, digits):
     """BatchNorm's running statistics lag at first: the two modes must not be mixed up."""
     client, attack = make_client(), make_attack()
