@@ -17,7 +17,7 @@ export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book test verdicts records lint clean
+.PHONY: help setup book test verdicts exercises records lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ test: setup ## run all tests
 
 verdicts: setup ## build the book and store the chapters' verdict lines as what the tests expect
 	@'$(BIN)/python' -m splitlab.course.book --profile tiny --store-verdicts $(ARGS)
+
+exercises: setup ## make exercises/ from the masters in solutions/
+	@'$(BIN)/python' -m splitlab.course.editions
 
 records: setup ## make the recorded runs that are missing: PROFILE=tiny or paper, ARGS="--minutes 10"
 	@'$(BIN)/python' benchmarks/records.py --profile $(PROFILE) $(ARGS)

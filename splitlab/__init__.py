@@ -92,7 +92,7 @@ __all__ = [
     "vanilla",
 ]
 
-_ON_DEMAND = ("plot", "widgets", "course")  # they import matplotlib, ipywidgets and more
+_ON_DEMAND = ("plot", "widgets", "course", "checks")  # they import matplotlib, ipywidgets and more
 
 
 def __getattr__(name: str) -> Any:
