@@ -67,16 +67,26 @@ def chapters(book: Path) -> list[Path]:
     return [page for page in pages if page.suffix == ".ipynb" and page.parent == book]
 
 
-def run_chapters(
-    notebooks: Sequence[Path],
+def notebooks(book: Path) -> list[Path]:
+    """The notebooks that are run for the book: the chapters, and the solutions to the exercises.
+
+    The exercises are pages, too, but they are shown as they are: their stubs would fail.
+    """
+    pages = [page_of(book.parent, file) for file in toc_files(book)]
+    folders = (book, book.parent / "solutions")
+    return [page for page in pages if page.suffix == ".ipynb" and page.parent in folders]
+
+
+def run_notebooks(
+    paths: Sequence[Path],
     source: Path,
     *,
     parameters: dict[str, Any],
     timeout: int,
     jobs: int,
 ) -> list[Result]:
-    """Run the chapters, `jobs` at a time; a failing one does not stop the others."""
-    root = notebooks[0].parent.parent if notebooks else source
+    """Run the notebooks, `jobs` at a time; a failing one does not stop the others."""
+    root = paths[0].parent.parent if paths else source
     # Threads are enough: the work is done by the kernels, which are processes of their own.
     pool = ThreadPoolExecutor(max_workers=jobs)
     bar = tqdm(total=0, unit="cell", desc="chapters", dynamic_ncols=True, leave=False)
@@ -94,12 +104,12 @@ def run_chapters(
             )
         except ChapterError as error:
             seconds = time.perf_counter() - start
-            return Result(notebook.stem, seconds, False, "", str(error))
+            return Result(runner.name_of(notebook), seconds, False, "", str(error))
 
     try:
-        for notebook in notebooks:
+        for notebook in paths:
             bar.total += len(runner.code_cells(runner.read(notebook))) + 1  # + injected parameters
-        return list(pool.map(run, notebooks))
+        return list(pool.map(run, paths))
     except KeyboardInterrupt:
         # The running kernels end with this process; chapters that were finished are kept.
         pool.shutdown(wait=False, cancel_futures=True)
@@ -118,7 +128,7 @@ def stage(book: Path, source: Path) -> None:
     """
     root = book.parent
     keep = {source / page_of(root, file).relative_to(root) for file in toc_files(book)}
-    own = set(chapters(book))
+    own = set(notebooks(book))
     for file in toc_files(book):
         page = page_of(root, file)
         if page not in own:  # the executed copies are there already
@@ -246,15 +256,14 @@ def build(
         The exit status: 0, or 1 if a chapter failed (then nothing is rendered).
     """
     source = out / "_build" / "source"
-    notebooks = chapters(book)
-    results = run_chapters(
-        notebooks, source, parameters={"profile": profile}, timeout=timeout, jobs=jobs
+    results = run_notebooks(
+        notebooks(book), source, parameters={"profile": profile}, timeout=timeout, jobs=jobs
     )
     errors = [result.error for result in results if result.error]
     rendered = False
     if not errors:
         if store_verdicts:
-            for notebook in notebooks:
+            for notebook in chapters(book):
                 if runner.store_verdict(notebook, source / notebook.relative_to(book.parent)):
                     print(f"stored the verdict of {notebook.stem}")
         stage(book, source)
@@ -265,8 +274,7 @@ def build(
         for error in errors:
             print(f"\nerror: {error}", file=sys.stderr)
         print(
-            f"The book was not rendered; copies with the tracebacks: {source / book.name}"
-            "/*.failed.ipynb",
+            f"The book was not rendered; copies with the tracebacks: {source}/*/*.failed.ipynb",
             file=sys.stderr,
         )
         return 1

@@ -51,7 +51,7 @@ class Result:
     """What running one chapter gave.
 
     Attributes:
-        chapter: the notebook's name without its ending.
+        chapter: the notebook's name, as `name_of` has it.
         seconds: how long the run took, also when it is an earlier run's (``cached``).
         cached: True when nothing had changed and the earlier executed copy was kept.
         verdict: the chapter's verdict line, "" when it prints none.
@@ -63,6 +63,11 @@ class Result:
     cached: bool
     verdict: str
     error: str | None = None
+
+
+def name_of(notebook: Path) -> str:
+    """What a notebook is called in tables and messages: a chapter's name, `solutions/NAME`."""
+    return notebook.stem if notebook.parent.name != "solutions" else f"solutions/{notebook.stem}"
 
 
 def tags(cell: NotebookNode) -> list[str]:
@@ -165,8 +170,8 @@ def without_outputs(notebook: NotebookNode) -> NotebookNode:
 def key(notebook: Path, parameters: Mapping[str, Any], root: Path) -> str:
     """A hash of everything that an executed copy depends on.
 
-    That is: the notebook without its outputs, the library's files, the recorded runs beside the
-    notebook, constraints.txt, the versions of Python and of the packages that compute, the
+    That is: the notebook without its outputs, the library's files, the recorded runs,
+    constraints.txt, the versions of Python and of the packages that compute, the
     parameters, and, except at the profile `tiny` (which reads bundled data only), the names, sizes
     and times of the files under SPLITLAB_DATA.
     """
@@ -178,7 +183,7 @@ def key(notebook: Path, parameters: Mapping[str, Any], root: Path) -> str:
 
     add("notebook", nbformat.writes(without_outputs(read(notebook))).encode())
     add("parameters", json.dumps(dict(parameters), sort_keys=True).encode())
-    for folder in (LIBRARY, notebook.parent / "runs"):
+    for folder in (LIBRARY, root / "book" / "runs"):
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 add(path.relative_to(folder).as_posix(), path.read_bytes())
@@ -209,7 +214,7 @@ def cached(notebook: Path, out: Path, run_key: str) -> Result | None:
     record = executed.metadata.get("splitlab", {})
     if record.get("key") != run_key:
         return None
-    return Result(notebook.stem, float(record["seconds"]), True, verdict_of(executed))
+    return Result(name_of(notebook), float(record["seconds"]), True, verdict_of(executed))
 
 
 def run(
@@ -235,7 +240,7 @@ def run(
         ChapterError: one sentence with chapter, cell and error. The copy with the traceback is
             then left beside `out` as ``NAME.failed.ipynb``.
     """
-    chapter = notebook.stem
+    chapter = name_of(notebook)
     source = read(notebook)
     check_parameters(source, chapter, parameters)
     run_key = key(notebook, parameters, root)
@@ -263,7 +268,7 @@ def run(
         first_line = next((line for line in current[-1].splitlines() if line.strip()), "")
         return ChapterError(f"{chapter}, code cell {len(current)} (`{first_line}`): {what}.")
 
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{chapter}.", suffix=".ipynb")
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{notebook.stem}.", suffix=".ipynb")
     os.close(handle)
     partial = Path(name)
     start = time.perf_counter()

@@ -11,10 +11,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
-from splitlab.course import book, runner
+from splitlab.course import book, editions, runner
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = book.chapters(ROOT / "book")
+NOTEBOOKS = book.notebooks(ROOT / "book")
+SOLUTIONS = [path for path in NOTEBOOKS if path not in CHAPTERS]
 
 # The attributes through which a page loads something by itself. A link to follow (<a href>) may
 # lead outside.
@@ -80,7 +82,9 @@ ALL_PAGES = pytest.mark.parametrize("page", book.toc_files(ROOT / "book"), indir
 
 
 def test_every_page_of_the_contents_is_there_and_no_other(html, pages):
-    assert len(pages) == len(CHAPTERS) + 1 >= 3
+    exercises = len(list((ROOT / "exercises").glob("*.ipynb")))
+    assert len(SOLUTIONS) == exercises == len(editions.masters(ROOT)) >= 2
+    assert len(pages) == len(CHAPTERS) + 2 * exercises + 1 >= 8
     assert {path for path in html.glob("*/*.html") if path.parent.name != "_static"} == set(
         pages.values()
     )
@@ -97,6 +101,28 @@ def test_a_page_shows_an_executed_chapter(chapter, built, pages):
     assert runner.verdict_of(executed)
     assert runner.verdict_of(executed) in page
     assert "# Parameters" not in page, "the injected cell is not for readers"
+
+
+@pytest.mark.parametrize("master", SOLUTIONS, ids=lambda path: path.stem)
+def test_a_page_of_solutions_shows_checks_that_pass_and_folds_the_solutions(master, built, pages):
+    executed = nbformat.read(built / "source" / "solutions" / master.name, as_version=4)
+    checks = [cell for cell in executed.cells if "check" in runner.tags(cell)]
+    assert len(checks) >= 5
+    for cell in checks:
+        printed = "".join(output.get("text", "") for output in cell.outputs)
+        assert printed.startswith("Passed: "), cell.source
+    page = pages[f"solutions/{master.stem}"].read_text(encoding="utf-8")
+    assert page.count("Show code cell source") == len(checks)
+
+
+@pytest.mark.parametrize("master", SOLUTIONS, ids=lambda path: path.stem)
+def test_a_page_of_exercises_shows_stubs_and_no_solution(master, pages):
+    text = unescape(re.sub(r"<[^>]+>", "", pages[f"exercises/{master.stem}"].read_text()))
+    for exercise in editions.exercises(runner.read(master), master.stem):
+        assert f"{exercise.name} is not written yet" in text
+        solution = editions.REGION.search(exercise.source)[0].splitlines()[1:-1]
+        code = "\n".join(line.strip() for line in solution)
+        assert code not in "\n".join(line.strip() for line in text.splitlines())
 
 
 @ALL_PAGES
@@ -164,11 +190,13 @@ def test_equations_and_widgets_are_drawn_by_vendored_scripts(pages):
     assert all("_static/widgets/embed.js" in loaded[name] for name in with_widgets)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_the_colab_button_opens_the_chapter_itself(chapter, pages):
-    page = pages[f"book/{chapter.stem}"].read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    "file", [file for file in book.toc_files(ROOT / "book") if not file.endswith("/intro")]
+)
+def test_the_colab_button_opens_the_notebook_itself(file, pages):
+    page = pages[file].read_text(encoding="utf-8")
     (link,) = set(re.findall(r'href="(https://colab\.research\.google\.com[^"]+)"', page))
-    assert link.endswith(f"/blob/main/book/{chapter.name}")
+    assert link.endswith(f"/blob/main/{file}.ipynb")
 
 
 @pytest.fixture
@@ -178,6 +206,8 @@ def copy(built, tmp_path):
     shutil.copytree(ROOT / "book", folder, ignore=shutil.ignore_patterns("_build"))
     shutil.copy(ROOT / "constraints.txt", tmp_path)
     shutil.copytree(built, folder / "_build")
+    for name in ("exercises", "solutions"):
+        shutil.copytree(ROOT / name, tmp_path / name)
     return folder
 
 
@@ -186,7 +216,7 @@ def test_a_second_build_does_nothing_again(copy, capsys):
     before = index.stat().st_mtime_ns
     assert book.main(["--book", str(copy)]) == 0
     out = capsys.readouterr().out
-    assert out.count("(cached)") == len(CHAPTERS)
+    assert out.count("(cached)") == len(NOTEBOOKS)
     assert "(unchanged)" in out
     assert index.stat().st_mtime_ns == before
 
@@ -207,7 +237,7 @@ def test_a_broken_chapter_turns_the_build_red(copy, capsys):
     assert f"error: {chapter.stem}, code cell {before} (`raise RuntimeError(" in err
     assert "broken on purpose" in err
     assert re.search(rf"^{chapter.stem} .*FAILED$", out, flags=re.M)
-    assert out.count("(cached)") == len(CHAPTERS) - 1, "the other chapters' results are kept"
+    assert out.count("(cached)") == len(NOTEBOOKS) - 1, "the other notebooks' results are kept"
 
 
 def test_a_page_with_a_warning_turns_the_build_red(copy, capsys):

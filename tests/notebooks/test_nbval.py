@@ -12,8 +12,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from splitlab.course import book, runner
 
-BOOK = Path(__file__).parents[2] / "book"
-CHAPTERS = book.chapters(BOOK)
+ROOT = Path(__file__).parents[2]
+CHAPTERS = book.chapters(ROOT / "book")
 CHECK = "# NBVAL_CHECK_OUTPUT"
 
 
@@ -66,9 +66,10 @@ def test_no_other_output_is_stored(chapter):
 
 
 def test_nbstripout_finds_nothing_to_strip():
+    stored = [*CHAPTERS, *ROOT.glob("exercises/*.ipynb"), *ROOT.glob("solutions/*.ipynb")]
     result = subprocess.run(
         [sys.executable, "-m", "nbstripout", "--verify", "--keep-count", "--keep-id"]
-        + [str(chapter) for chapter in CHAPTERS],
+        + [str(notebook) for notebook in stored],
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,58 @@
+"""The exercises as a student opens them: they run, and stop at the stubs alone, in a friendly way."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from splitlab.course import editions, runner
+
+ROOT = Path(__file__).parents[2]
+MASTERS = editions.masters(ROOT)
+
+
+def run(path):
+    notebook = nbformat.read(path, as_version=4)
+    for cell in runner.code_cells(notebook):  # every error is to be seen, not only those foreseen
+        cell.metadata.tags = [tag for tag in runner.tags(cell) if tag != "raises-exception"]
+    resources = {"metadata": {"path": str(path.parent)}}
+    extra = ["--log-level=ERROR"]
+    client = NotebookClient(notebook, timeout=120, allow_errors=True, resources=resources)
+    client.execute(extra_arguments=extra)
+    return notebook
+
+
+@pytest.fixture(scope="module", params=MASTERS, ids=lambda path: path.stem)
+def attempted(request):
+    """(the exercises, the exercises notebook after a run of all its cells)."""
+    os.environ.update(runner.ONE_THREAD)
+    master = request.param
+    wanted = editions.exercises(runner.read(master), master.stem)
+    return wanted, run(ROOT / "exercises" / master.name)
+
+
+def errors(cell):
+    return [output for output in cell.outputs if output.output_type == "error"]
+
+
+def test_only_the_checks_of_the_stubs_fail(attempted):
+    exercises, notebook = attempted
+    failing = [cell for cell in runner.code_cells(notebook) if errors(cell)]
+    assert [runner.tags(cell)[0] for cell in failing] == ["check"] * len(exercises)
+
+
+def test_each_stub_says_what_to_do_without_a_traceback(attempted):
+    exercises, notebook = attempted
+    for exercise, cell in zip(exercises, runner.code_cells(notebook, "check"), strict=True):
+        (error,) = errors(cell)
+        assert error.ename == "NotWrittenYet"
+        sentence = f"{exercise.name} is not written yet; put your code where it says so"
+        assert error.evalue.startswith(sentence)
+        assert len(error.traceback) == 1
+        assert sentence in error.traceback[0]
+
+
+def test_there_are_exercises():
+    assert len(MASTERS) >= 2
