@@ -62,10 +62,11 @@ exercises: setup ## make exercises/ from the masters in solutions/
 records: setup ## make the recorded runs that are missing: PROFILE=tiny or paper, ARGS="--minutes 10"
 	@'$(BIN)/python' benchmarks/records.py --profile $(PROFILE) $(ARGS)
 
-lint: setup ## check style, formatting and stripped notebooks
+lint: setup ## check style, formatting, stripped notebooks and generated exercises
 	@'$(BIN)/ruff' check .
 	@'$(BIN)/ruff' format --check .
-	@find book exercises solutions -name '*.ipynb' -not -path '*/_build/*' 2>/dev/null \
+	@'$(BIN)/python' -m splitlab.course.editions --check
+	@find book exercises solutions -name '*.ipynb' -not -path '*/_build/*' \
 	  | xargs -r '$(BIN)/nbstripout' --verify --keep-count --keep-id
 
 clean: ## remove what was built (book/_build and caches; not the environment)
