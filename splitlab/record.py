@@ -358,7 +358,7 @@ _PLAIN = (
 )
 
 
-def _folders() -> list[Path]:
+def folders() -> list[Path]:
     """Where records may be: above the working directory, beside the source, with the package."""
     here, source = Path.cwd(), Path(__file__).resolve()
     copies = [folder / RUNS for folder in [here, *here.parents, *source.parents]]
@@ -366,7 +366,7 @@ def _folders() -> list[Path]:
 
 
 def _find(name: str) -> Path:
-    for folder in _folders():
+    for folder in folders():
         path = folder / f"{name}.json"
         if path.exists():
             return path
@@ -384,7 +384,7 @@ def _folder_for(name: str, folder: Path | None) -> Path:
     """Return where to write a record of this name."""
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"a record cannot be called {name!r}: use letters, digits, - and _")
-    folder = folder or next((f for f in _folders() if f.is_dir()), None)
+    folder = folder or next((f for f in folders() if f.is_dir()), None)
     if folder is None:
         raise FileNotFoundError(
             f"there is no folder {RUNS} here: run this in a copy of the repository, or pass folder"

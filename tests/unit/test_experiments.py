@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,16 +48,30 @@ def test_the_configuration_says_what_the_run_does():
     assert fast.config["cpu_budget"] is None
 
 
-def test_a_run_is_a_function_of_its_configuration():
+@pytest.fixture
+def quick_referee(monkeypatch):
+    """A referee that measures the error alone: its classifiers are not what is tested here."""
+
+    def evaluate(client, attack, referee):
+        x = client.data.x
+        images = attack.reconstruct(sl.SmashedData(z=client.smash(x), sender="client", step=0))
+        report = {"metrics": {"mse": sl.metrics.mse(images, x)}}
+        return SimpleNamespace(to_dict=lambda: report)
+
+    monkeypatch.setattr(sl, "evaluate", evaluate)
+
+
+def test_a_run_is_a_function_of_its_configuration(quick_referee):
     same = Hijack("table", "fast", 5, 4)
     one, other = (same.row(), same.row())
-    another = replace(same, rate=1e-4).row()
-    assert one["metrics"] == other["metrics"] != another["metrics"]
+    assert one["metrics"] == other["metrics"]
+    for change in ({"rate": 1e-4}, {"seed": 6}, {"steps": 5}, {"design": "paper"}):
+        assert replace(same, **change).row()["metrics"] != one["metrics"], change
     assert one["steps"] == 4
     assert one["config"] == same.config
 
 
-def test_a_budget_cuts_a_run_short_and_the_row_says_so():
+def test_a_budget_cuts_a_run_short_and_the_row_says_so(quick_referee):
     row = Hijack("table", "paper", 5, 10_000, design="paper", budget=0.05).row()
     assert 1 <= row["steps"] < 10_000
     assert row["config"]["steps"] == 10_000
