@@ -8,30 +8,23 @@ recorded seed. `splitlab claims` lists, reruns, and writes the chapters' claim c
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
-import math
 import multiprocessing
-import operator
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 import splitlab as sl
 from splitlab.course.experiments import Experiment, find
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
+from splitlab.course.rules import check_rule, is_true
 
 FILE = "claims.yml"
-TAG = "claim"
 REQUIRED = ("chapter", "statement", "records", "metric", "rule", "seeds")
 FIELDS = (*REQUIRED, "planned")
 CONFIDENCE = 0.95
@@ -44,7 +37,7 @@ class ClaimError(ValueError):
     """A claim that cannot be read or measured; the message is one sentence."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Claim:
     """One claim of `book/claims.yml`.
 
@@ -54,7 +47,7 @@ class Claim:
         statement: What a reader is told.
         records: Short name -> (table, run), the kinds of run that it rests on.
         metric: Figure -> where a row keeps it, "short_name.path.in.the.row".
-        rule: A comparison of the figures of one seed; see `check_rule`.
+        rule: A comparison of the figures of one seed; see `rules.check_rule`.
         seeds: The seeds at which it was measured.
         planned: Whether the chapter may be missing, because it is still to be written.
     """
@@ -174,6 +167,11 @@ def load(path: Path | None = None) -> list[Claim]:
     return sorted(claims, key=lambda claim: claim.chapter)
 
 
+def notebook_of(book: Path, chapter: int) -> Path | None:
+    """Return the notebook of a chapter, None if there is none."""
+    return next(iter(sorted(book.glob(f"{chapter:02d}_*.ipynb"))), None)
+
+
 def _find_file() -> Path:
     for runs in sl.record.folders():
         if (runs.parent / FILE).exists():
@@ -233,7 +231,7 @@ def _claim(name: str, fields: Any) -> Claim:
             )
     try:
         check_rule(fields["rule"], fields["metric"])
-    except ClaimError as error:
+    except ValueError as error:
         raise refuse(str(error)) from None
     return Claim(
         name=name,
@@ -245,96 +243,6 @@ def _claim(name: str, fields: Any) -> Claim:
         seeds=tuple(seeds),
         planned=planned,
     )
-
-
-def _quotient(a: float, b: float) -> float:
-    return a / b if b else math.nan  # of which every comparison is false
-
-
-_ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: _quotient,
-}
-_COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-}
-
-
-def check_rule(rule: str, names: Iterable[str]) -> None:
-    """Refuse a rule that is more, or less, than comparisons of figures.
-
-    A rule is one comparison, or several joined by "and". Its sides are made of figures' names,
-    numbers and + - * /; they are compared with <, <=, >, >= and ==. The rule is never given to
-    Python to run.
-
-    Args:
-        rule: The rule.
-        names: The figures that it may name.
-
-    Raises:
-        ClaimError: If it holds anything else, or a name that is none of the figures.
-    """
-    known = list(names)
-    for node in ast.walk(_parsed(rule)):
-        if isinstance(node, ast.Name) and node.id not in known:
-            raise ClaimError(
-                f"the rule `{rule}` names {node.id!r}, which is none of its figures: "
-                f"{', '.join(known)}"
-            )
-    is_true(rule, dict.fromkeys(known, 1.0))  # goes through all of it
-
-
-def is_true(rule: str, figures: Mapping[str, float]) -> bool:
-    """Return whether a rule is true of the figures of one seed; after a division by 0 it is not.
-
-    Raises:
-        ClaimError: If the rule is none (see `check_rule`).
-    """
-
-    def not_a_rule() -> ClaimError:
-        return ClaimError(
-            f"the rule `{rule}` is no comparison of figures: join names and numbers by + - * /, "
-            "compare with < <= > >= ==, and use `and` for several comparisons"
-        )
-
-    def truth(node: ast.AST) -> bool:
-        match node:
-            case ast.BoolOp(op=ast.And(), values=parts):
-                return all([truth(part) for part in parts])  # a list: every part is looked at
-            case ast.Compare(left=left, ops=ops, comparators=others):
-                if any(type(op) not in _COMPARISONS for op in ops):
-                    raise not_a_rule()
-                sides = [value(side) for side in (left, *others)]
-                pairs = zip(ops, sides, sides[1:], strict=False)
-                return all(_COMPARISONS[type(op)](a, b) for op, a, b in pairs)
-        raise not_a_rule()
-
-    def value(node: ast.AST) -> float:
-        match node:
-            case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-                return number
-            case ast.Name(id=name):
-                return figures[name]
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -value(operand)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                return _ARITHMETIC[type(op)](value(left), value(right))
-        raise not_a_rule()
-
-    return truth(_parsed(rule))
-
-
-def _parsed(rule: str) -> ast.AST:
-    try:
-        return ast.parse(rule, mode="eval").body
-    except (SyntaxError, ValueError):
-        raise ClaimError(f"the rule `{rule}` is not an expression: write a comparison") from None
 
 
 def recorded(claim: Claim) -> Standing:
@@ -358,14 +266,15 @@ def recorded(claim: Claim) -> Standing:
                 f"{claim.name}: {table}/{run} is not recorded at seed {missing[0]}: make it with "
                 f"`python benchmarks/records.py {table}`, or take the seed out of {FILE}"
             )
-        if left_out := sorted(set(rows) - set(claim.seeds)):
-            raise ClaimError(
-                f"{claim.name}: {table}/{run} is recorded at seed {left_out[0]} too: a claim "
-                f"answers for every recorded seed, so add it in {FILE}"
-            )
         if reason := next((r["historical"] for r in rows.values() if r.get("historical")), ""):
             return Standing(claim, problem=f"{table}/{run} is kept as history only: {reason}")
         by_short[short] = rows
+    measured = set.intersection(*(set(rows) for rows in by_short.values()))
+    if left_out := sorted(measured - set(claim.seeds)):
+        raise ClaimError(
+            f"{claim.name}: it is recorded at seed {left_out[0]} too, and a claim answers for all "
+            f"that is recorded: add the seed in {FILE}"
+        )
     return Standing(
         claim,
         {
@@ -386,16 +295,17 @@ def rerun(claims: Sequence[Claim], *, seed: int | None = None, jobs: int = 1) ->
     Returns:
         How each claim stands, by the new figures alone.
     """
-
-    def at(claim: Claim) -> Sequence[int]:
-        return claim.seeds if seed is None else [seed]
-
-    wanted = [(c, s, c.experiments(s)) for c in claims for s in at(c)]
-    rows = _measured({one for _, _, needed in wanted for one in needed.values()}, jobs)
-    figures: dict[str, dict[int, Figures]] = {claim.name: {} for claim in claims}
-    for claim, s, needed in wanted:
-        figures[claim.name][s] = claim.figures({k: rows[one] for k, one in needed.items()})
-    return [Standing(claim, figures[claim.name]) for claim in claims]
+    needed = {
+        (claim, at): claim.experiments(at)
+        for claim in claims
+        for at in (claim.seeds if seed is None else [seed])
+    }
+    rows = _measured({one for ones in needed.values() for one in ones.values()}, jobs)
+    standings = {claim: Standing(claim) for claim in claims}
+    for (claim, at), ones in needed.items():
+        figures = claim.figures({short: rows[one] for short, one in ones.items()})
+        standings[claim].figures[at] = figures
+    return list(standings.values())
 
 
 def _measured(experiments: Iterable[Experiment], jobs: int) -> dict[Experiment, dict[str, Any]]:
@@ -441,125 +351,6 @@ def largest_failure_rate(seeds: int) -> float:
     return 1 - (1 - CONFIDENCE) ** (1 / seeds)
 
 
-# --- the chapters' claim cells ---
-
-
-def notebook_of(book: Path, chapter: int) -> Path | None:
-    """Return the notebook of a chapter, None if there is none."""
-    return next(iter(sorted(book.glob(f"{chapter:02d}_*.ipynb"))), None)
-
-
-def cell_text(standings: Sequence[Standing]) -> str:
-    """Return the Markdown of a chapter's claim cell: each statement, and below it its badge."""
-    items = []
-    for standing in standings:
-        statement = textwrap.fill(standing.claim.statement, 98, break_on_hyphens=False)
-        rerun_it = f"rerun it with `splitlab claims {standing.claim.name}`"
-        item = f"{statement}\n\n**{standing.badge}**; {rerun_it}"
-        if len(standings) > 1:
-            item = "- " + textwrap.indent(item, "  ").lstrip()
-        items.append(item)
-    body = "\n\n".join(items)
-    return f":::{{admonition}} The claim\n:class: tip\n{body}\n:::"
-
-
-# Both fences of MyST, up to the line that closes the block.
-_TYPED_CLAIM = re.compile(
-    r"^(?P<fence>:{3,}|`{3,}) *\{admonition\} *The claims?\b.*?^(?P=fence) *$\n*", re.M | re.S
-)
-_TYPED_BADGE = re.compile(r"\bholds \d+/\d+", re.I)
-
-
-def with_claim_cell(notebook: NotebookNode, chapter: int, text: str) -> NotebookNode:
-    """Return a copy of a chapter whose claim cell, right after its title, is `text`.
-
-    An admonition "The claim" that was typed by hand is taken out, and what stands below the title
-    in its cell gets a cell of its own. Without a text, there is no claim cell and no other change.
-
-    Args:
-        notebook: The chapter.
-        chapter: Its number.
-        text: The claim cell's Markdown, or "".
-
-    Raises:
-        ClaimError: If no cell begins with a title.
-    """
-    from nbformat.v4 import new_markdown_cell
-
-    new = copy.deepcopy(notebook)
-    new.cells = [cell for cell in new.cells if TAG not in cell.metadata.get("tags", [])]
-    if not text:
-        return new
-    markdown = [cell for cell in new.cells if cell.cell_type == "markdown"]
-    for cell in markdown:
-        if _TYPED_CLAIM.search(cell.source):
-            cell.source = _TYPED_CLAIM.sub("", cell.source).strip()
-            if not cell.source:
-                new.cells.remove(cell)
-    title = next((cell for cell in markdown if cell.source.startswith("# ")), None)
-    if title is None:
-        raise ClaimError(
-            f"chapter {chapter:02d} has no title to put its claims under: begin a Markdown cell "
-            "with `# ` and the title"
-        )
-    title.source, _, below = title.source.partition("\n")
-    number = f"{chapter:02d}"
-    added = [new_markdown_cell(text, id=f"{number}-claim", metadata={"tags": [TAG]})]
-    if below.strip():
-        added.append(new_markdown_cell(below.strip(), id=f"{number}-aims"))
-    at = new.cells.index(title) + 1
-    new.cells[at:at] = added
-    return new
-
-
-def update_cells(book: Path, standings: Sequence[Standing], *, write: bool) -> list[str]:
-    """Bring the chapters' claim cells up to date.
-
-    Args:
-        book: The folder of the chapters.
-        standings: How all claims stand.
-        write: False only says what is to be done.
-
-    Returns:
-        One sentence for each chapter that is not as it should be, and cannot be (or was not to be)
-        made so.
-
-    Raises:
-        ClaimError: If a chapter cannot be read, or has no title.
-    """
-    try:
-        import nbformat
-    except ModuleNotFoundError:
-        raise ClaimError("claim cells are in notebooks: pip install 'splitlab[book]'") from None
-    sentences = []
-    for path in sorted(book.glob("[0-9][0-9]_*.ipynb")):
-        chapter = int(path.stem[:2])
-        own = [standing for standing in standings if standing.claim.chapter == chapter]
-        try:
-            before = nbformat.read(path, as_version=4)
-        except Exception as error:  # nbformat raises half a dozen types for a broken file
-            raise ClaimError(f"{path} cannot be read as a notebook: {error}") from None
-        after = with_claim_cell(before, chapter, cell_text(own) if own else "")
-        if nbformat.writes(before) != nbformat.writes(after):
-            if write:
-                nbformat.write(after, path)
-                print(f"wrote the claim cell of {path.stem}")
-            else:
-                sentences.append(
-                    f"{path.stem}: its claim cell is not what {FILE} and the records say, or was "
-                    "typed by hand; `make badges` writes it"
-                )
-        for cell in after.cells:
-            if cell.cell_type != "markdown" or TAG in cell.metadata.get("tags", []):
-                continue
-            if _TYPED_CLAIM.search(cell.source) or _TYPED_BADGE.search(cell.source):
-                sentences.append(
-                    f"{path.stem}: cell {cell.id} types a claim or its badge by hand; state the "
-                    f"claim in {FILE}, and leave the badge to `make badges`"
-                )
-    return sentences
-
-
 # --- the shell ---
 
 
@@ -597,6 +388,8 @@ def run(options: argparse.Namespace) -> int:
     if options.badges or options.check:
         if not (path.parent / "_toc.yml").exists():
             raise ClaimError(f"there are no chapters beside {path}: run this in the repository")
+        from splitlab.course.claim_cells import update_cells
+
         standings = [recorded(claim) for claim in claims]
         sentences = update_cells(path.parent, standings, write=options.badges)
         print("\n".join(sentences), end="\n" if sentences else "")
@@ -606,9 +399,7 @@ def run(options: argparse.Namespace) -> int:
     if options.rerun:
         return _report(rerun(claims, jobs=options.jobs))
     if options.name is not None:
-        (claim,) = claims
-        seed = claim.seeds[0] if options.seed is None else options.seed
-        return _compare(rerun(claims, seed=seed, jobs=options.jobs)[0], seed)
+        return _compare(claims[0], options.seed, options.jobs)
     standings = [recorded(claim) for claim in claims]
     for standing in standings:
         claim = standing.claim
@@ -648,15 +439,14 @@ def _report(standings: Sequence[Standing]) -> int:
     return int(not all(standing.holds for standing in standings))
 
 
-def _compare(standing: Standing, seed: int) -> int:
-    """Print one claim at one seed, beside the record where there is one; return the status."""
-    claim = standing.claim
+def _compare(claim: Claim, seed: int | None, jobs: int) -> int:
+    """Rerun one claim at one seed, print it beside its record, if any, and return the status."""
+    seed = claim.seeds[0] if seed is None else seed
+    there = recorded(claim).figures.get(seed, {})
+    (standing,) = rerun([claim], seed=seed, jobs=jobs)
     print(textwrap.fill(f"{claim.name} (chapter {claim.chapter:02d}): {claim.statement}", 98))
-    there: Figures = {}
-    if seed in claim.seeds:
-        there = recorded(claim).figures.get(seed, {})
     rows = [
-        (name, f"{value:.4g}", f"{there[name]:.4g}" if name in there else "-")
+        (name, f"{value:.4g}", f"{there[name]:.4g}" if there else "-")
         for name, value in standing.figures[seed].items()
     ]
     print(sl.tables.Table((f"seed {seed}", "here", "recorded"), rows))

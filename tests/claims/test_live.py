@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from splitlab.course import claims
+from splitlab.course.claim_cells import update_cells
 
 BOOK = Path(__file__).parents[2] / "book"
 CLAIMS = claims.load(BOOK / claims.FILE)
@@ -43,4 +44,4 @@ def test_a_claim_holds_live_at_one_seed(claim, live):
 
 def test_the_chapters_claim_cells_are_what_the_records_say():
     standings = [claims.recorded(claim) for claim in CLAIMS]
-    assert claims.update_cells(BOOK, standings, write=False) == []
+    assert update_cells(BOOK, standings, write=False) == []
