@@ -17,7 +17,7 @@ export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book test verdicts exercises records lint clean
+.PHONY: help setup book test verdicts exercises seconds records claims badges lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -61,6 +61,12 @@ exercises: setup ## make exercises/ from the masters in solutions/
 
 records: setup ## make the recorded runs that are missing: PROFILE=tiny or paper, ARGS="--minutes 10"
 	@'$(BIN)/python' benchmarks/records.py --profile $(PROFILE) $(ARGS)
+
+claims: setup ## rerun what the chapters claim, at every recorded seed: ARGS="--jobs 2"
+	@'$(BIN)/python' -m splitlab.cli claims --rerun $(ARGS)
+
+badges: setup ## write the chapters' claim cells from book/claims.yml and the recorded runs
+	@'$(BIN)/python' -m splitlab.cli claims --badges $(ARGS)
 
 lint: setup ## check style, formatting, stripped notebooks and generated exercises
 	@'$(BIN)/ruff' check .

@@ -1,4 +1,4 @@
-"""The shell: `splitlab attack fsha ...` and `splitlab data list|get|check`."""
+"""The shell: `splitlab attack fsha ...`, `splitlab data list|get|check`, `splitlab claims`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import splitlab as sl
+from splitlab.course import claims
 from splitlab.data import download
 from splitlab.data.idx import check_idx
 from splitlab.settings import LOADERS, Setting
@@ -189,6 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=data_check)
     check.add_argument(
         "name", choices=LOADERS, metavar="NAME", nargs="?", help="one set; all by default"
+    )
+    claims.add_arguments(
+        commands.add_parser("claims", help="what the chapters claim, and rerun it")
     )
     return parser
 

@@ -2,14 +2,17 @@
 
 A record of one run is `NAME.json` (configuration, versions, times, metrics, report) and, where the
 run was watched, `NAME.safetensors` (snapshots): `write` makes it and `replay` reads it. A table of
-many runs is one JSON file of rows: `recorded` and `ranges` read it.
+many runs is one JSON file of rows, each with its own configuration, versions and times:
+`write_row` makes it, `recorded` and `ranges` read it.
 
 A record has a key: the hash of its configuration, its data, the source of the modules that
 computed it, and `NUMERICS`. It is stale, and `replay` refuses it, when configuration, data or
-`NUMERICS` are not those asked for. A change of the source alone makes no record stale, for most
-changes leave the results alone, but the record's label then says so: whoever changes the
-mathematics raises `NUMERICS`. A stale record that is worth keeping is marked by hand: a reason as
-"historical" in its JSON file. It is then replayed, and its label gives the reason.
+`NUMERICS` are not those asked for. So is a row, and `recorded` refuses it, when its configuration
+is no longer what `splitlab.course.experiments` defines, or its `NUMERICS` are others. A change of
+the source alone makes no record stale, for most changes leave the results alone, but the record's
+label then says so: whoever changes the mathematics raises `NUMERICS`. A stale record that is worth
+keeping is marked by hand: a reason as "historical" in its JSON file (in the row, in a table). It is
+then replayed, and its label gives the reason.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -96,19 +99,40 @@ class Record:
     @property
     def label(self) -> str:
         """What a figure drawn from this record says of it: `plot.show(..., record=run.label)`."""
-        parts = [f"{self.name}, recorded {self.made} on {self.device}, splitlab {self._splitlab}"]
-        if self.source != source_hash():
-            parts.append("made with an earlier source")
-        if self.historical:
-            parts.append(f"historical: {self.historical}")
-        return "; ".join(parts)
-
-    @property
-    def _splitlab(self) -> str:
-        return self.versions.get("splitlab", "unknown")
+        return _label(self.name, [{field: getattr(self, field) for field in _PLAIN}])
 
     def __repr__(self) -> str:
         return f"Record({self.label}: {self.log!r})"
+
+
+class Runs(list[dict[str, Any]]):
+    """Recorded runs of one table, in a fixed order.
+
+    Args:
+        name: The table's name in `book/runs/`.
+        rows: The runs.
+    """
+
+    def __init__(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        super().__init__(rows)
+        self.name = name
+
+    def of(self, run: str) -> Runs:
+        """Return the runs of one kind.
+
+        Raises:
+            KeyError: If there is none; names the kinds.
+        """
+        chosen = [row for row in self if row["run"] == run]
+        if not chosen:
+            kinds = "; ".join(dict.fromkeys(row["run"] for row in self))
+            raise KeyError(f"no run of {self.name} is called {run!r}: choose from {kinds}")
+        return Runs(self.name, chosen)
+
+    @property
+    def label(self) -> str:
+        """What a table or figure made of these runs says of them: a caption, or `record=`."""
+        return _label(self.name, self)
 
 
 def write(
@@ -143,15 +167,7 @@ def write(
         ValueError: If the name cannot be a file's name.
         FileNotFoundError: If there is no folder `book/runs` near by.
     """
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise ValueError(f"a record cannot be called {name!r}: use letters, digits, - and _")
-    folder = folder or next((f for f in _folders() if f.is_dir()), None)
-    if folder is None:
-        raise FileNotFoundError(
-            f"there is no folder {RUNS} here: run this in a copy of the repository, or pass folder"
-        )
-    import splitlab  # its version, known only when all of it is imported
-
+    folder = _folder_for(name, folder)
     record = Record(
         name=name,
         config=json.loads(json.dumps(config)),
@@ -159,17 +175,8 @@ def write(
         log=log,
         report=None if report is None else report.to_dict(),
         snapshots=snapshots,
-        versions={
-            "splitlab": splitlab.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        device=_device_name(device),
-        made=datetime.date.today().isoformat(),
         command=command or _command(name),
-        numerics=NUMERICS,
-        source=source_hash(),
+        **_provenance(device),
     )
     pictures = folder / f"{name}.safetensors"
     if snapshots is not None:
@@ -232,7 +239,46 @@ def source_hash() -> str:
     return digest.hexdigest()
 
 
-def recorded(name: str) -> list[dict[str, Any]]:
+def write_row(
+    name: str,
+    row: Mapping[str, Any],
+    *,
+    device: torch.device | str = "cpu",
+    folder: Path | None = None,
+) -> None:
+    """Add one run to a table in `book/runs/`; an earlier row of that run and seed is replaced.
+
+    Args:
+        name: The table's name: letters, digits, "-" and "_".
+        row: "run" (the name of the kind), "seed", "config" (what the run is a function of) and the
+            figures, ready for JSON.
+        device: Where the run was computed.
+        folder: Where to write; the default is the nearest `book/runs`.
+
+    Raises:
+        ValueError: If the name cannot be a file's name, or the file there is damaged.
+        FileNotFoundError: If there is no folder `book/runs` near by.
+    """
+    path = _folder_for(name, folder) / f"{name}.json"
+    rows = rows_of(path)  # read anew, for another process may have added its own
+    rows[f"{row['run']}/{row['seed']}"] = {**row, **_provenance(device)}
+    content = {"command": _command(name), "rows": dict(sorted(rows.items()))}
+    checkpoint.write_atomically(path, f"{json.dumps(content, indent=1)}\n".encode())
+
+
+def rows_of(path: Path) -> dict[str, Any]:
+    """Return the rows of a table by name, stale or not; none where there is no file.
+
+    Raises:
+        ValueError: If the file is damaged, or holds no table.
+    """
+    try:
+        return dict(json.loads(path.read_text())["rows"]) if path.exists() else {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, "it is no whole table of runs") from error
+
+
+def recorded(name: str) -> Runs:
     """Return the runs recorded in `book/runs/NAME.json`, in a fixed order.
 
     Looks in the folders above the working directory, beside the library's source, and where an
@@ -240,8 +286,41 @@ def recorded(name: str) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: Saying where the record can be had.
+        ValueError: If the file is damaged.
+        StaleRecord: If the configuration of a run is not the one that is defined by now, or it was
+            made with other `NUMERICS`, and it is not marked historical.
     """
-    return list(json.loads(_find(name).read_text())["rows"].values())
+    from splitlab.course import experiments  # only whoever reads a table needs the definitions
+
+    rows = rows_of(_find(name))
+    stale = {}
+    for key, row in rows.items():
+        try:
+            config = experiments.find(name, row.get("run"), row.get("seed")).config
+        except ValueError:  # a table of somebody's own
+            config = None
+        if reasons := why_stale(row, config):
+            stale[key] = "; ".join(reasons)
+    if stale:
+        key = next(iter(stale))
+        others = f"; and {len(stale) - 1} more" if len(stale) > 1 else ""
+        raise StaleRecord(
+            f"the recorded runs {name!r} are stale ({key}: {stale[key]}{others}): make them anew "
+            f'with `{_command(name)}`, or give a reason as "historical" in each such row'
+        )
+    return Runs(name, rows.values())
+
+
+def why_stale(row: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> list[str]:
+    """Say what makes a row of a table stale; nothing where it is not, or is marked historical.
+
+    Args:
+        row: The row.
+        config: What the run should be a function of; None accepts any.
+    """
+    if row.get("historical"):
+        return []
+    return list(_changes(row.get("numerics"), row.get("config", {}), config))
 
 
 def ranges(
@@ -279,7 +358,7 @@ _PLAIN = (
 )
 
 
-def _folders() -> list[Path]:
+def folders() -> list[Path]:
     """Where records may be: above the working directory, beside the source, with the package."""
     here, source = Path.cwd(), Path(__file__).resolve()
     copies = [folder / RUNS for folder in [here, *here.parents, *source.parents]]
@@ -287,7 +366,7 @@ def _folders() -> list[Path]:
 
 
 def _find(name: str) -> Path:
-    for folder in _folders():
+    for folder in folders():
         path = folder / f"{name}.json"
         if path.exists():
             return path
@@ -301,12 +380,62 @@ def _command(name: str) -> str:
     return f"python benchmarks/records.py {name}"
 
 
+def _folder_for(name: str, folder: Path | None) -> Path:
+    """Return where to write a record of this name."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"a record cannot be called {name!r}: use letters, digits, - and _")
+    folder = folder or next((f for f in folders() if f.is_dir()), None)
+    if folder is None:
+        raise FileNotFoundError(
+            f"there is no folder {RUNS} here: run this in a copy of the repository, or pass folder"
+        )
+    return folder
+
+
+def _provenance(device: torch.device | str) -> dict[str, Any]:
+    """Return when, where and with what a run is being recorded."""
+    import splitlab  # its version, known only when all of it is imported
+
+    return {
+        "made": datetime.date.today().isoformat(),
+        "device": _device_name(device),
+        "versions": {
+            "splitlab": splitlab.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "numerics": NUMERICS,
+        "source": source_hash(),
+    }
+
+
+def _label(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """Say when, where and with what one run or several were made, each thing once."""
+    dated = [run for run in runs if "made" in run]  # not those quoted from elsewhere
+    parts = [name]
+    if dated:
+        days = sorted(run["made"] for run in dated)
+        when = " to ".join(dict.fromkeys([days[0], days[-1]]))
+        devices = " and ".join(dict.fromkeys(run["device"] for run in dated))
+        versions = " and ".join(dict.fromkeys(run["versions"]["splitlab"] for run in dated))
+        parts = [f"{name}, recorded {when} on {devices}, splitlab {versions}"]
+        if {run["source"] for run in dated} != {source_hash()}:
+            parts.append("made with an earlier source")
+    reasons = dict.fromkeys(run["historical"] for run in runs if run.get("historical"))
+    return "; ".join([*parts, *(f"historical: {reason}" for reason in reasons)])
+
+
+def _damaged(path: Path, why: str) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read ({why}): restore it with git, or make it anew with "
+        f"`{_command(path.stem)}`"
+    )
+
+
 def _read(path: Path) -> Record:
     def damaged(why: str) -> ValueError:
-        return ValueError(
-            f"{path} cannot be read ({why}): restore it with git, or make it anew with "
-            f"`{_command(path.stem)}`"
-        )
+        return _damaged(path, why)
 
     try:
         content = json.loads(path.read_text())
@@ -343,17 +472,24 @@ def _differences(
     record: Record, config: Mapping[str, Any] | None, data: Mapping[str, ImageData] | None
 ) -> Iterator[str]:
     """Say what makes a record stale."""
-    if record.numerics != NUMERICS:
-        yield f"made with NUMERICS {record.numerics}, now {NUMERICS}"
-    if config is not None:
-        wanted = json.loads(json.dumps(config))
-        for name in dict.fromkeys([*wanted, *record.config]):
-            there, here = (side.get(name, "absent") for side in (record.config, wanted))
-            if there != here:
-                yield f"{name}: {there} recorded, {here} asked for"
+    yield from _changes(record.numerics, record.config, config)
     for part, images in (data or {}).items():
         if record.data.get(part) != checkpoint.fingerprint(images):
             yield f"the {part} data are others"
+
+
+def _changes(
+    numerics: int | None, recorded: Mapping[str, Any], config: Mapping[str, Any] | None
+) -> Iterator[str]:
+    """Say in what mathematics and configuration are others than asked for."""
+    if numerics != NUMERICS:
+        yield f"made with NUMERICS {numerics}, now {NUMERICS}"
+    if config is not None:
+        wanted = json.loads(json.dumps(config))
+        for name in dict.fromkeys([*wanted, *recorded]):
+            there, here = (side.get(name, "absent") for side in (recorded, wanted))
+            if there != here:
+                yield f"{name}: {there} recorded, {here} asked for"
 
 
 def _small(snapshots: Snapshots) -> dict[str, Any]:

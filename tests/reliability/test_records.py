@@ -2,35 +2,40 @@
 
 import importlib.util
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import splitlab as sl
+from splitlab.course.experiments import CpuTime, Hijack, SplitAgainstWhole, WatchedHijack
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "records.py"
 
 
-@pytest.fixture
-def records(tmp_path, monkeypatch):
-    """The script, in an empty folder, with a row and a record of twelve steps to make."""
+def script():
     spec = importlib.util.spec_from_file_location("records", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "records", module)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """The script, in an empty folder, with a record and two rows of twelve steps to make."""
+    module = script()
     runs = tmp_path / "book" / "runs"
     runs.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "RUNS", runs)
     monkeypatch.setattr(module, "CHECKPOINTS", tmp_path / "build")
     jobs = [
-        module.Job("short", "", "digits", 0, 12),
-        module.Job("table", "no hijack", "digits", 5, 12, None),
-        module.Job("at_scale", "fast", "mnist", 1, 12, profile="paper"),
+        WatchedHijack("short", "", 0, 12),
+        Hijack("table", "no hijack", 5, 12, design=None),
+        SplitAgainstWhole("table", "vanilla", 5, 12),
+        Hijack("at_scale", "fast", 1, 12, data="mnist", profile="paper"),
     ]
-    monkeypatch.setattr(module, "jobs", lambda: jobs)
+    monkeypatch.setattr(module, "experiments", lambda: jobs)
     return module
 
 
@@ -39,17 +44,26 @@ def test_records_are_made_once_and_can_be_read(records, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "short: still to do",
         "table: no hijack/5: still to do",
+        "table: vanilla/5: still to do",
     ]
     assert records.main([]) == 0
-    job = records.jobs()[0]
+    job = records.experiments()[0]
     replayed = sl.replay("short", job.config)
     assert replayed.log.steps == 12
     assert replayed.command == "python benchmarks/records.py short"
     assert len(replayed.snapshots.taken) == 13
-    (row,) = sl.record.recorded("table")
+    table = sl.record.recorded("table")
+    (row,) = table.of("no hijack")
     assert (row["run"], row["seed"], row["steps"]) == ("no hijack", 5, 12)
+    assert row["config"] == records.experiments()[1].config
     assert row["cpu_seconds"] > 0
     assert set(row["metrics"]) == set(replayed.report["metrics"])
+    (row,) = table.of("vanilla")
+    assert row["difference"] <= 1e-6
+    assert row["accuracy"] == pytest.approx(row["whole_accuracy"], abs=0.01)
+    z, labels = 32 * 32 * 4 * 4 * 4, 32 * 8  # float32 and int64
+    assert row["bytes_per_step"] == 2 * z + labels
+    assert table.label == replayed.label.replace("short", "table")
     assert not list(records.CHECKPOINTS.glob("*"))
 
     before = {path: path.read_bytes() for path in records.RUNS.iterdir()}
@@ -58,21 +72,22 @@ def test_records_are_made_once_and_can_be_read(records, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "short: is there",
         "table: no hijack/5: is there",
+        "table: vanilla/5: is there",
     ]
     assert before == {path: path.read_bytes() for path in records.RUNS.iterdir()}
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_record(records, capsys, monkeypatch):
-    job = records.jobs()[0]
+    job = records.experiments()[0]
     assert records.main(["short"]) == 0
     uninterrupted = json.loads((records.RUNS / "short.json").read_text())
     (records.RUNS / "short.json").unlink()
 
-    monkeypatch.setattr(records.Job, "every", 5)
+    monkeypatch.setattr(records, "every", lambda job: 5)
     with pytest.raises(records.OutOfTime):
-        job.make(records.torch.device("cpu"), stop_at=0.0)
-    assert [path.name for path in records.CHECKPOINTS.iterdir()] == [job.checkpoint.name]
-    assert sl.checkpoint.load(job.checkpoint)["step"] == 5
+        records.make(job, records.torch.device("cpu"), stop_at=0.0)
+    assert list(records.CHECKPOINTS.iterdir()) == [records.checkpoint(job)]
+    assert sl.checkpoint.load(records.checkpoint(job))["step"] == 5
     assert records.main(["short"]) == 0
     resumed = json.loads((records.RUNS / "short.json").read_text())
     for name in ("key", "report", "pictures"):
@@ -86,11 +101,21 @@ def test_without_time_nothing_is_begun(records, capsys):
     assert not list(records.RUNS.iterdir())
 
 
-def test_raised_numerics_make_records_anew(records, monkeypatch, capsys):
-    (records.RUNS / "table.json").write_text('{"rows": {"no hijack/5": {"numerics": 1}}}')
-    assert records.main(["table", "--list"]) == 0
-    monkeypatch.setattr(records, "NUMERICS", 2)
-    assert records.main(["table", "--list"]) == 1
+def test_stale_rows_are_made_anew(records, monkeypatch, capsys):
+    job = records.experiments()[2]
+    name, path = f"{job.run}/{job.seed}", records.RUNS / "table.json"
+
+    def left(row):
+        path.write_text(json.dumps({"rows": {name: row}}))
+        records.main(["table", "--list"])
+        return "vanilla/5: still to do" in capsys.readouterr().out
+
+    row = {"numerics": sl.NUMERICS, "config": job.config}
+    assert not left(row)
+    assert left(row | {"config": job.config | {"cut": 3}})
+    assert not left(row | {"config": {}, "historical": "it took a week"})
+    monkeypatch.setattr(sl.record, "NUMERICS", sl.NUMERICS + 1)
+    assert left(row)
 
 
 def test_missing_data_is_said_and_the_rest_is_tried(records, capsys, monkeypatch, tmp_path):
@@ -103,7 +128,7 @@ def test_missing_data_is_said_and_the_rest_is_tried(records, capsys, monkeypatch
 
 def test_the_cpu_budget_counts_across_resumes(records, make_client, make_attack, tmp_path):
     def train(budget, steps):
-        clock = records.CpuTime(budget)
+        clock = CpuTime(budget)
         path = tmp_path / "run.ckpt"
         sl.train([make_client()], make_attack(), steps, observers=[clock], checkpoint=path)
         return clock.seconds
@@ -116,12 +141,13 @@ def test_the_cpu_budget_counts_across_resumes(records, make_client, make_attack,
 
 
 def test_a_damaged_checkpoint_is_said_and_kept(records, capsys):
-    job = records.jobs()[0]
-    job.checkpoint.parent.mkdir()
-    job.checkpoint.write_bytes(b"not whole")
+    job = records.experiments()[0]
+    checkpoint = records.checkpoint(job)
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"not whole")
     assert records.main(["short"]) == 1
     assert "delete it to begin anew" in capsys.readouterr().err
-    assert job.checkpoint.read_bytes() == b"not whole"
+    assert checkpoint.read_bytes() == b"not whole"
 
 
 def test_unknown_names_are_refused(records, capsys):
@@ -132,15 +158,14 @@ def test_unknown_names_are_refused(records, capsys):
     )
 
 
-def test_the_real_jobs_cover_the_tables_that_chapters_read():
-    spec = importlib.util.spec_from_file_location("real_records", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["real_records"] = module
-    spec.loader.exec_module(module)
-    for file in ("digits_tiny", "mnist_paper_scale"):
-        made = {f"{job.run}/{job.seed}" for job in module.jobs() if job.file == file}
-        assert made == set(module.rows_of(file))
-    checkpoints = [job.checkpoint for job in module.jobs()]
+def test_the_real_experiments_cover_the_tables_that_chapters_read():
+    records = script()
+    for table in ("digits_tiny", "mnist_paper_scale", "split_tiny"):
+        jobs = [job for job in records.experiments() if job.table == table]
+        rows = sl.record.rows_of(records.RUNS / f"{table}.json")
+        assert {f"{job.run}/{job.seed}" for job in jobs} == set(rows)
+        assert all(records.done(job) for job in jobs)
+    checkpoints = [records.checkpoint(job) for job in records.experiments()]
     assert len(set(checkpoints)) == len(checkpoints)
-    job = module.jobs()[0]
-    assert replace(job, seed=7).checkpoint != job.checkpoint
+    job = records.experiments()[0]
+    assert records.checkpoint(replace(job, seed=7)) != records.checkpoint(job)

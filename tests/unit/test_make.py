@@ -127,6 +127,8 @@ def test_an_old_python_is_refused_in_one_sentence(project):
         ("book", "-m splitlab.course.book --profile tiny -k wire"),
         ("verdicts", "-m splitlab.course.book --profile tiny --store-verdicts -k wire"),
         ("records", "benchmarks/records.py --profile tiny -k wire"),
+        ("claims", "-m splitlab.cli claims --rerun -k wire"),
+        ("badges", "-m splitlab.cli claims --badges -k wire"),
     ],
 )
 def test_targets_make_the_environment_and_pass_the_exit_status_on(project, target, call):

@@ -1,0 +1,402 @@
+"""The experiments behind the recorded runs and the claims: whoever has the package can rerun them.
+
+An experiment is one run, a function of its `config`. Experiments that differ by the seed alone are
+of one kind: they share a table in `book/runs/` and a `run`, the name of the kind. Every seed will
+do; those in `experiments()` are the recorded ones, and they chose no setting.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import splitlab as sl
+from splitlab.parties import OptimizerFactory, evaluating
+from splitlab.randomness import Sampler
+
+DIGITS_SEEDS = tuple(range(100, 106))
+SPLIT_SEEDS = tuple(range(100, 105))
+MNIST_SEEDS = (1, 2, 3)
+CPU_BUDGET = 600.0  # seconds, for the paper's own design at its own scale
+SNAPSHOTS = 30
+
+Device = torch.device | str
+
+
+class CpuTime(sl.Observer):
+    """Adds up the CPU seconds of a run, and ends it when they reach a budget.
+
+    Args:
+        budget: The most CPU seconds; None for any number.
+    """
+
+    def __init__(self, budget: float | None = None) -> None:
+        self.budget, self.seconds = budget, 0.0
+
+    def start(self, clients: Any, server: Any, steps: int) -> None:
+        """Start the clock."""
+        self.last = time.process_time()
+
+    def step(self, step: int, client: Any, server: Any) -> None:
+        """Add the time since the last step."""
+        now = time.process_time()
+        self.seconds, self.last = self.seconds + now - self.last, now
+        if self.budget is not None and self.seconds > self.budget:
+            raise TimeoutError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        self.seconds, self.last = state["seconds"], time.process_time()
+
+
+@dataclass(frozen=True)
+class Experiment(ABC):
+    """One run, and the row of a table that it gives.
+
+    Attributes:
+        table: The file in `book/runs/`, without its ending.
+        run: The name of the kind of run, which rows with different seeds share.
+        seed: Seeds split, networks and batches.
+        steps: How many.
+        data: The data set.
+        profile: "tiny" or "paper".
+    """
+
+    table: str
+    run: str
+    seed: int
+    steps: int
+    data: str = "digits"
+    profile: str = "tiny"
+
+    @property
+    def name(self) -> str:
+        """The experiment's name in messages."""
+        return f"{self.table}: {self.run}/{self.seed}" if self.run else self.table
+
+    @property
+    def setting(self) -> sl.settings.Setting:
+        """The networks, sizes and rates of its profile."""
+        return sl.PROFILES[self.profile]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run is a function of."""
+        return {
+            "profile": self.profile,
+            "data": self.data,
+            "seed": self.seed,
+            "steps": self.steps,
+            "cut": self.setting.cut,
+            "batch_size": self.setting.batch_size,
+            "client_rate": self.setting.client_rate,
+        }
+
+    @abstractmethod
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Run the experiment and return its figures; arguments as in `row`."""
+
+    def row(
+        self, device: Device = "cpu", observers: Sequence[sl.Observer] = (), **keeping: Any
+    ) -> dict[str, Any]:
+        """Run the experiment and return its row: run, seed, config and figures.
+
+        Args:
+            device: Where to compute.
+            observers: More observers of the training, such as a progress bar.
+            keeping: `checkpoint` and `every`, as `train` takes them.
+        """
+        about = {"run": self.run, "seed": self.seed, "config": self.config}
+        return about | self.measure(device, observers, **keeping)
+
+    def make(
+        self,
+        device: Device = "cpu",
+        observers: Sequence[sl.Observer] = (),
+        *,
+        folder: Path | None = None,
+        **keeping: Any,
+    ) -> dict[str, float]:
+        """Run the experiment, record it, and return the scores worth printing.
+
+        Args:
+            device: As in `row`.
+            observers: As in `row`.
+            folder: Where to write; the default is the nearest `book/runs`.
+            keeping: As in `row`.
+        """
+        row = self.row(device, observers, **keeping)
+        sl.record.write_row(self.table, row, device=device, folder=folder)
+        return row.get("received") or row.get("metrics") or _numbers(row)
+
+
+@dataclass(frozen=True)
+class Hijack(Experiment):
+    """A hijack, or the same decoder behind an honest server, scored by the referee.
+
+    Attributes:
+        design: "fast" or "paper"; None for the honest server.
+        rate: The client's learning rate; None for the profile's.
+        budget: The most CPU seconds, where there is no GPU; None for any number.
+    """
+
+    design: sl.settings.Design | None = "fast"
+    rate: float | None = None
+    budget: float | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run is a function of."""
+        own = {"design": self.design, "cpu_budget": self.budget}
+        rate = {"client_rate": self.rate} if self.rate else {}
+        return super().config | own | rate
+
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Train and score; return steps taken, CPU seconds of the training, and the report."""
+        clock = CpuTime(self.budget if torch.device(device).type == "cpu" else None)
+        received = sl.ReceivedError()
+        # Rows at tiny scale keep no curve of each step, and looking takes time.
+        curve = [received] if self.profile == "paper" else []
+        client, attack, split, _ = self._train(device, [*observers, clock, *curve], **keeping)
+        row: dict[str, Any] = {"steps": client.step, "cpu_seconds": clock.seconds}
+        if curve:
+            row["received_mse"] = [round(value, 4) for value in received.mse]
+        return row | sl.evaluate(client, attack, split.referee).to_dict()
+
+    def _train(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> tuple[sl.Client, Any, sl.data.Split, sl.Log | None]:
+        """Return client, attack, split and log; no log where the budget cut the run short."""
+        setting, seed = self.setting, self.seed
+        split = setting.split(self.data, seed)
+        client = sl.Client(
+            setting.client_net(seed=seed),
+            split.private,
+            **setting.client(seed=seed, rate=self.rate, device=device),
+        )
+        settings = setting.fsha(
+            split.public, design=self.design or "fast", steps=self.steps, seed=seed
+        )
+        attack: Any = sl.FSHA(**settings, device=device)
+        if self.design is None:
+            attack = sl.NoHijack(
+                setting.server_net(seed=seed),
+                attack,
+                optimizer=setting.client_optimizer,
+                seed=seed,
+                device=device,
+            )
+        log = None
+        with suppress(TimeoutError):  # from CpuTime: the run is cut short on purpose
+            log = sl.train(
+                [client],
+                attack,
+                self.steps,
+                observers=observers,
+                autocast=setting.precision(device),
+                **keeping,
+            )
+        return client, attack, split, log
+
+
+@dataclass(frozen=True)
+class WatchedHijack(Hijack):
+    """A hijack with snapshots: a record of its own, which has no `run`."""
+
+    def make(
+        self,
+        device: Device = "cpu",
+        observers: Sequence[sl.Observer] = (),
+        *,
+        folder: Path | None = None,
+        **keeping: Any,
+    ) -> dict[str, float]:
+        """Run the experiment, record it, and return the scores; arguments as in `Experiment`."""
+        watched = sl.Snapshots(every=max(1, self.steps // SNAPSHOTS))
+        client, attack, split, log = self._train(device, [*observers, watched], **keeping)
+        assert log is not None, "a record of its own has no budget"
+        report = sl.evaluate(client, attack, split.referee)
+        sl.record.write(
+            self.table,
+            config=self.config,
+            data={"private": split.private, "public": split.public},
+            log=log,
+            report=report,
+            snapshots=watched,
+            device=device,
+            folder=folder,
+        )
+        return report.received or report.metrics
+
+
+@dataclass(frozen=True)
+class SplitAgainstWhole(Experiment):
+    """Vanilla split training against training the undivided network, from the same seeds.
+
+    Both use the profile's client optimizer on either side of the cut, and float32.
+    """
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run is a function of."""
+        return super().config | {"server_rate": self.setting.client_rate, "dtype": "float32"}
+
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Train both ways.
+
+        Returns:
+            `difference`, the largest absolute difference over all parameters and buffers;
+            `accuracy` of the network trained split and `whole_accuracy` of the other, on the
+            referee's part in evaluation mode; `bytes_per_step` over the wire, both directions;
+            `steps`; and the `cpu_seconds` of the split training.
+        """
+        setting, seed = self.setting, self.seed
+        split = setting.split(self.data, seed)
+        net_f = setting.client_net(seed=seed).to(device)
+        net_s = setting.server_net(seed=seed).to(device)
+        both, whole = nn.Sequential(net_f, net_s), copy.deepcopy(nn.Sequential(net_f, net_s))
+        client = sl.Client(net_f, split.private, **setting.client(seed=seed, device=device))
+        server = sl.HonestServer(
+            net_s, optimizer=setting.client_optimizer, seed=seed, device=device
+        )
+        clock, wiretap = CpuTime(), sl.Wiretap()
+        watching = [*observers, clock, wiretap]
+        sl.train([client], server, self.steps, observers=watching, **keeping)
+        train_whole(
+            whole,
+            client.data,
+            self.steps,
+            optimizer=setting.client_optimizer,
+            batch_size=setting.batch_size,
+            seed=seed,
+        )
+        referee = split.referee
+        assert referee is not None, "every split of this project's profiles but the paper's has one"
+        return {
+            "steps": client.step,
+            "cpu_seconds": clock.seconds,
+            "difference": largest_difference(both.state_dict(), whole.state_dict()),
+            "accuracy": accuracy(both, referee.to(device)),
+            "whole_accuracy": accuracy(whole, referee.to(device)),
+            "bytes_per_step": wiretap.total // self.steps,
+        }
+
+
+def train_whole(
+    net: nn.Module,
+    data: sl.ImageData,
+    steps: int,
+    *,
+    optimizer: OptimizerFactory,
+    batch_size: int,
+    seed: int,
+) -> None:
+    """Train an undivided network on the very batches that a client with this seed draws.
+
+    Args:
+        net: (B, C, H, W) -> logits (B, K); trained in place, in the precision of its parameters.
+        data: What the client would hold.
+        steps: How many.
+        optimizer: Makes the optimizer from the parameters.
+        batch_size: The client's.
+        seed: The client's.
+    """
+    net.train()
+    dtype = next(net.parameters()).dtype
+    stepper = optimizer(net.parameters())
+    sampler = Sampler(len(data), batch_size, owner="client", seed=seed)
+    for _ in range(steps):
+        rows = sampler.next().to(data.x.device)
+        loss = nn.functional.cross_entropy(net(data.x[rows].to(dtype)), data.y[rows])
+        stepper.zero_grad()
+        loss.backward()
+        stepper.step()
+
+
+def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """Return the largest absolute difference between two states of one network.
+
+    Raises:
+        ValueError: If they are states of different networks.
+    """
+    if one.keys() != other.keys():
+        names = sorted(one.keys() ^ other.keys())
+        raise ValueError(f"these are not states of one network: only one of them has {names[0]}")
+    pairs = [(one[name].double(), other[name].double()) for name in one]
+    # Not max(): it drops a nan that does not come first, and a nan is a difference.
+    return float(torch.stack([(a - b).abs().max() for a, b in pairs]).max())
+
+
+def accuracy(net: nn.Module, data: sl.ImageData) -> float:
+    """Return the share of images that a network classifies rightly, in evaluation mode."""
+    with evaluating(net):
+        return float((net(data.x).argmax(1) == data.y).double().mean())
+
+
+@cache
+def experiments() -> tuple[Experiment, ...]:
+    """Return all recorded experiments, those worth most first."""
+    digits: list[Experiment] = [WatchedHijack("hijack_digits", "", 0, 300)]
+    digits += [SplitAgainstWhole("split_tiny", "vanilla", seed, 400) for seed in SPLIT_SEEDS]
+    for name, design, steps in (
+        ("fast", "fast", 300),
+        ("no hijack", None, 300),
+        ("paper", "paper", 300),
+        ("paper, ten times the steps", "paper", 3000),
+    ):
+        digits += [Hijack("digits_tiny", name, s, steps, design=design) for s in DIGITS_SEEDS]
+    at_scale: Any = {"data": "mnist", "profile": "paper"}
+    mnist: list[Experiment] = [WatchedHijack("hijack_mnist", "", 0, 240, **at_scale)]
+    rate = sl.paper.client_rate
+    for name, design, steps, client_rate, seeds in (
+        ("fast", "fast", 240, rate, MNIST_SEEDS),
+        ("fast, client rate 1e-05", "fast", 480, 1e-5, (1,)),
+        ("paper, client rate 1e-05", "paper", sl.paper.paper_steps, 1e-5, (1,)),
+        ("paper, client rate 0.0003", "paper", sl.paper.paper_steps, rate, (1,)),
+    ):
+        own = {"design": design, "rate": client_rate}
+        own["budget"] = CPU_BUDGET if design == "paper" else None
+        mnist += [Hijack("mnist_paper_scale", name, s, steps, **at_scale, **own) for s in seeds]
+    return (*digits, *mnist)
+
+
+def find(table: str, run: str, seed: int) -> Experiment:
+    """Return the experiment of a kind with any seed, recorded or not.
+
+    Raises:
+        ValueError: If there is no such kind; names those of the table.
+    """
+    kinds = {(one.table, one.run): one for one in experiments()}
+    if (table, run) not in kinds:
+        of_table = [f"{t}/{r}" for t, r in kinds if t == table]
+        known = of_table or sorted({t for t, r in kinds if r})
+        raise ValueError(f"no experiment makes {table}/{run}: choose from {'; '.join(known)}")
+    return replace(kinds[table, run], seed=seed)
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in row.items()
+        if isinstance(value, int | float) and name not in ("seed", "steps")
+    }

@@ -1,0 +1,118 @@
+"""The experiments: every seed has one, what it is a function of is said, unknown ones are not."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import splitlab as sl
+from splitlab.course import experiments
+from splitlab.course.experiments import CpuTime, Hijack, SplitAgainstWhole
+
+
+def test_an_experiment_is_found_at_any_seed():
+    recorded = next(one for one in experiments.experiments() if one.run == "no hijack")
+    fresh = experiments.find("digits_tiny", "no hijack", 7)
+    assert fresh == replace(recorded, seed=7) != recorded
+    assert fresh.name == "digits_tiny: no hijack/7"
+
+
+@pytest.mark.parametrize(
+    ("table", "run", "known"),
+    [
+        ("digits_tiny", "fst", "choose from digits_tiny/fast; digits_tiny/no hijack"),
+        ("digits", "fast", "choose from digits_tiny; mnist_paper_scale; split_tiny"),
+    ],
+)
+def test_what_no_experiment_makes_is_refused(table, run, known):
+    with pytest.raises(ValueError, match=f"no experiment makes {table}/{run}: {known}"):
+        experiments.find(table, run, 7)
+
+
+def test_no_two_experiments_have_one_configuration():
+    configs = [(one.table, json.dumps(one.config)) for one in experiments.experiments()]
+    assert len(set(configs)) == len(configs)
+    for one in experiments.experiments():
+        assert {"profile", "data", "seed", "steps", "cut", "client_rate"} <= one.config.keys()
+
+
+def test_the_configuration_says_what_the_run_does():
+    slow = experiments.find("mnist_paper_scale", "paper, client rate 1e-05", 1)
+    assert slow.config["client_rate"] == 1e-5
+    assert slow.config["cpu_budget"] == experiments.CPU_BUDGET
+    assert slow.config["design"] == "paper"
+    fast = experiments.find("digits_tiny", "fast", 1)
+    assert fast.config["client_rate"] == sl.tiny.client_rate
+    assert fast.config["cpu_budget"] is None
+
+
+@pytest.fixture
+def quick_referee(monkeypatch):
+    """A referee that measures the error alone: its classifiers are not what is tested here."""
+
+    def evaluate(client, attack, referee):
+        x = client.data.x
+        images = attack.reconstruct(sl.SmashedData(z=client.smash(x), sender="client", step=0))
+        report = {"metrics": {"mse": sl.metrics.mse(images, x)}}
+        return SimpleNamespace(to_dict=lambda: report)
+
+    monkeypatch.setattr(sl, "evaluate", evaluate)
+
+
+def test_a_run_is_a_function_of_its_configuration(quick_referee):
+    same = Hijack("table", "fast", 5, 4)
+    one, other = (same.row(), same.row())
+    assert one["metrics"] == other["metrics"]
+    for change in ({"rate": 1e-4}, {"seed": 6}, {"steps": 5}, {"design": "paper"}):
+        assert replace(same, **change).row()["metrics"] != one["metrics"], change
+    assert one["steps"] == 4
+    assert one["config"] == same.config
+
+
+def test_a_budget_cuts_a_run_short_and_the_row_says_so(quick_referee):
+    row = Hijack("table", "paper", 5, 10_000, design="paper", budget=0.05).row()
+    assert 1 <= row["steps"] < 10_000
+    assert row["config"]["steps"] == 10_000
+
+
+def test_split_against_whole_notices_a_client_that_trains_otherwise(monkeypatch):
+    """The difference is measured, not assumed: with another client optimizer it is there."""
+    experiment = SplitAgainstWhole("table", "vanilla", 5, 6)
+    assert experiment.row()["difference"] <= 1e-6
+    client = sl.settings.Setting.client
+
+    def slower(self, **options):
+        return client(self, **options | {"rate": 1e-4})
+
+    monkeypatch.setattr(sl.settings.Setting, "client", slower)
+    assert experiment.row()["difference"] > 1e-4
+
+
+def test_the_largest_difference_overlooks_nothing():
+    one = {"weight": torch.tensor([1.0, 2.0]), "count": torch.tensor(3)}
+    assert experiments.largest_difference(one, one) == 0
+    assert experiments.largest_difference(one, one | {"count": torch.tensor(5)}) == 2
+    nan = {"weight": torch.tensor([1.0, float("nan")])}
+    assert experiments.largest_difference(one, one | nan) != 0
+    assert not experiments.largest_difference(one, one | nan) <= 1e-6
+    with pytest.raises(ValueError, match="only one of them has count"):
+        experiments.largest_difference(one, {"weight": one["weight"]})
+
+
+def test_accuracy_is_of_the_evaluation_mode_and_leaves_the_mode_alone(digits):
+    net = torch.nn.Sequential(sl.tiny.client_net(), sl.tiny.server_net()).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    score = experiments.accuracy(net, digits[2])
+    assert net.training
+    assert experiments.largest_difference(before, net.state_dict()) == 0
+    predicted = net.eval()(digits[2].x).argmax(1)
+    assert score == (predicted == digits[2].y).double().mean().item()
+
+
+def test_the_clock_stops_a_run_at_its_budget(make_client, make_attack):
+    clock = CpuTime(1e-9)
+    with pytest.raises(TimeoutError):
+        sl.train([make_client()], make_attack(), 3, observers=[clock])
+    assert clock.seconds > 0
