@@ -17,7 +17,7 @@ export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book test verdicts exercises records lint clean
+.PHONY: help setup book test verdicts exercises seconds records lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -58,6 +58,9 @@ verdicts: setup ## build the book and store the chapters' verdict lines as what 
 
 exercises: setup ## make exercises/ from the masters in solutions/
 	@'$(BIN)/python' -m splitlab.course.editions
+
+seconds: setup ## run all notebooks, one at a time, and store their seconds for `splitlab doctor`
+	@'$(BIN)/python' -m splitlab.course.book --profile $(PROFILE) --store-seconds $(ARGS)
 
 records: setup ## make the recorded runs that are missing: PROFILE=tiny or paper, ARGS="--minutes 10"
 	@'$(BIN)/python' benchmarks/records.py --profile $(PROFILE) $(ARGS)

@@ -145,7 +145,7 @@ def write(
     """
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"a record cannot be called {name!r}: use letters, digits, - and _")
-    folder = folder or next((f for f in _folders() if f.is_dir()), None)
+    folder = folder or nearest_folder()
     if folder is None:
         raise FileNotFoundError(
             f"there is no folder {RUNS} here: run this in a copy of the repository, or pass folder"
@@ -242,6 +242,11 @@ def recorded(name: str) -> list[dict[str, Any]]:
         FileNotFoundError: Saying where the record can be had.
     """
     return list(json.loads(_find(name).read_text())["rows"].values())
+
+
+def nearest_folder() -> Path | None:
+    """Return the nearest folder of recorded runs, in the order of `recorded`; None for none."""
+    return next((folder for folder in _folders() if folder.is_dir()), None)
 
 
 def ranges(
