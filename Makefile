@@ -59,6 +59,9 @@ verdicts: setup ## build the book and store the chapters' verdict lines as what 
 exercises: setup ## make exercises/ from the masters in solutions/
 	@'$(BIN)/python' -m splitlab.course.editions
 
+seconds: setup ## run all notebooks, one at a time, and store their seconds for `splitlab doctor`
+	@'$(BIN)/python' -m splitlab.course.book --profile $(PROFILE) --store-seconds $(ARGS)
+
 records: setup ## make the recorded runs that are missing: PROFILE=tiny or paper, ARGS="--minutes 10"
 	@'$(BIN)/python' benchmarks/records.py --profile $(PROFILE) $(ARGS)
 

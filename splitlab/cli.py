@@ -1,4 +1,4 @@
-"""The shell: `splitlab attack fsha ...`, `splitlab data list|get|check`, `splitlab claims`."""
+"""The shell: `splitlab attack fsha ...`, `data list|get|check`, `claims` and `doctor`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 
 import splitlab as sl
 from splitlab.course import claims
+from splitlab.course.doctor import doctor, whereabouts
 from splitlab.data import download
 from splitlab.data.idx import check_idx
 from splitlab.settings import LOADERS, Setting
@@ -101,7 +102,7 @@ def attack_fsha(options: argparse.Namespace) -> None:
 def data_list(options: argparse.Namespace) -> None:
     """Print each data set and where it is."""
     for name in LOADERS:
-        print(f"{name:<14} {_whereabouts(name)}")
+        print(f"{name:<14} {whereabouts(name)[1]}")
 
 
 def data_get(options: argparse.Namespace) -> None:
@@ -110,7 +111,7 @@ def data_get(options: argparse.Namespace) -> None:
         files = sl.data.PUBLISHED[options.name]
         folder = download.named_folder(files, None) or download.fetch(files)
         download.paths(files, folder)
-    print(f"{options.name:<14} {_whereabouts(options.name)}")
+    print(f"{options.name:<14} {whereabouts(options.name)[1]}")
 
 
 def data_check(options: argparse.Namespace) -> int:
@@ -129,7 +130,7 @@ def data_check(options: argparse.Namespace) -> int:
             raise sl.DataError(f"{name} is not here; `splitlab data get {name}` downloads it.")
         complaints = check_idx(files, found.folder) if found else []
         state = ": the original files" if found and not complaints else ""
-        print(f"{name:<14} {_whereabouts(name)}{state}")
+        print(f"{name:<14} {whereabouts(name)[1]}{state}")
         for complaint in complaints:
             print(f"  {complaint}")
         if complaints and found.owner == "cache":
@@ -138,17 +139,12 @@ def data_check(options: argparse.Namespace) -> int:
     return int(wrong)
 
 
-def _whereabouts(name: str) -> str:
-    files = sl.data.PUBLISHED.get(name)
-    if files is None:
-        return "bundled with scikit-learn"
-    found = download.locate(files)
-    if found is None:
-        size = sum(pin.size for pin in files.files.values())
-        return f"not here; `splitlab data get {name}` downloads {size / 1e6:.1f} MB"
-    lacking = download.missing(files, found.folder)
-    note = f" (incomplete: {', '.join(lacking)} missing)" if lacking else ""
-    return f"{found.owner}: {found.folder}{note}"
+def run_doctor(options: argparse.Namespace) -> int:
+    """Print what this machine has for the course; return 1 if something stops the course."""
+    setting = sl.PROFILES[options.profile]
+    card = doctor(setting.name, _chosen(options.device, setting))
+    print(json.dumps(card.to_dict()) if options.json else card)
+    return int(not card.ok)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -194,12 +190,23 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_arguments(
         commands.add_parser("claims", help="what the chapters claim, and rerun it")
     )
+    look = commands.add_parser("doctor", help="what this machine has for the course")
+    look.set_defaults(run=run_doctor)
+    look.add_argument("--profile", choices=sl.PROFILES, default="tiny", help="as in the chapters")
+    look.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    look.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     return parser
 
 
+def _chosen(name: str, setting: Setting) -> str:
+    """Return the name of a device, where "auto" leaves the choice to the profile."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() and setting.name != "tiny" else "cpu"
+
+
 def _device(name: str, setting: Setting) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() and setting.name != "tiny" else "cpu"
+    name = _chosen(name, setting)
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -323,6 +323,11 @@ def why_stale(row: Mapping[str, Any], config: Mapping[str, Any] | None = None) -
     return list(_changes(row.get("numerics"), row.get("config", {}), config))
 
 
+def nearest_folder() -> Path | None:
+    """Return the nearest folder of recorded runs, in the order of `recorded`; None for none."""
+    return next((folder for folder in folders() if folder.is_dir()), None)
+
+
 def ranges(
     runs: Sequence[dict[str, Any]],
     columns: dict[str, str | Callable[[dict[str, Any]], float]],
@@ -384,7 +389,7 @@ def _folder_for(name: str, folder: Path | None) -> Path:
     """Return where to write a record of this name."""
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"a record cannot be called {name!r}: use letters, digits, - and _")
-    folder = folder or next((f for f in folders() if f.is_dir()), None)
+    folder = folder or nearest_folder()
     if folder is None:
         raise FileNotFoundError(
             f"there is no folder {RUNS} here: run this in a copy of the repository, or pass folder"

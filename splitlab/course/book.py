@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from splitlab.course import runner
+from splitlab.course import doctor, runner
 from splitlab.course.runner import ChapterError, Result
 
 PROFILES = ("tiny", "gpu", "paper")
@@ -118,6 +118,32 @@ def run_notebooks(
     finally:
         bar.close()
         pool.shutdown()
+
+
+def time_notebooks(
+    paths: Sequence[Path], source: Path, **options: Any
+) -> tuple[list[Result], dict[str, float], float]:
+    """Run every notebook anew, one at a time, and time the machine before and after each.
+
+    Args:
+        paths: the notebooks.
+        source: as in `run_notebooks`.
+        **options: those of `run_notebooks` but for `jobs`.
+
+    Returns:
+        What `run_notebooks` returns; each notebook's CPU seconds (those of its kernel, which other
+        programs change little); and the seconds of the fastest step that was timed.
+    """
+    results: list[Result] = []
+    seconds = {}
+    steps = doctor.step_seconds()
+    for path in paths:
+        (source / path.relative_to(path.parent.parent)).unlink(missing_ok=True)
+        before = sum(os.times()[2:4])  # of the children: user and system
+        results += run_notebooks([path], source, jobs=1, **options)
+        seconds[results[-1].chapter] = sum(os.times()[2:4]) - before
+        steps += doctor.step_seconds()
+    return results, seconds, min(steps)
 
 
 def stage(book: Path, source: Path) -> None:
@@ -241,6 +267,7 @@ def build(
     timeout: int = 600,
     jobs: int = 2,
     store_verdicts: bool = False,
+    store_seconds: bool = False,
 ) -> int:
     """Run, render and report.
 
@@ -251,17 +278,24 @@ def build(
         timeout: the most seconds one cell may take.
         jobs: how many chapters run at once.
         store_verdicts: copy the verdict lines into the chapters of `book`.
+        store_seconds: run every notebook anew, one at a time, and store in `book`/runs how long
+            each took, for `doctor`.
 
     Returns:
         The exit status: 0, or 1 if a chapter failed (then nothing is rendered).
     """
     source = out / "_build" / "source"
-    results = run_notebooks(
-        notebooks(book), source, parameters={"profile": profile}, timeout=timeout, jobs=jobs
-    )
+    options: dict[str, Any] = {"parameters": {"profile": profile}, "timeout": timeout}
+    if store_seconds:
+        results, seconds, step = time_notebooks(notebooks(book), source, **options)
+    else:
+        results = run_notebooks(notebooks(book), source, jobs=jobs, **options)
     errors = [result.error for result in results if result.error]
     rendered = False
     if not errors:
+        if store_seconds:
+            stored = doctor.store_seconds(book / "runs", profile, seconds, step)
+            print(f"stored the seconds in {stored.name}")
         if store_verdicts:
             for notebook in chapters(book):
                 if runner.store_verdict(notebook, source / notebook.relative_to(book.parent)):
@@ -310,6 +344,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="also copy the verdict lines into the chapters, as what nbval compares with",
     )
+    parser.add_argument(
+        "--store-seconds",
+        action="store_true",
+        help="run all notebooks anew, one at a time, and store their seconds for `splitlab doctor`",
+    )
     options = parser.parse_args(arguments)
     if options.jobs < 1 or options.timeout < 1:
         parser.error("--jobs and --timeout must be 1 or more")
@@ -322,6 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             timeout=options.timeout,
             jobs=options.jobs,
             store_verdicts=options.store_verdicts,
+            store_seconds=options.store_seconds,
         )
     except (BookError, ChapterError) as error:
         print(f"error: {error}", file=sys.stderr)

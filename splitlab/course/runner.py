@@ -25,6 +25,8 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from splitlab.course.doctor import SECONDS
+
 LIBRARY = Path(__file__).resolve().parents[1]
 PARAMETERS = ("profile", "seed", "device")
 
@@ -173,18 +175,23 @@ def key(notebook: Path, parameters: Mapping[str, Any], root: Path) -> str:
     That is: the notebook without its outputs, the library's files, the recorded runs,
     constraints.txt, the versions of Python and of the packages that compute, the
     parameters, and, except at the profile `tiny` (which reads bundled data only), the names, sizes
-    and times of the files under SPLITLAB_DATA.
+    and times of the files under SPLITLAB_DATA. The recorded seconds of the chapters count only for
+    a chapter that shows them: storing them anew does not make the others run again.
     """
     digest = hashlib.sha256()
+    written = read(notebook)
+    shows_times = any("doctor" in cell.source for cell in code_cells(written))
 
     def add(label: str, content: bytes) -> None:
         digest.update(f"{label} {len(content)}\n".encode())
         digest.update(content)
 
-    add("notebook", nbformat.writes(without_outputs(read(notebook))).encode())
+    add("notebook", nbformat.writes(without_outputs(written)).encode())
     add("parameters", json.dumps(dict(parameters), sort_keys=True).encode())
     for folder in (LIBRARY, root / "book" / "runs"):
         for path in sorted(folder.rglob("*")):
+            if path.name.startswith(SECONDS) and not shows_times:
+                continue
             if path.is_file() and "__pycache__" not in path.parts:
                 add(path.relative_to(folder).as_posix(), path.read_bytes())
     constraints = root / "constraints.txt"

@@ -126,6 +126,7 @@ def test_an_old_python_is_refused_in_one_sentence(project):
         ("test", "-m pytest -k wire"),
         ("book", "-m splitlab.course.book --profile tiny -k wire"),
         ("verdicts", "-m splitlab.course.book --profile tiny --store-verdicts -k wire"),
+        ("seconds", "-m splitlab.course.book --profile tiny --store-seconds -k wire"),
         ("records", "benchmarks/records.py --profile tiny -k wire"),
         ("claims", "-m splitlab.cli claims --rerun -k wire"),
         ("badges", "-m splitlab.cli claims --badges -k wire"),

@@ -1,0 +1,418 @@
+"""What this machine has for the course, and how long the chapters take on it: `splitlab doctor`.
+
+Needs what the library itself needs, and nothing that builds the book: it runs in Colab, too.
+
+The minutes come from two measurements. `make seconds` runs every notebook and stores in
+`book/runs/` how much CPU time it took, and the time of a step of the tiny hijack on that machine.
+`doctor` times the same steps here and scales. The fastest step gives the lower end, the median the
+upper one, each with a margin: what else the machine does while a chapter runs, nobody knows.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+import splitlab as sl
+from splitlab.checkpoint import write_atomically
+from splitlab.data import download
+from splitlab.settings import LOADERS, Setting
+from splitlab.tables import Table
+
+SECONDS = "chapter_seconds_"  # + a profile: the record's name
+STEPS_TIMED = 5  # at least
+TIME_LIMIT = 0.8  # seconds of timed steps; the first step, not timed, may take as long again
+MARGIN = 1.25  # beyond the fastest and the usual step: builds with and without load fell inside
+
+State = Literal["problem", "note", "ok"]
+Place = Literal["here", "absent", "broken"]
+
+
+class Finding(NamedTuple):
+    """One line of the card.
+
+    Attributes:
+        state: "problem" stops the course, "note" is good to know, "ok" needs nothing.
+        what: What was looked at.
+        text: What was found; unless it is in order, with what to do.
+    """
+
+    state: State
+    what: str
+    text: str
+
+
+class Expected(NamedTuple):
+    """How long a chapter may take here, in seconds."""
+
+    chapter: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """What `doctor` found; a table in a notebook, text in the shell.
+
+    Attributes:
+        profile: The profile asked for.
+        device: The device asked for.
+        findings: Problems first, then notes, then what is in order.
+        expected: Each recorded chapter's seconds on this machine; empty where none are recorded.
+        recorded: What the expected seconds rest on, in words.
+    """
+
+    profile: str
+    device: str
+    findings: tuple[Finding, ...]
+    expected: tuple[Expected, ...] = ()
+    recorded: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stops the course."""
+        return all(finding.state != "problem" for finding in self.findings)
+
+    @property
+    def whole(self) -> Expected | None:
+        """The whole course, one chapter after the other; None where nothing is recorded."""
+        if not self.expected:
+            return None
+        low, high = (sum(times) for times in zip(*(e[1:] for e in self.expected), strict=True))
+        return Expected("the whole course", low, high)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card, ready for JSON; times in seconds."""
+        whole = self.whole
+        return {
+            "profile": self.profile,
+            "device": self.device,
+            "ok": self.ok,
+            "findings": [finding._asdict() for finding in self.findings],
+            "expected": [expected._asdict() for expected in self.expected],
+            "whole": whole and {"low": whole.low, "high": whole.high},
+            "recorded": self.recorded,
+        }
+
+    def tables(self) -> list[Table]:
+        """Return the findings and, where seconds are recorded, the times to expect."""
+        rows = [(finding.what, finding.state, finding.text) for finding in self.findings]
+        tables = [Table((), rows, caption=f"This machine, at profile {self.profile}")]
+        if self.whole:
+            times = [(e.chapter, about(e.low, e.high)) for e in (*self.expected, self.whole)]
+            caption = f"Time to expect for running a chapter here ({self.recorded})"
+            tables.append(
+                Table(("chapter", "about"), times, caption=caption, strong=len(times) - 1)
+            )
+        return tables
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(table) for table in self.tables())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables())
+
+
+def doctor(profile: str = "tiny", device: str = "cpu") -> Card:
+    """Look at what the course needs of this machine; takes about two seconds.
+
+    What is missing is a line of the card and never an error.
+
+    Args:
+        profile: "tiny", "gpu" or "paper", as in a chapter's first cell.
+        device: Where the chapters shall compute, as in a chapter's first cell.
+
+    Returns:
+        The card.
+
+    Raises:
+        ValueError: If there is no such profile.
+    """
+    if profile not in sl.PROFILES:
+        raise ValueError(f"there is no profile {profile!r}: choose one of {', '.join(sl.PROFILES)}")
+    setting, device = sl.PROFILES[profile], str(device)
+    timing, expected, recorded = _time(profile, device)
+    findings = [
+        *_software(),
+        _machine(),
+        *_devices(device),
+        _profile(setting, device),
+        *_data_sets(setting),
+        _records(),
+        timing,
+    ]
+    findings.sort(key=lambda finding: ("problem", "note", "ok").index(finding.state))
+    return Card(profile, device, tuple(findings), tuple(expected), recorded)
+
+
+def whereabouts(name: str) -> tuple[Place, str]:
+    """Tell where a data set is, without downloading or checking it.
+
+    Args:
+        name: One of `splitlab.settings.LOADERS`.
+
+    Returns:
+        "here"; "absent", if loading it would download it; or "broken", if the folder where it is
+        would first have to be put right. And where it is, or what to do, in words.
+
+    Raises:
+        DataError: If SPLITLAB_DATA names no folder.
+    """
+    files = sl.data.PUBLISHED.get(name)
+    if files is None:
+        return "here", "bundled with scikit-learn"
+    found = download.locate(files)
+    if found is None:
+        size = sum(pin.size for pin in files.files.values())
+        return "absent", f"not here; `splitlab data get {name}` downloads {size / 1e6:.1f} MB"
+    where = f"{found.owner}: {found.folder}"
+    if lacking := download.missing(files, found.folder):
+        where = f"{where} (incomplete: {', '.join(lacking)} missing)"
+        if found.owner == "cache":
+            return "absent", f"{where}; `splitlab data get {name}` downloads the rest"
+        return "broken", f"{where}; put that there, or unset {found.owner}"
+    paths = download.paths(files, found.folder).values()
+    if closed := [path.name for path in paths if not os.access(path, os.R_OK)]:
+        return "broken", f"{where}; get the right to read {', '.join(closed)}"
+    return "here", where
+
+
+def step_seconds() -> list[float]:
+    """Time steps of the tiny hijack on one CPU core, on random images.
+
+    Returns:
+        Seconds of each timed step; nothing else is changed, the random state neither.
+    """
+    setting = sl.tiny
+    generator = torch.Generator().manual_seed(0)
+
+    def images() -> sl.ImageData:
+        x = 2 * torch.rand(320, 1, setting.size, setting.size, generator=generator) - 1
+        return sl.ImageData(x, torch.arange(320) % 10, tuple("0123456789"), "digits")
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        client = sl.Client(setting.client_net(), images(), **setting.client())
+        server = sl.FSHA(**setting.fsha(images()))
+        send = sl.Wire()
+        sl.vanilla(client, server, send)  # torch does much for the first time
+        seconds: list[float] = []
+        while len(seconds) < STEPS_TIMED or sum(seconds) < TIME_LIMIT:
+            start = time.perf_counter()
+            sl.vanilla(client, server, send)
+            seconds.append(time.perf_counter() - start)
+        return seconds
+    finally:
+        torch.set_num_threads(threads)
+
+
+def store_seconds(folder: Path, profile: str, seconds: Mapping[str, float], step: float) -> Path:
+    """Record how long the notebooks took, for `doctor` to scale.
+
+    Args:
+        folder: The folder of recorded runs.
+        profile: What the notebooks ran at; an earlier record of it is replaced.
+        seconds: The CPU seconds of each notebook.
+        step: The shortest of `step_seconds` at that time, on the same machine.
+
+    Returns:
+        The file, a table of runs (`splitlab.record`).
+    """
+    made = datetime.date.today().isoformat()
+    label = f"recorded {made}, splitlab {sl.__version__}, torch {torch.__version__}"
+    rows = {
+        name: {
+            "run": name,
+            "cpu_seconds": round(value, 1),
+            "step_seconds": round(step, 4),
+            "device": "cpu",  # what the notebooks' parameters say where nobody says otherwise
+            "label": label,
+        }
+        for name, value in seconds.items()
+    }
+    record = {"about": {"made_by": f"make seconds PROFILE={profile}"}, "rows": rows}
+    path = folder / f"{SECONDS}{profile}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, f"{json.dumps(record, indent=1)}\n".encode())
+    return path
+
+
+def about(low: float, high: float) -> str:
+    """Write a range of seconds as a range in words, rounded outwards.
+
+    Examples: "20 to 40 s", "under 10 s", "3 to 6 min".
+    """
+    size, unit = (10, "s") if high < 120 else (60, "min")
+    number = 10 if unit == "s" else 1
+    first, last = int(low // size) * number, -int(-high // size) * number
+    return f"{first} to {last} {unit}" if first else f"under {last} {unit}"
+
+
+def _software() -> Iterator[Finding]:
+    """Compare Python and the packages with what the installed splitlab asks for."""
+    try:
+        asked = importlib.metadata.metadata("splitlab").get("Requires-Python", "")
+        packages = importlib.metadata.requires("splitlab") or []
+    except importlib.metadata.PackageNotFoundError:
+        asked, packages = "", []
+        text = "splitlab is not installed, so versions were not compared; `pip install -e .` does"
+        yield Finding("note", "packages", text)
+    python, floor = platform.python_version(), asked.removeprefix(">=")
+    if _older(python, floor):
+        yield Finding("problem", "Python", f"{python} is older than {floor}: install a newer one")
+    else:
+        yield Finding("ok", "Python", f"{python}, splitlab {sl.__version__}")
+    versions = []
+    for requirement in packages:
+        if ";" in requirement:  # an extra: building the book needs it, running chapters does not
+            continue
+        name, _, floor = requirement.partition(">=")
+        repair = f'run `pip install "{requirement}"` and restart'
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("problem", name, f"missing: {repair}")
+            continue
+        if _older(version, floor):
+            yield Finding("problem", name, f"{version} is older than {floor}: {repair}")
+        else:
+            versions.append(f"{name} {version}")
+    if versions:
+        yield Finding("ok", "packages", ", ".join(versions))
+
+
+def _older(version: str, floor: str) -> bool:
+    """Whether a version, such as "2.13.0+cpu", is below a floor, such as "2.6"."""
+
+    def release(text: str) -> list[int]:
+        numbers = [int(n) for n in re.match(r"[\d.]*", text)[0].split(".") if n]
+        while numbers and numbers[-1] == 0:  # 2.0 is 2
+            numbers.pop()
+        return numbers
+
+    return release(version) < release(floor)
+
+
+def _machine() -> Finding:
+    try:
+        cores = len(os.sched_getaffinity(0))  # not all cores may be ours
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    try:
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+        memory = f"{size:.0f} GiB of memory"
+    except (AttributeError, ValueError, OSError):
+        memory = "memory unknown"
+    threads = torch.get_num_threads()
+    text = f"{_count(cores, 'core')}, {memory}; torch computes with {_count(threads, 'thread')}"
+    return Finding("ok", "machine", f"{platform.system()} on {platform.machine()}, {text}")
+
+
+def _devices(device: str) -> Iterator[Finding]:
+    gpus = []
+    with suppress(RuntimeError):  # a GPU whose driver does not work
+        for number in range(torch.cuda.device_count()):
+            gpu = torch.cuda.get_device_properties(number)
+            gpus.append(f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
+    none = "none that torch can use; profile tiny needs none"
+    yield Finding("ok", "GPU", "; ".join(gpus) or none)
+    try:
+        works = torch.ones(4, device=device).mul(2).sum().item() == 8
+        error = "" if works else "it computes wrongly"
+    except Exception as caught:  # torch raises half a dozen types for a device that is not there
+        error = (str(caught).splitlines() or [type(caught).__name__])[0].rstrip(".")
+    if error:
+        choice = '"cuda" or "cpu"' if gpus else '"cpu"'
+        text = f"does not work here ({error}): set device to {choice}"
+        yield Finding("problem", f"device {device}", text)
+    else:
+        yield Finding("ok", f"device {device}", "works")
+
+
+def _profile(setting: Setting, device: str) -> Finding:
+    data, gpu = next(iter(setting.steps)), torch.cuda.is_available()
+    limit = setting.private.get(data)
+    private = f"{limit:,} private images" if limit else "all private images"
+    means = f"{data} at {setting.size}x{setting.size}, {private}"
+    what = f"profile {setting.name}"
+    if setting.name == "tiny":
+        advice = 'profile "gpu" on device "cuda" would do here, too' if gpu else "made for a CPU"
+        return Finding("ok", what, f"{means}; {advice}")
+    if device.startswith("cuda"):
+        return Finding("ok", what, f"{means}; made for a GPU")
+    advice = 'set device to "cuda"' if gpu else 'profile "tiny" is the one for this machine'
+    return Finding("note", what, f"{means}; made for a GPU: {advice}")
+
+
+def _data_sets(setting: Setting) -> Iterator[Finding]:
+    needed = next(iter(setting.steps))  # the data set that the chapters load
+    offline = os.environ.get(download.OFFLINE, "0") not in ("", "0")
+    for name in LOADERS:
+        try:
+            place, where = whereabouts(name)
+        except sl.DataError as error:
+            place, where = "broken", str(error).rstrip(".")
+        if place == "absent" and offline:
+            place, where = "broken", f"{where}, but {download.OFFLINE} forbids it: unset that"
+        state: State = "ok" if place == "here" else "note"
+        if name == needed and place == "broken":
+            state = "problem"
+        elif state == "note" and setting.name == "tiny":
+            where += "; profile tiny does not need it"
+        yield Finding(state, name, _without_home(where))
+
+
+def _records() -> Finding:
+    folder = sl.record.nearest_folder()
+    if folder is None:
+        text = "not found: open the notebooks in a copy of the repository, or install splitlab"
+        return Finding("problem", "recorded runs", text)
+    return Finding("ok", "recorded runs", _without_home(str(folder)))
+
+
+def _time(profile: str, device: str) -> tuple[Finding, list[Expected], str]:
+    """Scale the recorded seconds; return them with a finding and what they rest on."""
+    name = f"{SECONDS}{profile}"
+    try:
+        rows = sl.record.recorded(name)
+        steps = {row["run"]: row["cpu_seconds"] / row["step_seconds"] for row in rows}
+        where, label = rows[0]["device"], rows[0]["label"]
+    except FileNotFoundError:
+        text = f"nothing is recorded for profile {profile}, so no minutes can be told"
+        return Finding("note", "minutes", text), [], ""
+    except Exception as error:  # whatever is wrong with the file
+        text = f"{name}.json cannot be read ({type(error).__name__}): restore it with git"
+        return Finding("note", "minutes", text), [], ""
+    if device.partition(":")[0] != where:
+        text = f"recorded on {where} only, so none can be told for {device}"
+        return Finding("note", "minutes", text), [], ""
+    timed = step_seconds()
+    fast, usual = min(timed) / MARGIN, median(timed) * MARGIN
+    expected = [Expected(run, round(n * fast, 1), round(n * usual, 1)) for run, n in steps.items()]
+    text = f"a step of the tiny hijack takes {1000 * median(timed):.0f} ms here just now"
+    return Finding("ok", "minutes", text), expected, label
+
+
+def _without_home(text: str) -> str:
+    """A rendered page shows this card: keep the name of whoever built it out of it."""
+    return text.replace(os.path.expanduser("~") + os.sep, f"~{os.sep}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
