@@ -217,7 +217,7 @@ def replay(
         ValueError: If the files are damaged, or a table of runs (`recorded` reads those).
         StaleRecord: If configuration, data or `NUMERICS` differ, and it is not marked historical.
     """
-    record = _read(_find(name))
+    record = _read(path_of(name))
     differing = list(_differences(record, config, data))
     if differing and not record.historical:
         raise StaleRecord(
@@ -292,7 +292,7 @@ def recorded(name: str) -> Runs:
     """
     from splitlab.course import experiments  # only whoever reads a table needs the definitions
 
-    rows = rows_of(_find(name))
+    rows = rows_of(path_of(name))
     stale = {}
     for key, row in rows.items():
         try:
@@ -370,7 +370,12 @@ def folders() -> list[Path]:
     return [*copies, Path(sys.prefix) / "share" / "splitlab" / "runs"]
 
 
-def _find(name: str) -> Path:
+def path_of(name: str) -> Path:
+    """Return the JSON file of a record.
+
+    Raises:
+        FileNotFoundError: Saying where the record can be had.
+    """
     for folder in folders():
         path = folder / f"{name}.json"
         if path.exists():

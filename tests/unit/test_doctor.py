@@ -253,7 +253,7 @@ def test_files_that_cannot_be_read_are_a_problem_and_listed_as_such(mnist, monke
 
 
 def test_without_recorded_runs_the_chapters_stop(monkeypatch):
-    monkeypatch.setattr(sl.record, "_folders", list)
+    monkeypatch.setattr(sl.record, "folders", list)
     card = doctor()
     assert problems(card) == ["recorded runs"]
     assert line(card, "minutes")[0] == "note"
@@ -339,7 +339,7 @@ def test_timing_steps_changes_nothing():
 
 
 def test_the_stored_seconds_cover_every_notebook_of_the_book():
-    stored = {row["run"]: row for row in sl.record.recorded("chapter_seconds_tiny")}
+    stored = sl.record.rows_of(sl.record.path_of("chapter_seconds_tiny"))
     wanted = {runner.name_of(notebook) for notebook in book.notebooks(ROOT / "book")}
     assert set(stored) == wanted, "run `make seconds` on a quiet machine"
     for row in stored.values():
