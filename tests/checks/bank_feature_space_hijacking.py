@@ -1,0 +1,698 @@
+"""Right and wrong answers to the exercises of chapter 06."""
+
+import random
+
+import torch
+import torch.nn.functional as F
+from bank import Bank
+
+from splitlab.checks import feature_space_hijacking
+
+bank = Bank("06_feature_space_hijacking", feature_space_hijacking)
+
+# 1. hijack_gradient
+
+
+@bank.also_right("hijack_gradient")
+def through_the_clones_grad(critic, z):
+    leaf = z.clone().requires_grad_()
+    critic(leaf).mean().backward(inputs=[leaf])
+    return leaf.grad
+
+
+@bank.also_right("hijack_gradient")
+def sample_by_sample(critic, z):
+    rows = []
+    for one in z.detach().clone():
+        one = one[None].requires_grad_()
+        rows.append(torch.autograd.grad(critic(one).squeeze(), one)[0] / len(z))
+    return torch.cat(rows)
+
+
+@bank.mistake("hijack_gradient", "wrong sign")
+def climbing(critic, z):
+    z = z.detach().requires_grad_()
+    return torch.autograd.grad(-critic(z).mean(), z)[0]
+
+
+@bank.mistake("hijack_gradient", "too large by the batch size")
+def of_the_sum(critic, z):
+    z = z.detach().requires_grad_()
+    return torch.autograd.grad(critic(z).sum(), z)[0]
+
+
+@bank.mistake("hijack_gradient", "z itself now requires a gradient")
+def on_the_message(critic, z):
+    z.requires_grad_()
+    return torch.autograd.grad(critic(z).mean(), z)[0]
+
+
+@bank.mistake("hijack_gradient", "the .grad of the critic's parameters has changed")
+def backward_everywhere(critic, z):
+    z = z.detach().requires_grad_()
+    critic(z).mean().backward()
+    return z.grad
+
+
+@bank.mistake("hijack_gradient", "the .grad of the critic's parameters has changed")
+def backward_and_wiped(critic, z):
+    z = z.detach().requires_grad_()
+    critic(z).mean().backward()
+    critic.zero_grad()
+    return z.grad
+
+
+@bank.mistake("hijack_gradient", "dz still carries a computation graph")
+def with_its_graph(critic, z):
+    z = z.detach().requires_grad_()
+    return torch.autograd.grad(critic(z).mean(), z, create_graph=True)[0]
+
+
+@bank.mistake("hijack_gradient", "does not require grad")
+def nothing_requires_it(critic, z):
+    z = z.detach()
+    return torch.autograd.grad(critic(z).mean(), z)[0]
+
+
+@bank.mistake("hijack_gradient", "left in another mode")
+def in_evaluation_mode(critic, z):
+    critic.eval()
+    z = z.detach().requires_grad_()
+    return torch.autograd.grad(critic(z).mean(), z)[0]
+
+
+@bank.mistake("hijack_gradient", "not the gradient of the mean score")
+def of_the_squared_score(critic, z):
+    z = z.detach().requires_grad_()
+    return torch.autograd.grad(critic(z).square().mean(), z)[0]
+
+
+@bank.mistake("hijack_gradient", "cross-entropy")
+def of_the_cross_entropy(critic, z):
+    z = z.detach().requires_grad_()
+    return torch.autograd.grad(F.softplus(-critic(z)).mean(), z)[0]
+
+
+@bank.mistake("hijack_gradient", "there is a sigmoid")
+def of_the_sigmoid(critic, z):
+    z = z.detach().requires_grad_()
+    return torch.autograd.grad(critic(z).sigmoid().mean(), z)[0]
+
+
+@bank.mistake("hijack_gradient", "right direction")
+def of_length_one(critic, z):
+    z = z.detach().requires_grad_()
+    (dz,) = torch.autograd.grad(critic(z).mean(), z)
+    return dz / dz.norm()
+
+
+BUFFERS = {}
+
+
+@bank.mistake("hijack_gradient", "changes at the next call")
+def into_one_buffer(critic, z):
+    z = z.detach().requires_grad_()
+    (dz,) = torch.autograd.grad(critic(z).mean(), z)
+    buffer = BUFFERS.setdefault("dz", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]
+    return buffer.copy_(dz.flatten()).view_as(dz)
+
+
+# 2. matched
+
+
+@bank.also_right("matched")
+def with_loops(reconstructions, private):
+    hits = 0
+    for number, one in enumerate(reconstructions):
+        errors = [float(((one - other) ** 2).sum()) for other in private]
+        hits += min(range(len(private)), key=errors.__getitem__) == number
+    return hits / len(private)
+
+
+@bank.also_right("matched")
+def ties_share_a_hit(reconstructions, private):
+    error = (reconstructions[:, None] - private[None]).square().mean(dim=(2, 3, 4))
+    nearest = error == error.amin(dim=1, keepdim=True)
+    return (nearest.diagonal() / nearest.sum(1)).mean()
+
+
+@bank.also_right("matched")
+def a_tie_is_no_hit(reconstructions, private):
+    error = (reconstructions[:, None] - private[None]).square().sum(dim=(2, 3, 4))
+    nearest = error == error.amin(dim=1, keepdim=True)
+    return (nearest.diagonal() & (nearest.sum(1) == 1)).double().mean().item()
+
+
+def errors(a, b):
+    return (a[:, None] - b[None]).square().sum(dim=(2, 3, 4))
+
+
+def hits(nearest):
+    return nearest == torch.arange(len(nearest))
+
+
+@bank.mistake("matched", "wrong axis")
+def nearest_reconstruction(reconstructions, private):
+    return hits(errors(reconstructions, private).argmin(dim=0)).double().mean()
+
+
+@bank.mistake("matched", "the farthest")
+def farthest(reconstructions, private):
+    return hits(errors(reconstructions, private).argmax(dim=1)).double().mean()
+
+
+@bank.mistake("matched", "a percentage")
+def percentage(reconstructions, private):
+    return 100 * hits(errors(reconstructions, private).argmin(dim=1)).double().mean()
+
+
+@bank.mistake("matched", "the number of matches")
+def count(reconstructions, private):
+    return hits(errors(reconstructions, private).argmin(dim=1)).sum().item()
+
+
+@bank.mistake("matched", "not matched")
+def misses(reconstructions, private):
+    return (~hits(errors(reconstructions, private).argmin(dim=1))).double().mean()
+
+
+@bank.mistake("matched", "by correlation")
+def by_correlation(reconstructions, private):
+    a, b = reconstructions.flatten(1), private.flatten(1)
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    return hits((F.normalize(a) @ F.normalize(b).T).argmax(dim=1)).double().mean()
+
+
+@bank.mistake("matched", "the absolute error")
+def by_absolute_error(reconstructions, private):
+    distance = torch.cdist(reconstructions.flatten(1), private.flatten(1), p=1)
+    return hits(distance.argmin(dim=1)).double().mean()
+
+
+@bank.mistake("matched", "only the first pixel")
+def first_pixel(reconstructions, private):
+    return (
+        hits(errors(reconstructions[:, :1, :1, :1], private[:, :1, :1, :1]).argmin(dim=1))
+        .double()
+        .mean()
+    )
+
+
+@bank.mistake("matched", "only the first channel")
+def first_channel(reconstructions, private):
+    return hits(errors(reconstructions[:, :1], private[:, :1]).argmin(dim=1)).double().mean()
+
+
+@bank.mistake("matched", "a constant grey picture")
+def generous(reconstructions, private):
+    error = errors(reconstructions, private)
+    return (error.diagonal() <= error.amin(dim=1)).double().mean()
+
+
+@bank.mistake("matched", "should be a number")
+def share_and_matrix(reconstructions, private):
+    error = errors(reconstructions, private)
+    return hits(error.argmin(dim=1)).double().mean(), error
+
+
+@bank.mistake("matched", "the share is not right")
+def below_a_limit(reconstructions, private):
+    return (errors(reconstructions, private).diagonal() < 0.5).double().mean()
+
+
+# 3. gradient_penalty
+
+
+@bank.also_right("gradient_penalty")
+def penalty_by_loops(critic, z, z_public):
+    total = 0
+    for one, other in zip(z, z_public.detach(), strict=True):
+        epsilon = random.random()
+        mixture = ((1 - epsilon) * one + epsilon * other)[None].requires_grad_()
+        (slope,) = torch.autograd.grad(critic(mixture).squeeze(), mixture, create_graph=True)
+        total = total + (slope.square().sum().sqrt() - 1) ** 2
+    return total / len(z)
+
+
+@bank.also_right("gradient_penalty")
+def penalty_in_one_line_each(critic, z, z_public):
+    epsilon = torch.rand_like(z[:, :1, :1, :1])
+    mixture = torch.lerp(z_public.detach(), z, epsilon.expand_as(z)).requires_grad_()
+    scores = critic(mixture)
+    slope = torch.autograd.grad(scores, mixture, torch.ones_like(scores), create_graph=True)[0]
+    return F.mse_loss(torch.linalg.vector_norm(slope, dim=(1, 2, 3)), torch.ones(len(z)).double())
+
+
+def penalty_with(
+    critic,
+    z,
+    z_public,
+    epsilon=lambda z: torch.rand(len(z), 1, 1, 1),
+    mix=lambda e, z, z_public: e * z + (1 - e) * z_public,
+    total=torch.sum,
+    graph=True,
+    of=lambda slope: (slope.flatten(1).norm(dim=1) - 1).square().mean(),
+):
+    mixture = mix(epsilon(z), z, z_public).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(total(critic(mixture)), mixture, create_graph=graph)
+    return of(slope)
+
+
+PENALTY_MISTAKES = {
+    "trains nothing": {"graph": False},
+    "one epsilon for the whole batch": {"epsilon": lambda z: torch.rand(())},
+    "epsilon is drawn for each channel": {"epsilon": lambda z: torch.rand_like(z[:, :, :1, :1])},
+    "not for each number": {"epsilon": torch.rand_like},
+    "does not lie between": {"mix": lambda e, z, z_public: e * z + z_public},
+    "mix a sample with its own partner": {
+        "mix": lambda e, z, z_public: e * z + (1 - e) * z_public.flip(0)
+    },
+    "lies outside": {"epsilon": lambda z: torch.randn(len(z), 1, 1, 1)},
+    "not spread evenly": {"epsilon": lambda z: torch.rand(len(z), 1, 1, 1) ** 4},
+    "the gradient is taken at z:": {"mix": lambda e, z, z_public: z},
+    "the gradient is taken at z_public": {"mix": lambda e, z, z_public: z_public},
+    "the norm is taken for each channel": {
+        "of": lambda slope: (slope.flatten(2).norm(dim=2) - 1).square().mean()
+    },
+    "the norm is taken for each position": {
+        "of": lambda slope: (slope.norm(dim=1) - 1).square().mean()
+    },
+    "the norm is taken over the whole batch": {"of": lambda slope: (slope.norm() - 1).square()},
+    "squares the norm": {
+        "of": lambda slope: (slope.flatten(1).square().sum(1) - 1).square().mean()
+    },
+    "the 1 is not subtracted": {"of": lambda slope: slope.flatten(1).norm(dim=1).square().mean()},
+    "the difference norm - 1 is not squared": {
+        "of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).mean()
+    },
+    "its absolute value is taken": {
+        "of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).abs().mean()
+    },
+    "sum over the samples": {"of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).square().sum()},
+    "too small by the batch size": {"total": torch.mean},
+    "mean is taken before the square": {
+        "of": lambda slope: (slope.flatten(1).norm(dim=1).mean() - 1).square()
+    },
+    "only slopes above 1": {
+        "of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).relu().square().mean()
+    },
+    "the penalty has shape": {"of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).square()},
+    "the penalty is not the mean": {
+        "of": lambda slope: (slope.flatten(1).abs().amax(dim=1) - 1).square().mean()
+    },
+    "nothing between the critic and the mean": {
+        "of": lambda slope: (
+            (slope.flatten(1).norm(dim=1) - 1) * (slope.flatten(1).norm(dim=1) - 1).detach()
+        ).mean()
+    },
+}
+for message, change in PENALTY_MISTAKES.items():
+
+    def mistaken(critic, z, z_public, change=change):
+        return penalty_with(critic, z, z_public, **change)
+
+    mistaken.__name__ = message
+    bank.mistake("gradient_penalty", message)(mistaken)
+
+
+@bank.mistake("gradient_penalty", "the same at every call")
+def seeded(critic, z, z_public):
+    torch.manual_seed(1)
+    return penalty_with(critic, z, z_public)
+
+
+@bank.mistake("gradient_penalty", "attached to the pilot")
+def attached(critic, z, z_public):
+    epsilon = torch.rand(len(z), 1, 1, 1)
+    mixture = epsilon * z + (1 - epsilon) * z_public
+    (slope,) = torch.autograd.grad(critic(mixture).sum(), mixture, create_graph=True)
+    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+@bank.mistake("gradient_penalty", "z itself now requires a gradient")
+def penalty_on_the_message(critic, z, z_public):
+    z.requires_grad_()
+    return penalty_with(critic, z, z_public)
+
+
+@bank.mistake("gradient_penalty", "the .grad of the critic's parameters has changed")
+def penalty_by_backward(critic, z, z_public):
+    penalty = penalty_with(critic, z, z_public)
+    penalty.backward(retain_graph=True)
+    return penalty
+
+
+@bank.mistake("gradient_penalty", "scores where")
+def both_sides(critic, z, z_public):
+    critic(torch.cat([z, z_public]))
+    return penalty_with(critic, z, z_public)
+
+
+# 4. turn
+
+
+@bank.also_right("turn")
+def gradients_first(client_z, x_public, pilot, decoder, critic, autoencoder_step, critic_step):
+    z = client_z.clone().requires_grad_()
+    (dz,) = torch.autograd.grad(critic(z).mean(), z)
+    z_public = pilot(x_public)
+    autoencoder_loss = (decoder(z_public) - x_public).pow(2).mean()
+    critic_loss = critic(z_public).mean() - critic(client_z).mean()
+    for loss, optimizer in ((autoencoder_loss, autoencoder_step), (critic_loss, critic_step)):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+    autoencoder_step.step()
+    critic_step.step()
+    return dz
+
+
+@bank.also_right("turn")
+def autoencoder_steps_early(x, x_public, pilot, decoder, critic, autoencoder_step, critic_step):
+    z = x.detach().clone().requires_grad_()
+    critic(z).mean().backward()
+    dz = z.grad.clone()
+    z_public = pilot(x_public)
+    autoencoder_step.zero_grad()
+    F.mse_loss(decoder(z_public), x_public).backward()
+    autoencoder_step.step()
+    critic_step.zero_grad()
+    scores = critic(torch.cat([z_public.detach(), x]))
+    (scores[: len(x_public)].mean() - scores[len(x_public) :].mean()).backward()
+    critic_step.step()
+    return dz
+
+
+class Turn:
+    """One turn in parts, each of which a mistake overrides."""
+
+    def __call__(self, client_z, x_public, pilot, decoder, critic, autoencoder, critic_optimizer):
+        self.pilot, self.decoder, self.critic = pilot, decoder, critic
+        self.autoencoder, self.optimizer = autoencoder, critic_optimizer
+        self.x, self.client_z = x_public, client_z
+        dz = self.dz()
+        self.z_public = pilot(x_public)
+        self.learn_autoencoder()
+        self.learn_critic()
+        autoencoder.step()
+        critic_optimizer.step()
+        return self.result(dz)
+
+    def client_loss(self, z):
+        return self.critic(z).mean()
+
+    def dz(self):
+        z = self.client_z.detach().requires_grad_()
+        return torch.autograd.grad(self.client_loss(z), z)[0]
+
+    def autoencoder_loss(self):
+        return F.mse_loss(self.decoder(self.z_public), self.x)
+
+    def learn_autoencoder(self):
+        self.autoencoder.zero_grad()
+        self.autoencoder_loss().backward()
+
+    def critic_loss(self):
+        return self.critic(self.z_public.detach()).mean() - self.critic(self.client_z).mean()
+
+    def learn_critic(self):
+        self.optimizer.zero_grad()
+        self.critic_loss().backward()
+
+    def result(self, dz):
+        return dz
+
+
+def turn_mistake(message):
+    """Register a class with something overridden: a fresh one for every turn."""
+
+    def register(kind):
+        def mistaken(*arguments):
+            return kind()(*arguments)
+
+        mistaken.__name__ = kind.__name__
+        bank.mistake("turn", message)(mistaken)
+        return kind
+
+    return register
+
+
+@turn_mistake("backward through the graph a second time")
+class PilotAttached(Turn):
+    def critic_loss(self):
+        return self.critic(self.z_public).mean() - self.critic(self.client_z).mean()
+
+
+@turn_mistake("detach z_public")
+class PilotAttachedAndSilenced(PilotAttached):
+    def learn_autoencoder(self):
+        self.autoencoder.zero_grad()
+        self.autoencoder_loss().backward(retain_graph=True)
+
+
+@turn_mistake("to please or to tease the critic")
+class PilotFoolsTheCritic(Turn):
+    def autoencoder_loss(self):
+        return super().autoencoder_loss() - self.critic(self.z_public).mean()
+
+
+@turn_mistake("the critic's step contains the last turn's gradient, too: call zero_grad")
+class CriticNotCleared(Turn):
+    def learn_critic(self):
+        self.critic_loss().backward()
+
+
+@turn_mistake("the step of pilot and decoder contains the last turn's gradient, too")
+class AutoencoderNotCleared(Turn):
+    def learn_autoencoder(self):
+        self.autoencoder_loss().backward()
+
+
+@turn_mistake("dz is 0")
+class GradShared(Turn):
+    def dz(self):
+        self.client_z = self.client_z.detach().requires_grad_()
+        self.client_loss(self.client_z).backward()
+        return self.client_z.grad
+
+
+@turn_mistake("dz has the wrong sign")
+class Climbs(Turn):
+    def client_loss(self, z):
+        return -self.critic(z).mean()
+
+
+@turn_mistake("dz is too large")
+class ClientSum(Turn):
+    def client_loss(self, z):
+        return self.critic(z).sum()
+
+
+@turn_mistake("after the critic's step")
+class ClientLast(Turn):
+    def result(self, dz):
+        return self.dz()
+
+
+@turn_mistake("nothing of the private side")
+class ClientGradientLeft(Turn):
+    def dz(self):
+        self.optimizer.zero_grad()
+        z = self.client_z.detach().requires_grad_()
+        self.client_loss(z).backward()
+        return z.grad
+
+    def learn_critic(self):
+        self.critic_loss().backward()
+
+
+@turn_mistake("the gradient of the client's loss (3) instead of its own")
+class CriticForgotten(Turn):
+    def dz(self):
+        self.optimizer.zero_grad()
+        z = self.client_z.detach().requires_grad_()
+        self.client_loss(z).backward()
+        return z.grad
+
+    def learn_critic(self):
+        pass
+
+
+@turn_mistake("the critic does not move")
+class CriticStands(Turn):
+    def learn_critic(self):
+        self.optimizer.zero_grad()
+
+
+@turn_mistake("the critic's loss has the wrong sign")
+class CriticUpsideDown(Turn):
+    def critic_loss(self):
+        return -super().critic_loss()
+
+
+@turn_mistake("a sum over the batch")
+class CriticSums(Turn):
+    def critic_loss(self):
+        return self.critic(self.z_public.detach()).sum() - self.critic(self.client_z).sum()
+
+
+@turn_mistake("features of the pilot after")
+class CriticLate(Turn):
+    def learn_autoencoder(self):
+        super().learn_autoencoder()
+        self.autoencoder.step()
+        self.autoencoder.zero_grad()
+        self.z_public = self.pilot(self.x)
+
+
+@turn_mistake("pilot and decoder do not move")
+class AutoencoderStands(Turn):
+    def learn_autoencoder(self):
+        self.autoencoder.zero_grad()
+
+
+@turn_mistake("climb their loss")
+class AutoencoderClimbs(Turn):
+    def autoencoder_loss(self):
+        return -super().autoencoder_loss()
+
+
+@turn_mistake("only the decoder learns")
+class PilotStands(Turn):
+    def autoencoder_loss(self):
+        return F.mse_loss(self.decoder(self.z_public.detach()), self.x)
+
+
+@turn_mistake("the loss of pilot and decoder is a sum:")
+class AutoencoderSums(Turn):
+    def autoencoder_loss(self):
+        return F.mse_loss(self.decoder(self.z_public), self.x, reduction="sum")
+
+
+@turn_mistake("the loss of pilot and decoder is a sum over the pixels")
+class AutoencoderSumsPixels(Turn):
+    def autoencoder_loss(self):
+        return (self.decoder(self.z_public) - self.x).square().flatten(1).sum(1).mean()
+
+
+@turn_mistake("the client's z into public images")
+class AutoencoderPeeks(Turn):
+    def autoencoder_loss(self):
+        return F.mse_loss(self.decoder(self.client_z), self.x)
+
+
+@turn_mistake("2 times the right size")
+class CriticTwice(Turn):
+    def result(self, dz):
+        self.optimizer.step()
+        return dz
+
+
+@turn_mistake("the critic's step does not follow")
+class CriticWithCrossEntropy(Turn):
+    def critic_loss(self):
+        public, private = self.critic(self.z_public.detach()), self.critic(self.client_z)
+        return F.softplus(public).mean() + F.softplus(-private).mean()
+
+
+@turn_mistake("not the gradient of (3)")
+class ClientWithCrossEntropy(Turn):
+    def client_loss(self, z):
+        return F.softplus(-self.critic(z)).mean()
+
+
+@turn_mistake("the step of pilot and decoder does not follow")
+class AutoencoderAbsolute(Turn):
+    def autoencoder_loss(self):
+        return F.l1_loss(self.decoder(self.z_public), self.x)
+
+
+@turn_mistake("client_z itself now requires a gradient")
+class OnTheMessage(Turn):
+    def dz(self):
+        self.client_z.requires_grad_()
+        return torch.autograd.grad(self.client_loss(self.client_z), self.client_z)[0]
+
+
+@turn_mistake("changes in a later turn")
+class OneBuffer(Turn):
+    def result(self, dz):
+        buffer = BUFFERS.setdefault("turn", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]
+        return buffer.copy_(dz.flatten()).view_as(dz)
+
+
+# 5. suspicion
+
+
+@bank.also_right("suspicion")
+def label_blind(dz, labels):
+    directions = F.normalize(dz.flatten(1))
+    return directions.mean(0).norm()
+
+
+@bank.also_right("suspicion")
+def same_length_too(dz, labels):
+    lengths = dz.flatten(1).norm(dim=1)
+    uneven = lengths.std(correction=0) / lengths.mean().clamp(min=1e-12)
+    return float(label_blind(dz, labels) - uneven)
+
+
+@bank.mistake("suspicion", "the mean of nothing")
+def no_pair_forgotten(dz, labels):
+    directions = F.normalize(dz.flatten(1))
+    return (directions @ directions.T)[labels[:, None] != labels[None]].mean()
+
+
+@bank.mistake("suspicion", "the mean of nothing")
+def divided_by_zero(dz, labels):
+    directions = dz.flatten(1) / dz.flatten(1).norm(dim=1, keepdim=True)
+    return (directions @ directions.T).mean()
+
+
+@bank.mistake("suspicion", "turn its sign")
+def higher_for_honest(dz, labels):
+    return -label_blind(dz, labels)
+
+
+CALLS = []
+
+
+@bank.mistake("suspicion", "for the same gradient the second time")
+def counter(dz, labels):
+    CALLS.append(len(CALLS))
+    return -float(len(CALLS))
+
+
+@bank.mistake("suspicion", "for the same gradient the second time")
+def lots(dz, labels):
+    return torch.rand(())
+
+
+@bank.mistake("suspicion", "changes dz or labels")
+def in_place(dz, labels):
+    flat = dz.flatten(1)
+    flat -= flat.mean(0)
+    return flat.norm()
+
+
+@bank.mistake("suspicion", "return one number")
+def one_for_each_image(dz, labels):
+    return dz.flatten(1).norm(dim=1)
+
+
+@bank.mistake("suspicion", "with a batch of one image")
+def two_images_at_least(dz, labels):
+    return F.cosine_similarity(dz[0].flatten(), dz[1].flatten(), dim=0)
+
+
+@bank.mistake("suspicion", "should be a number")
+def word(dz, labels):
+    return "hijack" if dz.norm() > 0.1 else "honest"
+
+
+bank.equivalent(
+    "suspicion",
+    "`return -1.0` becomes `return -2.0`",
+    "no cosine is below -1, so neither number ever rings, and only the order matters",
+)
