@@ -1,16 +1,20 @@
 """Pictures with alt text: figures for the pages, frames for the scrubber, one colour per party."""
 
 import base64
+import dataclasses
 import html
 import io
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+
+from splitlab.messages import Message, _tensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,12 +151,16 @@ def show(fig: "Figure", *, alt: str, caption: str = "", record: str = "") -> Pic
     return picture
 
 
-def strip(rows: Mapping[str, Tensor], *, value_range: tuple[float, float]) -> "Figure":
+def strip(
+    rows: Mapping[str, Tensor], *, value_range: tuple[float, float] | None = None
+) -> "Figure":
     """Draw rows of small images, one row for each label.
 
     Args:
         rows: label -> images (n, C, H, W) with one or three channels; the same n in every row.
-        value_range: the smallest and largest value that a pixel can take.
+        value_range: the smallest and largest value that a pixel can take; None for rows that are
+            no images (channels of z, say): each is then drawn from its own smallest value, black,
+            to its largest.
     """
     import matplotlib.pyplot as plt
 
@@ -161,7 +169,8 @@ def strip(rows: Mapping[str, Tensor], *, value_range: tuple[float, float]) -> "F
         len(rows), 1, figsize=(6.4, 0.85 * len(rows) + 0.1), squeeze=False, layout="constrained"
     )
     for axis, (label, images) in zip(axes[:, 0], rows.items(), strict=True):
-        _draw_row(axis, images[:count], value_range)
+        low, high = value_range or (float(v) for v in images[:count].aminmax())
+        _draw_row(axis, images[:count], (low, high))
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
     return figure
 
@@ -184,6 +193,7 @@ def curves(
     xlabel: str,
     ylabel: str,
     log: bool = False,
+    points: Collection[str] = (),
 ) -> "Figure":
     """Draw one line for each label.
 
@@ -194,15 +204,24 @@ def curves(
         xlabel: what x is, with its unit.
         ylabel: what y is, with its unit.
         log: whether y is on a logarithmic scale.
+        points: labels drawn as open circles without a line, which hide no line that they lie on.
+
+    Raises:
+        ValueError: if `points` names a label that is not in `series`.
     """
     import matplotlib.pyplot as plt
 
+    if unknown := set(points) - set(series):
+        raise ValueError(f"points names {min(unknown)!r}, which is none of {', '.join(series)}")
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     drawn: dict[str, int] = {}
     for label, (x, y, party) in series.items():
         width = 2.0 / (1 + drawn.get(party, 0))
         drawn[party] = drawn.get(party, 0) + 1
-        if party:
+        if label in points:
+            colour = PARTY[party]["color"] if party else "#707070"
+            axis.plot(x, y, "o", label=label, color=colour, fillstyle="none", zorder=3)
+        elif party:
             axis.plot(x, y, label=label, linewidth=width, **PARTY[party])
         else:
             marker = _MARKERS[(drawn[party] - 1) % len(_MARKERS)]
@@ -262,3 +281,245 @@ def _draw_progress(
             axis.plot(*shown[-1], marker="o", markersize=4, color=PARTY[party]["color"])
     axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def messages(
+    events: Sequence[Message | tuple[str, str]],
+    *,
+    holds: Mapping[str, Mapping[str, Tensor | nn.Module]] | None = None,
+    receivers: Sequence[str] | None = None,
+) -> list[Frame]:
+    """Draw one frame of a scrubber for each event between parties, and one for before them all.
+
+    A frame shows the parties side by side with what each holds by then, and below, from top to
+    bottom, what has happened and, faintly, what is to come. Kind, shapes and bytes are read off
+    the messages. A party that works and then sends holds what it sends from the work on; nobody
+    is shown to forget.
+
+    Args:
+        events: what happens, in order: a message that crosses, or (party, what it does).
+        holds: party -> name -> tensor or network that it holds at the start. The parties stand in
+            this order; those not named here follow as they appear. A party whose name begins with
+            a word of `PARTY` ("client 2") has that party's colour, any other one is grey.
+        receivers: the receiver of each message; None where there are two parties, and a message
+            goes to the other one.
+
+    Returns:
+        Frames with the labels "0 of n" to "n of n", all of one size.
+
+    Raises:
+        ValueError: if there are no events, or it cannot be told who receives a message.
+        TypeError: if an event is neither a message nor a pair of texts.
+    """
+    start = {
+        party: {name: _describe(value) for name, value in things.items()}
+        for party, things in (holds or {}).items()
+    }
+    moments = _moments(events, start, receivers)
+    return [_moment_frame(moments, number) for number in range(len(moments))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What happened at one moment, and what every party holds after it."""
+
+    party: str  # who sends or works; "" at the start
+    receiver: str  # "" for work
+    head: str  # the message's kind and bytes, or the work
+    parts: str  # the message's tensors
+    holdings: dict[str, dict[str, str]]  # party -> name -> description
+
+    @property
+    def sentence(self) -> str:
+        if not self.party:
+            return "before anything happens"
+        if not self.receiver:
+            return f"{self.party} {self.head}"
+        return f"{self.party} to {self.receiver}: {self.head}, with {self.parts}"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    if isinstance(value, nn.Module):
+        return f"{sum(p.numel() for p in value.parameters()):,} weights"
+    return f"{sum(1 for _ in _tensors(value))} tensors"
+
+
+def _moments(
+    events: Sequence[Message | tuple[str, str]],
+    start: dict[str, dict[str, str]],
+    receivers: Sequence[str] | None,
+) -> list[_Moment]:
+    """Follow what each party holds through the events."""
+    actors = [_actor(event) for event in events]
+    parties = list(dict.fromkeys([*start, *actors, *(receivers or ())]))
+    to = iter(_receivers(events, parties, receivers))
+    holdings = {party: start.get(party, {}) for party in parties}
+    moments = [_Moment("", "", "", "", holdings)]
+    for actor, event, following in zip(actors, events, [*events[1:], None], strict=True):
+        if isinstance(event, Message):
+            receiver, parts = next(to), _parts(event)
+            head = f"{type(event).__name__}, {event.nbytes:,} bytes"
+            gained = {actor: parts, receiver: parts}
+        else:
+            receiver, parts, head = "", {}, event[1]
+            sends = isinstance(following, Message) and following.sender == actor
+            gained = {actor: _parts(following)} if sends else {}
+        holdings = {party: held | gained.get(party, {}) for party, held in holdings.items()}
+        moments.append(_Moment(actor, receiver, head, _listed(parts), holdings))
+    return moments
+
+
+def _actor(event: Message | tuple[str, str]) -> str:
+    if isinstance(event, Message):
+        return event.sender
+    if isinstance(event, tuple) and [type(part) for part in event] == [str, str]:
+        return event[0]
+    raise TypeError(f"an event is a message or a pair (party, what it does), not {event!r:.60}")
+
+
+def _receivers(
+    events: Sequence[Message | tuple[str, str]],
+    parties: Sequence[str],
+    receivers: Sequence[str] | None,
+) -> Sequence[str]:
+    """Return the receiver of each message, or say why it cannot be told."""
+    sent = [event for event in events if isinstance(event, Message)]
+    if not events:
+        raise ValueError("there is nothing to draw: pass at least one event")
+    if receivers is None and sent and len(parties) != 2:
+        raise ValueError(
+            f"who receives each message cannot be told among {', '.join(parties)}: pass receivers, "
+            "one for each message"
+        )
+    if receivers is not None and len(receivers) != len(sent):
+        raise ValueError(
+            f"there are {len(sent)} messages and {len(receivers)} receivers: name one for each"
+        )
+    if receivers is None:
+        return [parties[1 - parties.index(message.sender)] for message in sent]
+    return receivers
+
+
+def _listed(things: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {what}" for name, what in things.items())
+
+
+def _parts(message: Message) -> dict[str, str]:
+    """Describe what a message carries, by the names of its fields."""
+    payload = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
+    return {
+        name: _describe(value)
+        for name, value in payload.items()
+        if name not in ("sender", "step") and value is not None
+    }
+
+
+# Inches. The columns are narrow, so that a phone need not shrink the letters much.
+_COLUMN, _LINE, _GAP, _FONT = 2.4, 0.2, 0.12, 10
+_PAST = "#6b6b6b"  # grey, and dark enough to be read on white
+_FUTURE = "#cccccc"
+
+
+def _moment_frame(moments: Sequence[_Moment], number: int) -> Frame:
+    """Draw the holdings at one moment, and below them what has happened and, faintly, what will."""
+    import matplotlib.pyplot as plt
+
+    now = moments[number]
+    columns = {party: _COLUMN * (place + 0.5) for place, party in enumerate(now.holdings)}
+    lines = max(len(held) for held in moments[-1].holdings.values())
+    foot = _GAP + _LINE * (lines + 1.7)  # of the holdings; the events stand below
+    width = _COLUMN * len(columns)
+    height = foot + _GAP + sum(_height(moment) for moment in moments[1:])
+
+    figure, axis = plt.subplots(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0, h_pad=0)  # the axes fill the figure, and so
+    axis.set(xlim=(0, width), ylim=(height, 0))  # count inches from its top left corner
+    axis.axis("off")
+    for party, x in columns.items():
+        axis.plot([x, x], [foot, height - 0.5 * _GAP], color="#bbbbbb", linewidth=1, zorder=0)
+        before = moments[max(number - 1, 0)].holdings[party]
+        _draw_holdings(axis, party, x, foot, now.holdings[party], before)
+    top = foot + _GAP
+    for place, moment in enumerate(moments[1:], start=1):
+        if place == number:
+            colour, bold = _style(moment.party)["color"], True
+        else:
+            colour, bold = _PAST if place < number else _FUTURE, False
+        _draw_event(axis, moment, columns, top, colour, bold)
+        top += _height(moment)
+
+    last = len(moments) - 1
+    held = "; ".join(
+        f"{party} holds {_listed(things) or 'nothing'}" for party, things in now.holdings.items()
+    )
+    alt = f"Moment {number} of {last}: {now.sentence}. By then {held}."
+    frame = Frame(png(figure), alt, f"{number} of {last}")
+    plt.close(figure)
+    return frame
+
+
+def _style(party: str) -> dict[str, str]:
+    """Colour and line style: those of the party whose role begins the name, else grey."""
+    return PARTY.get(party.split(" ")[0], {"color": "#707070", "linestyle": "-"})
+
+
+def _wrapped(moment: _Moment) -> tuple[str, str]:
+    """Return head and parts in lines that fit the columns."""
+    head = moment.head if moment.receiver else textwrap.fill(moment.head, 28)
+    return head, textwrap.fill(moment.parts, 32)
+
+
+def _height(moment: _Moment) -> float:
+    lines = sum(len(text.splitlines()) for text in _wrapped(moment))
+    return _LINE * (lines + 0.5) + _GAP + (0.08 if moment.receiver else 0)
+
+
+def _draw_holdings(
+    axis: "Axes", party: str, x: float, foot: float, held: dict[str, str], before: dict[str, str]
+) -> None:
+    """Draw a party's box: its name, and what it holds, in bold what is new."""
+    from matplotlib.patches import FancyBboxPatch
+
+    colour, half = _style(party)["color"], 0.5 * _COLUMN - 0.08
+    corner, size = (x - half, 0.5 * _GAP), (2 * half, foot - 0.5 * _GAP)
+    rounded = "round,pad=0,rounding_size=0.08"
+    axis.add_patch(
+        FancyBboxPatch(corner, *size, boxstyle=rounded, facecolor="white", edgecolor=colour, lw=1.5)
+    )
+    left, top = x - half + 0.12, 0.5 * _GAP + 0.7 * _LINE
+    text = {"va": "center", "fontsize": _FONT}
+    axis.text(left, top, f"{party} holds", color=colour, weight="bold", **text)
+    for line, (name, what) in enumerate(held.items(), start=1):
+        weight = "normal" if name in before else "bold"
+        axis.text(left, top + _LINE * (line + 0.1), f"{name}  {what}", weight=weight, **text)
+
+
+def _draw_event(
+    axis: "Axes",
+    moment: _Moment,
+    columns: Mapping[str, float],
+    top: float,
+    colour: str,
+    bold: bool,
+) -> None:
+    """Draw a message as an arrow between two columns, or work as a note on one."""
+    x = columns[moment.party]
+    head, parts = _wrapped(moment)
+    text = {"ha": "center", "va": "top", "fontsize": _FONT, "linespacing": 1.3, "color": colour}
+    text |= {"backgroundcolor": "white", "weight": "bold" if bold else "normal"}
+    if not moment.receiver:
+        note = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": colour}
+        axis.text(x, top + 0.06, head, **(text | {"bbox": note}))
+        return
+    end = columns[moment.receiver]
+    middle, y = (x + end) / 2, top + 1.25 * _LINE
+    axis.text(middle, top, head, **text)
+    axis.text(middle, y + 0.06, parts, **(text | {"weight": "normal"}))
+    # Shaft and head apart: a dashed head would be in pieces. Both lie above the texts' white.
+    width, neck = 2.2 if bold else 1.2, end - 0.1 if end > x else end + 0.1
+    style = _style(moment.party) | {"color": colour}
+    axis.plot([x, neck], [y, y], **style, linewidth=width, zorder=4)
+    tip = {"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 15}
+    axis.annotate("", xy=(end, y), xytext=(neck, y), arrowprops=tip, zorder=4)
