@@ -35,7 +35,7 @@ from splitlab.tables import Table
 SECONDS = "chapter_seconds_"  # + a profile: the record's name
 STEPS_TIMED = 5  # at least
 TIME_LIMIT = 0.8  # seconds of timed steps; the first step, not timed, may take as long again
-MARGIN = 1.25  # beyond the fastest and the usual step: builds with and without load fell inside
+MARGIN = 1.25  # beyond the fastest and the usual step: 9 of 10 runs on a busy machine fell inside
 
 State = Literal["problem", "note", "ok"]
 Place = Literal["here", "absent", "broken"]

@@ -161,6 +161,32 @@ def test_a_device_that_does_not_compute_is_a_problem_in_one_line(device):
     assert "\n" not in line(card, f"device {device}")[1]
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("no kernel image.\nCompile with"), "(no kernel image)"),
+        (OSError(), "(OSError)"),
+    ],
+)
+def test_a_long_or_an_empty_error_of_torch_is_one_line(monkeypatch, error, words):
+    def ones(*shape, device):
+        raise error
+
+    monkeypatch.setattr(torch, "ones", ones)
+    state, text = line(doctor(), "device cpu")
+    assert state == "problem"
+    assert text.startswith(f"does not work here {words}: ")
+
+
+def test_a_gpu_whose_driver_does_not_work_counts_as_none(monkeypatch):
+    def fail(number):
+        raise RuntimeError("driver")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", fail)
+    assert "none that torch can use" in line(doctor(), "GPU")[1]
+
+
 def test_a_gpu_is_named_and_changes_the_advice(monkeypatch):
     gpu = SimpleNamespace(name="Big One", total_memory=15 * 2**30)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
