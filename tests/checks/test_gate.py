@@ -5,6 +5,7 @@ import signal
 from contextlib import contextmanager
 from pathlib import Path
 
+import bank_split_learning_from_scratch
 import pytest
 from bank import Bank
 from mutants import mutants
@@ -13,7 +14,7 @@ from splitlab.checks import CheckFailed
 from splitlab.course import editions, runner
 
 ROOT = Path(__file__).parents[2]
-BANKS: dict[str, Bank] = {}
+BANKS: dict[str, Bank] = {bank.chapter: bank for bank in (bank_split_learning_from_scratch.bank,)}
 MASTERS = {path.stem: runner.read(path) for path in editions.masters(ROOT)}
 EXERCISES = [
     pytest.param(stem, exercise, id=f"{stem[:2]}-{exercise.name}")
