@@ -3,9 +3,9 @@
 import math
 import signal
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
-import bank_feature_space_hijacking
 import pytest
 from bank import Bank
 from mutants import mutants
@@ -14,7 +14,8 @@ from splitlab.checks import CheckFailed
 from splitlab.course import editions, runner
 
 ROOT = Path(__file__).parents[2]
-BANKS: dict[str, Bank] = {bank.chapter: bank for bank in (bank_feature_space_hijacking.bank,)}
+_FOUND = [import_module(path.stem).bank for path in Path(__file__).parent.glob("bank_*.py")]
+BANKS: dict[str, Bank] = {bank.chapter: bank for bank in sorted(_FOUND, key=lambda b: b.chapter)}
 MASTERS = {path.stem: runner.read(path) for path in editions.masters(ROOT)}
 EXERCISES = [
     pytest.param(stem, exercise, id=f"{stem[:2]}-{exercise.name}")
