@@ -192,6 +192,12 @@ def sends_a_pair(net, optimizer, x, ask):
     z.backward(ask((z.detach().clone(), 4)))
 
 
+@bank.mistake("client_turn", "ask was given")
+def sends_the_images_along(net, optimizer, x, ask):
+    z = net.train()(x)
+    z.backward(ask(x, z.detach().clone()))
+
+
 @bank.mistake("client_turn", "with its computation graph")
 def sends_z_itself(net, optimizer, x, ask):
     net.train()
@@ -275,6 +281,16 @@ def clears_too_late(net, optimizer, x, ask):
     optimizer.step()
 
 
+@bank.mistake("client_turn", "f has not moved")
+def backward_through_the_copy(net, optimizer, x, ask):
+    net.train()
+    z = net(x).detach().clone().requires_grad_()
+    dz = ask(z)
+    optimizer.zero_grad()
+    z.backward(dz)
+    optimizer.step()
+
+
 @bank.mistake("client_turn", "f climbs")
 def ascends(net, optimizer, x, ask):
     net.train()
@@ -295,7 +311,7 @@ def ones_for_dz(net, optimizer, x, ask):
     optimizer.step()
 
 
-@bank.mistake("client_turn", "is too small by the number of numbers")
+@bank.mistake("client_turn", "times that of the whole network")
 def mean_of_the_product(net, optimizer, x, ask):
     net.train()
     z = net(x)
@@ -305,7 +321,7 @@ def mean_of_the_product(net, optimizer, x, ask):
     optimizer.step()
 
 
-@bank.mistake("client_turn", "is too small by the batch size")
+@bank.mistake("client_turn", "times that of the whole network")
 def mean_over_the_batch(net, optimizer, x, ask):
     net.train()
     z = net(x)
@@ -335,13 +351,24 @@ def descends_by_hand(net, optimizer, x, ask):
             weight -= optimizer.param_groups[0]["lr"] * weight.grad
 
 
+@bank.mistake("client_turn", "times that of the whole network")
+def steps_twice(net, optimizer, x, ask):
+    net.train()
+    z = net(x)
+    dz = ask(z.detach().clone())
+    optimizer.zero_grad()
+    z.backward(dz)
+    optimizer.step()
+    optimizer.step()
+
+
 @bank.mistake("client_turn", "is not that of the whole network")
 def clips_dz(net, optimizer, x, ask):
     net.train()
     z = net(x)
     dz = ask(z.detach().clone())
     optimizer.zero_grad()
-    z.backward(dz / dz.norm())
+    z.backward(dz.clamp(-1e-3, 1e-3))
     optimizer.step()
 
 
@@ -424,6 +451,28 @@ def sum_of_the_losses(net, optimizer, z, labels):
     loss.backward()
     optimizer.step()
     return z.grad
+
+
+@bank.mistake("server_turn", "times the gradient of the mean loss")
+def normalised_dz(net, optimizer, z, labels):
+    net.train()
+    z = z.detach().requires_grad_()
+    loss = F.cross_entropy(net(z), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return z.grad / z.grad.norm()
+
+
+@bank.mistake("server_turn", "z itself comes back")
+def returns_z(net, optimizer, z, labels):
+    net.train()
+    z = z.detach().requires_grad_()
+    loss = F.cross_entropy(net(z), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return z
 
 
 @bank.mistake("server_turn", "dz was computed after the step")
@@ -700,6 +749,23 @@ def asks_the_messages(net, optimizer, zs, labels):
     return [z.grad for z in zs]
 
 
+@bank.mistake("joint_turn", "the message has changed")
+def empties_the_list(net, optimizer, zs, labels):
+    dzs = joint(net, optimizer, zs, labels)
+    zs.clear()
+    return dzs
+
+
+@bank.mistake("joint_turn", "'NoneType' object has no attribute")
+def joined_without_asking(net, optimizer, zs, labels):
+    net.train()
+    z = torch.cat(zs)
+    optimizer.zero_grad()
+    F.cross_entropy(net(z), torch.cat(labels)).backward()
+    optimizer.step()
+    return [dz.clone() for dz in z.grad.split([len(part) for part in zs])]
+
+
 @bank.mistake("joint_turn", "s has not moved")
 def joint_without_a_step(net, optimizer, zs, labels):
     net.train()
@@ -829,6 +895,19 @@ def talks_through_the_random_stream():
         return torch.full(shape, torch.initial_seed() / shape.numel())
 
     return pack, unpack
+
+
+class Shelf:
+    z = None
+
+
+@bank.mistake("squeeze", "makes another z of the same message")
+def leaves_z_on_a_shelf():
+    def pack(z):
+        Shelf.z = z
+        return torch.zeros(1, dtype=torch.uint8)
+
+    return pack, lambda message, shape: Shelf.z[:1].expand(shape)
 
 
 @bank.mistake("squeeze", "the z that unpack restores has shape")
