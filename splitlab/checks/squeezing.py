@@ -57,8 +57,8 @@ def score(answer: Answer) -> Score:
     if not isinstance(answer.function, FunctionType):
         wrong("squeeze should be a function that is written with def")
     _check_apart(answer)
-    figures = [_baseline(name) for name in BASELINES]
-    figures.append(_measure("yours", lambda: _Codec(_parts(answer)[0], _far_unpack(answer))))
+    yours = _measure("yours", lambda: _Codec(_parts(answer)[0], _far_unpack(answer)))
+    figures = [*(_baseline(name) for name in BASELINES), yours]
     whole = figures[0]
     rows = [
         [
@@ -80,7 +80,7 @@ def score(answer: Answer) -> Score:
         ),
         strong=len(rows) - 1,
     )
-    return Score(figures[-1].score(whole), table)
+    return Score(yours.score(whole), table)
 
 
 # --- The two functions, and the wire between them ---------------------------------------------

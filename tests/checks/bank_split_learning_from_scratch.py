@@ -37,6 +37,17 @@ def without_the_bytes(tensor):
     return tensor.detach().clone()
 
 
+@bank.mistake("deliver", "should be a tensor")
+def an_array(tensor):
+    array = tensor.detach().numpy().copy()
+    return array, array.nbytes
+
+
+@bank.mistake("deliver", "should be a whole number")
+def a_text_for_the_bytes(tensor):
+    return tensor.detach().clone(), f"{tensor.nbytes} bytes"
+
+
 @bank.mistake("deliver", "still has its computation graph")
 def the_tensor_itself(tensor):
     return tensor, size(tensor)
@@ -233,6 +244,42 @@ def sends_the_images(net, optimizer, x, ask):
     net.train()
     z = net(x)
     z.backward(ask(x.detach().clone()))
+
+
+@bank.mistake("client_turn", "what was sent")
+def flattens_z(net, optimizer, x, ask):
+    net.train()
+    z = net(x).flatten(1)
+    z.backward(ask(z.detach().clone()))
+
+
+@bank.mistake("client_turn", "what was sent")
+def centres_the_images(net, optimizer, x, ask):
+    net.train()
+    x -= 0.5
+    z = net(x)
+    z.backward(ask(z.detach().clone()))
+
+
+@bank.mistake("client_turn", "the images were changed")
+def asks_for_a_gradient_of_x(net, optimizer, x, ask):
+    net.train()
+    z = net(x.requires_grad_())
+    dz = ask(z.detach().clone())
+    optimizer.zero_grad()
+    z.backward(dz)
+    optimizer.step()
+
+
+@bank.mistake("client_turn", "running statistics are not those")
+def starts_the_statistics_anew(net, optimizer, x, ask):
+    net.train()
+    net[1].reset_running_stats()
+    z = net(x)
+    dz = ask(z.detach().clone())
+    optimizer.zero_grad()
+    z.backward(dz)
+    optimizer.step()
 
 
 @bank.mistake("client_turn", "in evaluation mode")
@@ -609,6 +656,18 @@ def a_pass_for_each(net, optimizer, z, labels):
     return dz
 
 
+@bank.mistake("server_turn", "the step of s is not")
+def weight_decay_on_the_side(net, optimizer, z, labels):
+    net.train()
+    z = z.detach().requires_grad_()
+    loss = F.cross_entropy(net(z), labels)
+    loss = loss + 0.01 * sum(weight.square().sum() for weight in net.parameters())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return z.grad
+
+
 @bank.mistake("server_turn", "with Adam it does not")
 def server_by_hand(net, optimizer, z, labels):
     net.train()
@@ -715,6 +774,11 @@ def labels_the_other_way_round(net, optimizer, zs, labels):
     return joint(net, optimizer, zs, labels[::-1])
 
 
+@bank.mistake("joint_turn", "dz is not the gradient")
+def smoothed_labels(net, optimizer, zs, labels):
+    return joint(net, optimizer, zs, labels, nn.CrossEntropyLoss(label_smoothing=0.1))
+
+
 @bank.mistake("joint_turn", "s took a step for each clinic")
 def one_after_the_other(net, optimizer, zs, labels):
     return [joint(net, optimizer, [z], [own])[0] for z, own in zip(zs, labels, strict=True)]
@@ -811,6 +875,14 @@ def one_tensor_with_noise():
 @bank.mistake("squeeze", "two functions are expected")
 def the_message_itself():
     return torch.zeros(4)
+
+
+@bank.mistake("squeeze", "written with def")
+class Codec:
+    """Two methods, where two functions are asked for."""
+
+    def __iter__(self):
+        return iter((lambda z: z, lambda message, shape: message))
 
 
 @bank.mistake("squeeze", "only tensors cross")
