@@ -139,37 +139,32 @@ class _ClientTurn:
         moved: (before - after) / RATE; for plain SGD this is the gradient that was used.
         due: The same for a twin that is trained through the whole network.
         without_dz: The gradient of the sum of z.
-        numbers: How many there are in z.
-        images: How many there are in the batch.
     """
 
     moved: Tensor
     due: Tensor
     without_dz: Tensor
-    numbers: int
-    images: int
 
     def check_slips(self) -> None:
         """Name the likely mistakes that the first step of plain SGD shows."""
-        if same(self.moved, torch.zeros_like(self.due)):
+        if not self.moved.any():
             wrong(
-                "f has not moved: backward fills .grad from dz and the step uses it, so the order "
-                "is zero_grad, backward, step"
+                "f has not moved: dz goes back through the z that still has its graph, and the "
+                "order is zero_grad, backward, step"
             )
-        if same(self.moved, -self.due):
-            wrong("f climbs: dz is the gradient of the loss, and the step goes against it")
         if same(self.moved, self.without_dz):
             wrong(
                 "dz goes unused: the sum of z pushes all its numbers the same way; backward "
                 "starts at z with dz as its gradient"
             )
-        counts = {"the number of numbers in z": self.numbers, "the batch size": self.images}
-        for name, count in counts.items():
-            if same(self.moved * count, self.due):
-                wrong(
-                    f"the step of f is too small by {name}: dz is the gradient of a mean already, "
-                    "so nothing is averaged again"
-                )
+        times = _factor(self.moved, self.due)
+        if times == -1:
+            wrong("f climbs: dz is the gradient of the loss, and the step goes against it")
+        if times not in (None, 1):
+            wrong(
+                f"the step of f is {times:.3g} times that of the whole network: dz is the gradient "
+                "of the mean loss already, neither averaged again nor scaled, and one step follows"
+            )
 
 
 class _Clinic:
@@ -206,10 +201,10 @@ class _Clinic:
         self.forwards.clear()
         images, asked = x.clone(), []
 
-        def ask(sent: Tensor) -> Tensor:
+        def ask(*sent: Any) -> Tensor:
             asked.append(sent)
             self.look_at(sent, x, z.detach(), evaluated)
-            return _gradient(self.loss, sent)
+            return _gradient(self.loss, sent[0])
 
         answer.act(self.net, self.optimizer, images, ask)
         if not asked:
@@ -224,10 +219,13 @@ class _Clinic:
                 "BatchNorm's running statistics twice; keep z from the first"
             )
         due, moved = ((before - _weights(net)) / RATE for net in (self.whole, self.net))
-        return _ClientTurn(moved, due, without_dz, z.numel(), batch)
+        return _ClientTurn(moved, due, without_dz)
 
-    def look_at(self, sent: Any, x: Tensor, z: Tensor, evaluated: Tensor) -> None:
+    def look_at(self, given: tuple[Any, ...], x: Tensor, z: Tensor, evaluated: Tensor) -> None:
         """Look at what is sent, as the server could."""
+        if len(given) != 1:
+            wrong(f"ask was given {len(given)} things: send z alone")
+        (sent,) = given
         if not isinstance(sent, Tensor):
             wrong(f"ask was given {what(sent)}: send z itself, one tensor")
         if sent.grad_fn is not None:
@@ -299,6 +297,8 @@ def _server_dz(turn: _ServerTurn) -> Tensor:
         )
     (z,), (labels,), (due,) = turn.zs, turn.labels, turn.due_dz
     dz = expect_tensor(turn.result, "dz", z.shape)
+    if same(dz, z):
+        wrong("z itself comes back where its gradient is expected")
     if dz.requires_grad:
         wrong(
             "dz still has its computation graph: through grad_fn the client walks into the "
@@ -306,13 +306,16 @@ def _server_dz(turn: _ServerTurn) -> Tensor:
         )
     if same(dz, due):
         return dz
-    if same(dz, -due):
+    times = _factor(dz, due)
+    if times == -1:
         wrong("dz has the wrong sign: the client goes against it, and would climb the loss")
-    if same(dz, due * len(z)):
+    if times == len(z):
         wrong(
             "dz is too large by the batch size: it is of the sum of the losses, and the task's "
             "loss is their mean"
         )
+    if times is not None:
+        wrong(f"dz is {times:.3g} times the gradient of the mean loss: send it unscaled")
     if same(dz, _gradient(lambda z: _task_loss(turn.after.train(), z, labels), z)):
         wrong(
             "dz was computed after the step: this z met the weights before it, and dz belongs to "
@@ -335,6 +338,7 @@ class _ServerTurn:
         zs: Smashed data, one tensor a client, as they arrived.
         labels: Labels, likewise.
         given: The tensors that the function was given; they may have changed.
+        left: What it has left in the lists that they came in.
         due_dz: The right gradients, one for each client.
         moved: (before - after) / RATE; for plain SGD this is the gradient that was used.
         due: The same for a twin that is trained by the book.
@@ -347,6 +351,7 @@ class _ServerTurn:
     zs: list[Tensor]
     labels: list[Tensor]
     given: list[Tensor]
+    left: list[Any]
     due_dz: list[Tensor]
     moved: Tensor
     due: Tensor
@@ -406,6 +411,7 @@ class _Cloud:
             zs=zs,
             labels=labels,
             given=given,
+            left=[*given_zs, *given_labels],
             due_dz=[leaf.grad for leaf in leaves],
             moved=(start - _weights(self.net)) / RATE,
             due=(start - _weights(self.whole)) / RATE,
@@ -416,7 +422,7 @@ class _Cloud:
 
     def check_step(self, turn: _ServerTurn) -> None:
         """Compare the server's step with the twin's, once dz is right."""
-        if same(turn.moved, torch.zeros_like(turn.due)):
+        if not turn.moved.any():
             wrong(
                 "dz is right, and s has not moved: the order is zero_grad, backward, step, and "
                 "then the server learns, too"
@@ -440,6 +446,8 @@ def _task_loss(net: nn.Module, z: Tensor, labels: Tensor) -> Tensor:
 
 
 def _check_message(turn: _ServerTurn) -> None:
+    if [id(tensor) for tensor in turn.left] != [id(tensor) for tensor in turn.given]:
+        wrong("the message has changed: the lists zs and labels hold other tensors than before")
     for given, sent in zip(turn.given, [*turn.zs, *turn.labels], strict=True):
         if given.requires_grad or given.grad is not None:
             wrong(
@@ -576,6 +584,12 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 def _weights(net: nn.Module) -> Tensor:
     """All weights in one vector of its own."""
     return _flat([weight.detach() for weight in net.parameters()])
+
+
+def _factor(a: Tensor, b: Tensor) -> float | None:
+    """Return k, rounded a little, if a is k times b, and else None."""
+    k = ((a * b).sum() / b.square().sum()).item()
+    return round(k, 9) if k and same(a / k, b) else None
 
 
 def _gradient(loss: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:

@@ -57,8 +57,8 @@ def score(answer: Answer) -> Score:
     if not isinstance(answer.function, FunctionType):
         wrong("squeeze should be a function that is written with def")
     _check_apart(answer)
-    figures = [_baseline(name) for name in BASELINES]
-    figures.append(_measure("yours", lambda: _Codec(_parts(answer)[0], _far_unpack(answer))))
+    yours = _measure("yours", lambda: _Codec(_parts(answer)[0], _far_unpack(answer)))
+    figures = [*(_baseline(name) for name in BASELINES), yours]
     whole = figures[0]
     rows = [
         [
@@ -80,7 +80,7 @@ def score(answer: Answer) -> Score:
         ),
         strong=len(rows) - 1,
     )
-    return Score(figures[-1].score(whole), table)
+    return Score(yours.score(whole), table)
 
 
 # --- The two functions, and the wire between them ---------------------------------------------
@@ -155,10 +155,11 @@ def _far_unpack(answer: Answer) -> Answer:
 
 
 def _check_apart(answer: Answer) -> None:
-    """Check that unpack does with the message what it does beside pack."""
+    """Check that unpack does with a message what it does beside pack, and does it again later."""
     far = _far_unpack(answer)
     pack, unpack = _parts(answer)
     together, apart = _Codec(pack, unpack), _Codec(pack, far)
+    sent = []
     for size in (4, 1, 4):
         z = torch.rand(size, 8, 8, 8).square()
         z[:, 2] = 0  # a dead channel
@@ -172,6 +173,13 @@ def _check_apart(answer: Answer) -> None:
             wrong(
                 "unpack works beside pack, and not on a computer of its own: there it has the "
                 f"message, and no variable that pack has written to{why}"
+            )
+        sent.append((message, z.shape, alone))
+    for message, shape, before in reversed(sent):
+        if not same(apart.restore(message, shape), before, 1e-5):
+            wrong(
+                "unpack makes another z of the same message later on: a message must be enough by "
+                "itself, whatever was sent or drawn in between"
             )
 
 

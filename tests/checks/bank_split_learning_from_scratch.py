@@ -37,6 +37,17 @@ def without_the_bytes(tensor):
     return tensor.detach().clone()
 
 
+@bank.mistake("deliver", "should be a tensor")
+def an_array(tensor):
+    array = tensor.detach().numpy().copy()
+    return array, array.nbytes
+
+
+@bank.mistake("deliver", "should be a whole number")
+def a_text_for_the_bytes(tensor):
+    return tensor.detach().clone(), f"{tensor.nbytes} bytes"
+
+
 @bank.mistake("deliver", "still has its computation graph")
 def the_tensor_itself(tensor):
     return tensor, size(tensor)
@@ -192,6 +203,12 @@ def sends_a_pair(net, optimizer, x, ask):
     z.backward(ask((z.detach().clone(), 4)))
 
 
+@bank.mistake("client_turn", "ask was given")
+def sends_the_images_along(net, optimizer, x, ask):
+    z = net.train()(x)
+    z.backward(ask(x, z.detach().clone()))
+
+
 @bank.mistake("client_turn", "with its computation graph")
 def sends_z_itself(net, optimizer, x, ask):
     net.train()
@@ -227,6 +244,42 @@ def sends_the_images(net, optimizer, x, ask):
     net.train()
     z = net(x)
     z.backward(ask(x.detach().clone()))
+
+
+@bank.mistake("client_turn", "what was sent")
+def flattens_z(net, optimizer, x, ask):
+    net.train()
+    z = net(x).flatten(1)
+    z.backward(ask(z.detach().clone()))
+
+
+@bank.mistake("client_turn", "what was sent")
+def centres_the_images(net, optimizer, x, ask):
+    net.train()
+    x -= 0.5
+    z = net(x)
+    z.backward(ask(z.detach().clone()))
+
+
+@bank.mistake("client_turn", "the images were changed")
+def asks_for_a_gradient_of_x(net, optimizer, x, ask):
+    net.train()
+    z = net(x.requires_grad_())
+    dz = ask(z.detach().clone())
+    optimizer.zero_grad()
+    z.backward(dz)
+    optimizer.step()
+
+
+@bank.mistake("client_turn", "running statistics are not those")
+def starts_the_statistics_anew(net, optimizer, x, ask):
+    net.train()
+    net[1].reset_running_stats()
+    z = net(x)
+    dz = ask(z.detach().clone())
+    optimizer.zero_grad()
+    z.backward(dz)
+    optimizer.step()
 
 
 @bank.mistake("client_turn", "in evaluation mode")
@@ -275,6 +328,16 @@ def clears_too_late(net, optimizer, x, ask):
     optimizer.step()
 
 
+@bank.mistake("client_turn", "f has not moved")
+def backward_through_the_copy(net, optimizer, x, ask):
+    net.train()
+    z = net(x).detach().clone().requires_grad_()
+    dz = ask(z)
+    optimizer.zero_grad()
+    z.backward(dz)
+    optimizer.step()
+
+
 @bank.mistake("client_turn", "f climbs")
 def ascends(net, optimizer, x, ask):
     net.train()
@@ -295,7 +358,7 @@ def ones_for_dz(net, optimizer, x, ask):
     optimizer.step()
 
 
-@bank.mistake("client_turn", "is too small by the number of numbers")
+@bank.mistake("client_turn", "times that of the whole network")
 def mean_of_the_product(net, optimizer, x, ask):
     net.train()
     z = net(x)
@@ -305,7 +368,7 @@ def mean_of_the_product(net, optimizer, x, ask):
     optimizer.step()
 
 
-@bank.mistake("client_turn", "is too small by the batch size")
+@bank.mistake("client_turn", "times that of the whole network")
 def mean_over_the_batch(net, optimizer, x, ask):
     net.train()
     z = net(x)
@@ -335,13 +398,24 @@ def descends_by_hand(net, optimizer, x, ask):
             weight -= optimizer.param_groups[0]["lr"] * weight.grad
 
 
+@bank.mistake("client_turn", "times that of the whole network")
+def steps_twice(net, optimizer, x, ask):
+    net.train()
+    z = net(x)
+    dz = ask(z.detach().clone())
+    optimizer.zero_grad()
+    z.backward(dz)
+    optimizer.step()
+    optimizer.step()
+
+
 @bank.mistake("client_turn", "is not that of the whole network")
 def clips_dz(net, optimizer, x, ask):
     net.train()
     z = net(x)
     dz = ask(z.detach().clone())
     optimizer.zero_grad()
-    z.backward(dz / dz.norm())
+    z.backward(dz.clamp(-1e-3, 1e-3))
     optimizer.step()
 
 
@@ -424,6 +498,28 @@ def sum_of_the_losses(net, optimizer, z, labels):
     loss.backward()
     optimizer.step()
     return z.grad
+
+
+@bank.mistake("server_turn", "times the gradient of the mean loss")
+def normalised_dz(net, optimizer, z, labels):
+    net.train()
+    z = z.detach().requires_grad_()
+    loss = F.cross_entropy(net(z), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return z.grad / z.grad.norm()
+
+
+@bank.mistake("server_turn", "z itself comes back")
+def returns_z(net, optimizer, z, labels):
+    net.train()
+    z = z.detach().requires_grad_()
+    loss = F.cross_entropy(net(z), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return z
 
 
 @bank.mistake("server_turn", "dz was computed after the step")
@@ -560,6 +656,18 @@ def a_pass_for_each(net, optimizer, z, labels):
     return dz
 
 
+@bank.mistake("server_turn", "the step of s is not")
+def weight_decay_on_the_side(net, optimizer, z, labels):
+    net.train()
+    z = z.detach().requires_grad_()
+    loss = F.cross_entropy(net(z), labels)
+    loss = loss + 0.01 * sum(weight.square().sum() for weight in net.parameters())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return z.grad
+
+
 @bank.mistake("server_turn", "with Adam it does not")
 def server_by_hand(net, optimizer, z, labels):
     net.train()
@@ -666,6 +774,11 @@ def labels_the_other_way_round(net, optimizer, zs, labels):
     return joint(net, optimizer, zs, labels[::-1])
 
 
+@bank.mistake("joint_turn", "dz is not the gradient")
+def smoothed_labels(net, optimizer, zs, labels):
+    return joint(net, optimizer, zs, labels, nn.CrossEntropyLoss(label_smoothing=0.1))
+
+
 @bank.mistake("joint_turn", "s took a step for each clinic")
 def one_after_the_other(net, optimizer, zs, labels):
     return [joint(net, optimizer, [z], [own])[0] for z, own in zip(zs, labels, strict=True)]
@@ -698,6 +811,23 @@ def asks_the_messages(net, optimizer, zs, labels):
     F.cross_entropy(net(torch.cat(zs)), torch.cat(labels)).backward()
     optimizer.step()
     return [z.grad for z in zs]
+
+
+@bank.mistake("joint_turn", "the message has changed")
+def empties_the_list(net, optimizer, zs, labels):
+    dzs = joint(net, optimizer, zs, labels)
+    zs.clear()
+    return dzs
+
+
+@bank.mistake("joint_turn", "'NoneType' object has no attribute")
+def joined_without_asking(net, optimizer, zs, labels):
+    net.train()
+    z = torch.cat(zs)
+    optimizer.zero_grad()
+    F.cross_entropy(net(z), torch.cat(labels)).backward()
+    optimizer.step()
+    return [dz.clone() for dz in z.grad.split([len(part) for part in zs])]
 
 
 @bank.mistake("joint_turn", "s has not moved")
@@ -745,6 +875,14 @@ def one_tensor_with_noise():
 @bank.mistake("squeeze", "two functions are expected")
 def the_message_itself():
     return torch.zeros(4)
+
+
+@bank.mistake("squeeze", "written with def")
+class Codec:
+    """Two methods, where two functions are asked for."""
+
+    def __iter__(self):
+        return iter((lambda z: z, lambda message, shape: message))
 
 
 @bank.mistake("squeeze", "only tensors cross")
@@ -829,6 +967,19 @@ def talks_through_the_random_stream():
         return torch.full(shape, torch.initial_seed() / shape.numel())
 
     return pack, unpack
+
+
+class Shelf:
+    z = None
+
+
+@bank.mistake("squeeze", "makes another z of the same message")
+def leaves_z_on_a_shelf():
+    def pack(z):
+        Shelf.z = z
+        return torch.zeros(1, dtype=torch.uint8)
+
+    return pack, lambda message, shape: Shelf.z[:1].expand(shape)
 
 
 @bank.mistake("squeeze", "the z that unpack restores has shape")
