@@ -5,7 +5,7 @@
     python benchmarks/records.py --profile paper         # MNIST at the paper's scale
     python benchmarks/records.py digits_tiny --list      # what is there of one file, and what not
 
-The experiments are those of `splitlab.course.experiments`. Run this in a copy of the repository;
+The experiments are those of `splitlab.experiments`. Run this in a copy of the repository;
 MNIST's files are read from SPLITLAB_DATA. What is there already is not made again, unless its
 configuration or the library's `NUMERICS` have changed since. What is worth most comes first. A run
 that was stopped, by --minutes, Ctrl-C or a power cut, goes on from its last checkpoint (in
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 import splitlab as sl
-from splitlab.course.experiments import Experiment, experiments
+from splitlab.experiments import Experiment, experiments
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "book" / "runs"

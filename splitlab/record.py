@@ -8,7 +8,7 @@ many runs is one JSON file of rows, each with its own configuration, versions an
 A record has a key: the hash of its configuration, its data, the source of the modules that
 computed it, and `NUMERICS`. It is stale, and `replay` refuses it, when configuration, data or
 `NUMERICS` are not those asked for. So is a row, and `recorded` refuses it, when its configuration
-is no longer what `splitlab.course.experiments` defines, or its `NUMERICS` are others. A change of
+is no longer what `splitlab.experiments` defines, or its `NUMERICS` are others. A change of
 the source alone makes no record stale, for most changes leave the results alone, but the record's
 label then says so: whoever changes the mathematics raises `NUMERICS`. A stale record that is worth
 keeping is marked by hand: a reason as "historical" in its JSON file (in the row, in a table). It is
@@ -290,7 +290,7 @@ def recorded(name: str) -> Runs:
         StaleRecord: If the configuration of a run is not the one that is defined by now, or it was
             made with other `NUMERICS`, and it is not marked historical.
     """
-    from splitlab.course import experiments  # only whoever reads a table needs the definitions
+    from splitlab import experiments  # only whoever reads a table needs the definitions
 
     rows = rows_of(path_of(name))
     stale = {}

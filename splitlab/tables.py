@@ -44,8 +44,9 @@ class Table:
     def _repr_html_(self) -> str:
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         head = "".join(
-            f'<th scope="col" style="padding:0.1em 0.5em">{html.escape(name)}</th>'
-            for name in self.head
+            f'<th scope="col" style="text-align:{"right" if number else "left"};'
+            f'padding:0.1em 0.5em">{html.escape(name)}</th>'
+            for number, name in enumerate(self.head)
         )
         head = f"<thead><tr>{head}</tr></thead>" if head else ""
         body = "".join(self._row(number, row) for number, row in enumerate(self.rows))

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 import splitlab as sl
-from splitlab.course.experiments import Experiment, find
 from splitlab.course.rules import check_rule, is_true
+from splitlab.experiments import Experiment, find
 
 FILE = "claims.yml"
 REQUIRED = ("chapter", "statement", "records", "metric", "rule", "seeds")

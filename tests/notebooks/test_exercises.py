@@ -57,5 +57,15 @@ def test_each_stub_says_what_to_do_without_a_traceback(attempted):
         assert sentence in error.traceback[0]
 
 
+@pytest.mark.parametrize("master", MASTERS, ids=lambda path: path.stem)
+def test_the_chapter_lists_its_exercises_by_their_titles(master):
+    chapter = runner.read(ROOT / "book" / master.name)
+    (section,) = [cell.source for cell in chapter.cells if "## Exercises\n" in cell.source]
+    titles = [e.title for e in editions.exercises(runner.read(master), master.stem)]
+    positions = [section.find(f"- **{title}**") for title in titles]
+    assert -1 not in positions, f"the chapter does not list {titles[positions.index(-1)]!r}"
+    assert positions == sorted(positions)
+
+
 def test_there_are_exercises():
     assert len(MASTERS) >= 2

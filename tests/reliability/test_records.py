@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import splitlab as sl
-from splitlab.course.experiments import CpuTime, Hijack, SplitAgainstWhole, WatchedHijack
+from splitlab.experiments import CpuTime, Hijack, SplitAgainstWhole, WatchedHijack
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "records.py"
 

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 import splitlab as sl
 from splitlab import cli
 from splitlab.course import claims
-from splitlab.course.experiments import Experiment, Hijack
+from splitlab.experiments import Experiment, Hijack
 
 ROOT = Path(__file__).parents[2]
 

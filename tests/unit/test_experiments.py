@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab.course import experiments
-from splitlab.course.experiments import CpuTime, Hijack, SplitAgainstWhole
+from splitlab import experiments
+from splitlab.experiments import CpuTime, Hijack, SplitAgainstWhole
 
 
 def test_an_experiment_is_found_at_any_seed():

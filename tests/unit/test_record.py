@@ -12,8 +12,7 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab import record
-from splitlab.course import experiments
+from splitlab import experiments, record
 
 ROOT = Path(__file__).parents[2]
 
