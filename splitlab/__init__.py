@@ -92,7 +92,13 @@ __all__ = [
     "vanilla",
 ]
 
-_ON_DEMAND = ("plot", "widgets", "course", "checks")  # they import matplotlib, ipywidgets and more
+_ON_DEMAND = (
+    "plot",
+    "widgets",
+    "course",
+    "checks",
+    "experiments",
+)  # they import matplotlib, ipywidgets and more
 
 
 def __getattr__(name: str) -> Any:
