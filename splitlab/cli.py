@@ -13,7 +13,7 @@ import torch
 
 import splitlab as sl
 from splitlab.course import claims
-from splitlab.course.doctor import doctor, whereabouts
+from splitlab.course.doctor import chosen_device, doctor, whereabouts
 from splitlab.data import download
 from splitlab.data.idx import check_idx
 from splitlab.settings import LOADERS, Setting
@@ -142,7 +142,7 @@ def data_check(options: argparse.Namespace) -> int:
 def run_doctor(options: argparse.Namespace) -> int:
     """Print what this machine has for the course; return 1 if something stops the course."""
     setting = sl.PROFILES[options.profile]
-    card = doctor(setting.name, _chosen(options.device, setting))
+    card = doctor(setting.name, chosen_device(options.device, setting.name))
     print(json.dumps(card.to_dict()) if options.json else card)
     return int(not card.ok)
 
@@ -198,15 +198,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(name: str, setting: Setting) -> str:
-    """Return the name of a device, where "auto" leaves the choice to the profile."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() and setting.name != "tiny" else "cpu"
-
-
 def _device(name: str, setting: Setting) -> torch.device:
-    name = _chosen(name, setting)
+    name = chosen_device(name, setting.name)
     try:
         device = torch.device(name)
     except RuntimeError:

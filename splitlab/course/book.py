@@ -274,7 +274,7 @@ def build(
     Args:
         book: the folder with _toc.yml, _config.yml and the chapters.
         out: the folder that gets ``_build/source`` (executed copies) and ``_build/html``.
-        profile: the chapters' `profile`.
+        profile: the chapters' `profile`; but at tiny, they compute on a GPU where there is one.
         timeout: the most seconds one cell may take.
         jobs: how many chapters run at once.
         store_verdicts: copy the verdict lines into the chapters of `book`.
@@ -285,7 +285,10 @@ def build(
         The exit status: 0, or 1 if a chapter failed (then nothing is rendered).
     """
     source = out / "_build" / "source"
-    options: dict[str, Any] = {"parameters": {"profile": profile}, "timeout": timeout}
+    # The seconds are CPU seconds, and so they are taken on the CPU.
+    device = "cpu" if store_seconds else doctor.chosen_device("auto", profile)
+    parameters = {"profile": profile, "device": device}
+    options: dict[str, Any] = {"parameters": parameters, "timeout": timeout}
     if store_seconds:
         results, seconds, step = time_notebooks(notebooks(book), source, **options)
     else:

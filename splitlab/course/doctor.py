@@ -160,6 +160,16 @@ def doctor(profile: str = "tiny", device: str = "cpu") -> Card:
     return Card(profile, device, tuple(findings), tuple(expected), recorded)
 
 
+def chosen_device(name: str, profile: str) -> str:
+    """Return the name of a device, where "auto" leaves the choice to the profile.
+
+    Profile tiny is made for a CPU; the others compute on a GPU where torch can use one.
+    """
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() and profile != "tiny" else "cpu"
+
+
 def whereabouts(name: str) -> tuple[Place, str]:
     """Tell where a data set is, without downloading or checking it.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from splitlab.course import book, runner
@@ -249,3 +250,21 @@ def test_the_staged_tree_mirrors_the_repository_and_forgets_old_pages(tiny_book)
         time.sleep(0.01)  # a hash of times, not of contents, would differ
     names = sorted(path.name for path in (source / "book").iterdir())
     assert names == ["01_good.ipynb", "02_bad.ipynb", "_toc.yml", "intro.md"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "has_gpu", "device"),
+    [("tiny", True, "cpu"), ("gpu", True, "cuda"), ("gpu", False, "cpu")],
+)
+def test_a_big_profile_computes_on_the_gpu_that_is_there(
+    tiny_book, monkeypatch, profile, has_gpu, device
+):
+    given, failed = [], runner.Result("01_good", 1.0, False, "", "stopped here")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(
+        book,
+        "run_notebooks",
+        lambda *arguments, parameters, **options: given.append(parameters) or [failed],
+    )
+    assert book.main(["--book", str(tiny_book), "--profile", profile]) == 1
+    assert given == [{"profile": profile, "device": device}]
