@@ -948,13 +948,33 @@ def put_away(z):
     cupboard[:] = [z]
 
 
+def fetch():
+    return cupboard[0]
+
+
 @bank.mistake("squeeze", "not on a computer of its own")
-def has_it_put_away():
+def has_it_put_away_and_fetched():
     def pack(z):
         put_away(z)
         return torch.zeros(1, dtype=torch.uint8)
 
-    return pack, lambda message, shape: cupboard[0]
+    return pack, lambda message, shape: fetch()
+
+
+def with_a_drawer():
+    drawer = []
+
+    def squeeze():
+        def pack(z):
+            drawer.append(z)
+            return torch.tensor(len(drawer) - 1)
+
+        return pack, lambda message, shape: drawer[int(message)]
+
+    return squeeze
+
+
+bank.mistake("squeeze", "not on a computer of its own")(with_a_drawer())
 
 
 @bank.mistake("squeeze", "no nearer to z")

@@ -271,6 +271,11 @@ def test_same_is_relative_to_the_largest_number():
     assert not same(a + 1e-2, a)
 
 
+def test_small_numbers_are_compared_as_they_are():
+    assert same(torch.full((2,), 1e-12), torch.zeros(2))
+    assert same(torch.full((2,), 1e-12), torch.full((2,), 2e-12))
+
+
 def test_same_wants_one_shape_and_takes_empty_tensors():
     assert not same(torch.ones(2, 1), torch.ones(2))
     assert not same(torch.ones(1), torch.ones(3))
