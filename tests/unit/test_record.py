@@ -341,12 +341,12 @@ def test_a_table_gives_back_its_rows_and_says_where_they_come_from(table):
 
 
 def test_the_label_of_a_table_says_when_its_rows_differ(table, monkeypatch):
-    table()
-    edit_rows(made="2025-01-02", device="a big one")
     table(seed=8)
+    edit_rows(made="2025-01-02", device="a big one")
+    table(seed=7)  # comes first, and was made last
     label = record.recorded("split_tiny").label
-    assert "recorded 2025-01-02 to 20" in label
-    assert "on a big one and cpu, 1 thread, splitlab" in label
+    assert f"recorded 2025-01-02 to {datetime.date.today().isoformat()}" in label
+    assert "on cpu, 1 thread and a big one, splitlab" in label
     assert "earlier source" not in label
     monkeypatch.setattr(record, "source_hash", lambda: "another")
     table(seed=9)
