@@ -15,7 +15,14 @@ from torch.optim import Adam, Optimizer
 
 from splitlab.data import ImageData
 from splitlab.defenses import Defense, Turn
-from splitlab.messages import Gradient, SmashedData, Weights
+from splitlab.messages import (
+    Gradient,
+    Message,
+    OutputGradient,
+    ServerOutput,
+    SmashedData,
+    Weights,
+)
 from splitlab.randomness import RandomState, Sampler, with_own_randomness
 from splitlab.threat import ThreatModel, ThreatModelViolation
 
@@ -27,16 +34,29 @@ EVALUATION_BATCH = 256
 class Client:
     """The only holder of private data: runs the network `f` up to the cut.
 
+    In the U-shaped protocol it holds the last layers, the tail, as well, and the labels stay at
+    home. One optimizer trains both of its parts, in one step at the end of the turn.
+
     Args:
         net: The client's network f, (B, C, H, W) -> z.
         data: The private images and labels.
         optimizer: Makes the optimizer from the parameters. The default is the paper's Adam at 1e-5.
         batch_size: Images in a batch; the paper's 64 by default.
         defenses: Components that take part in every turn, in this order.
-        sends_labels: Whether the labels travel with z (an honest server in vanilla needs them).
+        sends_labels: Whether the labels travel with z (an honest server in vanilla needs them). By
+            default they do unless there is a tail.
+        tail: The last layers, a -> logits (B, K), for the U-shaped protocol.
+        loss: Of the tail's logits (B, K) and labels (B,); cross-entropy by default.
         seed: Seeds the order of the batches and the party's random state.
         device: Where the network and the private data live.
         name: The sender's name on the messages.
+
+    Attributes:
+        metrics: The tail's loss and accuracy in the last step (0-d tensors), collected by the
+            training log; empty without a tail.
+
+    Raises:
+        ValueError: If a client with a tail is to send its labels.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -55,22 +75,32 @@ class Client:
         optimizer: OptimizerFactory = partial(Adam, lr=1e-5),
         batch_size: int = 64,
         defenses: Sequence[Defense] = (),
-        sends_labels: bool = True,
+        sends_labels: bool | None = None,
+        tail: nn.Module | None = None,
+        loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
         seed: int = 0,
         device: torch.device | str = "cpu",
         name: str = "client",
     ) -> None:
+        if sends_labels and tail is not None:
+            raise ValueError(
+                f"{name} has a tail so that its labels stay at home: leave out sends_labels=True, "
+                "or leave out tail"
+            )
         self.name = name
         self.device = torch.device(device)
         self.net = net.to(self.device)
+        self.tail = None if tail is None else tail.to(self.device)
         self.data = data.to(self.device)
-        self.optimizer = optimizer(self.net.parameters())
-        self.sends_labels = sends_labels
+        self.optimizer = optimizer(self._networks().parameters())
+        self.loss = loss
+        self.sends_labels = tail is None if sends_labels is None else sends_labels
         self.sampler = Sampler(len(data), batch_size, owner=name, seed=seed)
         self.randomness = RandomState(name, seed, self.device)
         self.defenses = list(defenses)
         self.step = 0
         self.turn: Turn | None = None
+        self.metrics: dict[str, Tensor] = {}
         for defense in self.defenses:
             defense.prepare(self)
 
@@ -89,11 +119,42 @@ class Client:
         turn = Turn(x=self.data.x[index], labels=self.data.y[index], index=index)
         for defense in self.defenses:
             defense.begin(self, turn)
+        self.optimizer.zero_grad()  # here, because the tail's gradients come before f's
         self.net.train()
         turn.z = self._smash(turn)
         self.turn = turn
         labels = turn.labels if self.sends_labels else None
         return SmashedData(z=turn.z, labels=labels, sender=self.name, step=self.step)
+
+    @with_own_randomness
+    def finish(self, message: ServerOutput) -> OutputGradient:
+        """Run the tail on the server's output, in training mode, and return the loss's gradient.
+
+        The tail takes its step with f, in `backward`.
+
+        Raises:
+            ValueError: If the client has no tail.
+            RuntimeError: If no batch is under way, or the output belongs to another step.
+        """
+        if self.tail is None:
+            raise ValueError(
+                f"{self.name} has no tail to finish the forward pass with: make the client with "
+                "tail=, or use protocol=vanilla"
+            )
+        turn = self._turn(message, "an output")
+        if len(message.a) != len(turn.x):
+            raise ValueError(
+                f"the server's output has {len(message.a)} rows and the batch {len(turn.x)}: "
+                "the server must return one row for each row of z"
+            )
+        a = message.a.detach().requires_grad_()
+        self.tail.train()
+        logits = self.tail(a)
+        loss = self.loss(logits, turn.labels)
+        loss.backward()
+        accuracy = (logits.argmax(1) == turn.labels).float().mean()
+        self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
+        return OutputGradient(da=a.grad, sender=self.name, step=self.step)
 
     @with_own_randomness
     def backward(self, message: Gradient) -> None:
@@ -104,12 +165,7 @@ class Client:
             ValueError: If the gradient has another shape than z.
             HijackingDetected: If a defense decides so.
         """
-        turn = self.turn
-        if turn is None or turn.z is None or message.step != self.step:
-            raise RuntimeError(
-                f"{self.name} did not ask for a gradient of step {message.step}: "
-                f"call forward first, and answer step {self.step}"
-            )
+        turn = self._turn(message, "a gradient")
         if message.dz.shape != turn.z.shape:
             raise ValueError(
                 f"the gradient has shape {tuple(message.dz.shape)} and z {tuple(turn.z.shape)}: "
@@ -119,7 +175,6 @@ class Client:
         for defense in self.defenses:
             dz = defense.incoming(self, turn, dz)
         local = [loss for d in self.defenses if (loss := d.local_loss(self, turn)) is not None]
-        self.optimizer.zero_grad()
         torch.autograd.backward([turn.z, *local], [dz, *[torch.ones_like(loss) for loss in local]])
         for defense in self.defenses:
             defense.grads(self, turn)
@@ -152,7 +207,7 @@ class Client:
     def weights(self) -> Weights:
         """Return the network's and the optimizer's state as a message."""
         return Weights(
-            state=self.net.state_dict(),
+            state=self._networks().state_dict(),
             optimizer=self.optimizer.state_dict(),
             sender=self.name,
             step=self.step,
@@ -160,13 +215,14 @@ class Client:
 
     def load(self, message: Weights) -> None:
         """Continue from another client's weights (and optimizer state, where it was sent)."""
-        self.net.load_state_dict(message.state)
+        self._networks().load_state_dict(message.state)
         if message.optimizer is not None:
             self.optimizer.load_state_dict(message.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs (the private data apart)."""
-        return {
+        tail = {} if self.tail is None else {"tail": self.tail.state_dict()}
+        return tail | {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
@@ -178,6 +234,8 @@ class Client:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned."""
         self.net.load_state_dict(state["net"])
+        if self.tail is not None:
+            self.tail.load_state_dict(state["tail"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.sampler.load_state_dict(state["sampler"])
         self.randomness.load_state_dict(state["randomness"])
@@ -185,6 +243,21 @@ class Client:
             defense.load_state_dict(saved)
         self.step = state["step"]
         self.turn = None
+
+    def _networks(self) -> nn.Module:
+        """f, and with it the tail where there is one."""
+        if self.tail is None:
+            return self.net
+        return nn.ModuleDict({"net": self.net, "tail": self.tail})
+
+    def _turn(self, message: Message, what: str) -> Turn:
+        """Return the turn under way, which the message must answer."""
+        if self.turn is None or self.turn.z is None or message.step != self.step:
+            raise RuntimeError(
+                f"{self.name} did not ask for {what} of step {message.step}: "
+                f"call forward first, and answer step {self.step}"
+            )
+        return self.turn
 
     def _smash(self, turn: Turn) -> Tensor:
         z = self.net(turn.x)
@@ -204,6 +277,7 @@ class Server(ABC):
 
     Attributes:
         metrics: Scalars of the last step (0-d tensors), collected by the training log.
+        under_way: U-shaped protocol: the smashed data whose output the client is working on.
     """
 
     threat: ClassVar[ThreatModel]
@@ -215,10 +289,46 @@ class Server(ABC):
         self.device = torch.device(device)
         self.randomness = RandomState(name, seed, self.device)
         self.metrics: dict[str, Tensor] = {}
+        self.under_way: SmashedData | None = None
 
     @abstractmethod
     def reply(self, message: SmashedData) -> Gradient:
         """Answer smashed data with a gradient of its shape (vanilla protocol)."""
+
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Answer smashed data with the output of the server's layers (U-shaped protocol).
+
+        Raises:
+            NotImplementedError: If this server takes part in the vanilla protocol alone.
+        """
+        raise self._only_vanilla("forward")
+
+    def backward(self, message: OutputGradient) -> Gradient:
+        """Answer the gradient of that output with a gradient of z's shape (U-shaped protocol).
+
+        Raises:
+            NotImplementedError: If this server takes part in the vanilla protocol alone.
+        """
+        raise self._only_vanilla("backward")
+
+    def asked(self, message: OutputGradient) -> SmashedData:
+        """Return the smashed data under way, which the tail's gradient must belong to.
+
+        Raises:
+            RuntimeError: If it answers no output that this server sent.
+        """
+        if self.under_way is None or message.step != self.under_way.step:
+            raise RuntimeError(
+                f"{self.name} did not ask for an output gradient of step {message.step}: "
+                "call forward first, and answer its step"
+            )
+        return self.under_way
+
+    def _only_vanilla(self, method: str) -> NotImplementedError:
+        return NotImplementedError(
+            f"{type(self).__name__} has no {method} and so cannot take part in the U-shaped "
+            "protocol: give it forward and backward, or use protocol=vanilla"
+        )
 
     def gradient(self, message: SmashedData, dz: Tensor) -> Gradient:
         """Address `dz` to the sender of `message`."""
@@ -237,7 +347,7 @@ class HonestServer(Server):
     """Runs the rest of the network, and returns the gradient of the agreed task.
 
     Args:
-        net: The server's network s, z -> logits (B, K).
+        net: The server's network s: z -> logits (B, K), or in the U-shaped protocol z -> a.
         optimizer: Makes the optimizer from the parameters.
         loss: Of logits (B, K) and labels (B,); cross-entropy by default.
         seed: As in `Server`.
@@ -267,6 +377,7 @@ class HonestServer(Server):
         self.net = net.to(self.device)
         self.optimizer = optimizer(self.net.parameters())
         self.loss = loss
+        self._graph: tuple[Tensor, Tensor] | None = None  # U-shaped: z and a, between two messages
 
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
@@ -286,6 +397,38 @@ class HonestServer(Server):
         accuracy = (logits.argmax(1) == message.labels).float().mean()
         self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
         return self.gradient(message, z.grad)
+
+    @with_own_randomness
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Run s on the batch, in training mode; the step is taken in `backward`."""
+        z = message.z.detach().requires_grad_()
+        self.net.train()
+        a = self.net(z)
+        a = a.to(torch.promote_types(a.dtype, torch.float32))  # autocast may leave bfloat16
+        self.under_way, self._graph = message, (z, a)
+        return ServerOutput(a=a, sender=self.name, step=message.step)
+
+    @with_own_randomness
+    def backward(self, message: OutputGradient) -> Gradient:
+        """Carry the tail's gradient through s, take one step, and return the gradient of z.
+
+        Raises:
+            RuntimeError: If it answers no output that this server sent.
+            ValueError: If the gradient has another shape than that output.
+        """
+        asked = self.asked(message)
+        z, a = self._graph
+        if message.da.shape != a.shape:
+            raise ValueError(
+                f"the gradient has shape {tuple(message.da.shape)} and the output "
+                f"{tuple(a.shape)}: the client must return one number for each number of a"
+            )
+        self.optimizer.zero_grad()
+        a.backward(message.da)
+        self.optimizer.step()
+        self.under_way = self._graph = None
+        self.metrics = {}  # the loss is the client's
+        return self.gradient(asked, z.grad)
 
     def predict(self, z: Tensor) -> Tensor:
         """Return the class of each row of z, int64 (N,), in evaluation mode."""
@@ -309,8 +452,9 @@ class HonestServer(Server):
 class PassiveServer(HonestServer):
     """Honest but curious: answers exactly as `HonestServer` does, and looks on.
 
-    An attack overrides `observe`, and may read `frozen_net()`. Its randomness comes from a state of
-    its own, so that the honest weights move as if nobody looked; `reply` checks that they did.
+    An attack overrides `observe` (and `observe_output_gradient`, where the protocol is U-shaped),
+    and may read `frozen_net()`. Its randomness comes from a state of its own, so that the honest
+    weights move as if nobody looked; that they did is checked after every look.
     """
 
     def __init__(self, net: nn.Module, *, seed: int = 0, **honest: Any) -> None:
@@ -319,32 +463,57 @@ class PassiveServer(HonestServer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "reply" in cls.__dict__:
-            raise TypeError(
-                f"{cls.__name__} overrides reply, but a passive server answers honestly: "
-                "override observe, or derive from Server"
-            )
+        for method in ("reply", "forward", "backward"):
+            if method in cls.__dict__:
+                raise TypeError(
+                    f"{cls.__name__} overrides {method}, but a passive server answers honestly: "
+                    "override observe, or derive from Server"
+                )
 
     @final
     def reply(self, message: SmashedData) -> Gradient:
         """Return the honest gradient, then let the attack look at the message."""
         answer = super().reply(message)
+        with self._looking():
+            self.observe(message)
+        return answer
+
+    @final
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Return the honest output. The attack looks in `backward`, when z is used no more."""
+        return super().forward(message)
+
+    @final
+    def backward(self, message: OutputGradient) -> Gradient:
+        """Return the honest gradient, then let the attack look at both of the step's messages."""
+        asked = self.asked(message)
+        answer = super().backward(message)
+        with self._looking():
+            self.observe(asked)
+            self.observe_output_gradient(message)
+        return answer
+
+    def observe(self, message: SmashedData) -> None:
+        """Learn from one step's smashed data. Does nothing by default."""
+
+    def observe_output_gradient(self, message: OutputGradient) -> None:
+        """Learn from one step's tail gradient (U-shaped protocol). Does nothing by default."""
+
+    def frozen_net(self) -> nn.Module:
+        """Return a copy of the server's network, in evaluation mode, without gradients."""
+        return copy.deepcopy(self.net).eval().requires_grad_(False)
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """The attacker's own randomness inside; the honest network must be the same afterwards."""
         before = self._fingerprint()
         with self.attacker_randomness.lent():
-            self.observe(message)
+            yield
         if self._fingerprint() != before:
             raise ThreatModelViolation(
                 f"{type(self).__name__}.observe changed the honest server's network: "
                 "work on frozen_net() instead"
             )
-        return answer
-
-    def observe(self, message: SmashedData) -> None:
-        """Learn from one message. Does nothing by default."""
-
-    def frozen_net(self) -> nn.Module:
-        """Return a copy of the server's network, in evaluation mode, without gradients."""
-        return copy.deepcopy(self.net).eval().requires_grad_(False)
 
     def _fingerprint(self) -> list[tuple[int, bool]]:
         """Version counters and modes: they change with any in-place write or mode switch."""

@@ -48,6 +48,12 @@ def vanilla(client: Client, server: Server, send: Send) -> None:
     client.backward(send(server.reply(send(client.forward()))))
 
 
+def u_shaped(client: Client, server: Server, send: Send) -> None:
+    """One step with the last layers, and so the labels, at the client: four messages."""
+    output = send(server.forward(send(client.forward())))
+    client.backward(send(server.backward(send(client.finish(output)))))
+
+
 class Log:
     """Metrics of every step of a training run.
 
@@ -135,7 +141,7 @@ def train(
         every: Steps between two checkpoints; there is one after the last step, too.
 
     Returns:
-        The server's metrics of every step.
+        The server's metrics of every step, and the client's where it has a tail.
 
     Raises:
         ThreatModelViolation: If client and server share memory.
@@ -170,7 +176,7 @@ def train(
                 client.device.type, autocast, enabled=autocast is not None, cache_enabled=False
             ):
                 protocol(client, server, send)
-            log.append(server.metrics)
+            log.append(server.metrics | client.metrics)
             log.seconds = time.perf_counter() - started
             for observer in observers:
                 observer.step(step, client, server)

@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid, mse_loss, softplus
 from torch.optim import Adam, Optimizer
 
 from splitlab.data import ImageData
-from splitlab.messages import Gradient, SmashedData
+from splitlab.messages import Gradient, OutputGradient, ServerOutput, SmashedData
 from splitlab.parties import EVALUATION_BATCH, OptimizerFactory, Server, evaluating
 from splitlab.randomness import Sampler, with_own_randomness
 from splitlab.threat import ThreatModel
@@ -70,6 +70,8 @@ class FSHA(Server):
         critic_first: Whether the client's gradient is taken after the critic's steps.
         gradient_scale: Factor on the gradient sent, as a function of the step. Adam at the client
             is blind to a constant factor, but not to one that changes.
+        body: The network it shows in the U-shaped protocol, z -> a, which it never trains. Not
+            needed where the protocol is vanilla.
         batch_size: Public images in a batch.
         seed: Seeds the order of the public batches and the server's random state.
         device: Where the server computes.
@@ -104,6 +106,7 @@ class FSHA(Server):
         critic_steps: int = 1,
         critic_first: bool = False,
         gradient_scale: Callable[[int], float] = lambda step: 1.0,
+        body: nn.Module | None = None,
         batch_size: int = 64,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -118,6 +121,7 @@ class FSHA(Server):
         self.pilot = pilot.to(self.device)
         self.decoder = decoder.to(self.device)
         self.critic = critic.to(self.device)
+        self.body = None if body is None else body.to(self.device)
         with evaluating(self.pilot):
             self.z_shape = self.pilot(self.public.x[:1]).shape[1:]
         self.loss, self.penalty, self.penalty_weight = loss, penalty, penalty_weight
@@ -165,6 +169,31 @@ class FSHA(Server):
             "dz_norm": dz.norm(),
         }
         return self.gradient(message, dz)
+
+    @with_own_randomness
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Show the client an output to work on (U-shaped protocol); the attack does not use it.
+
+        Raises:
+            ValueError: If there is no network to show.
+        """
+        if self.body is None:
+            raise ValueError(
+                "FSHA has no network to show in the U-shaped protocol: give it body=, of the "
+                "shapes that the client's tail expects"
+            )
+        self.under_way = message
+        with evaluating(self.body):
+            a = self.body(message.z)
+        a = a.to(torch.promote_types(a.dtype, torch.float32))  # autocast may leave bfloat16
+        return ServerOutput(a=a, sender=self.name, step=message.step)
+
+    @with_own_randomness
+    def backward(self, message: OutputGradient) -> Gradient:
+        """Ignore what the tail asks for, and hijack as in the vanilla protocol."""
+        answer = self.reply(self.asked(message))
+        self.under_way = None
+        return answer
 
     def learn_public_batch(self) -> tuple[Tensor, Tensor]:
         """Train pilot and decoder on the next public batch.
@@ -235,7 +264,8 @@ class FSHA(Server):
 
     def _stateful(self) -> list[str]:
         names = ["pilot", "decoder", "critic", "critic_optimizer", "critic_schedule", "sampler"]
-        return names + (["autoencoder_optimizer"] if self.autoencoder_optimizer else [])
+        names += ["autoencoder_optimizer"] if self.autoencoder_optimizer else []
+        return names + (["body"] if self.body is not None else [])
 
 
 def gradient_penalty(
