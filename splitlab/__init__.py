@@ -31,7 +31,7 @@ from splitlab.messages import (
 )
 from splitlab.observers import Observer, Progress, Wiretap
 from splitlab.parties import Client, HonestServer, PassiveServer, Server
-from splitlab.protocols import Log, Wire, train, u_shaped, vanilla
+from splitlab.protocols import Log, Rounds, Sequential, Wire, train, u_shaped, vanilla
 from splitlab.record import NUMERICS, Record, StaleRecord, replay
 from splitlab.referee import ReceivedError, Report, Snapshots, evaluate
 from splitlab.settings import PROFILES, gpu, paper, tiny
@@ -61,6 +61,8 @@ __all__ = [
     "ReceivedError",
     "Record",
     "Report",
+    "Rounds",
+    "Sequential",
     "Server",
     "ServerOutput",
     "SmashedData",

@@ -134,7 +134,7 @@ class Checkpoint:
         server: The server.
         observers: Those that keep nothing (`state_dict` is empty) may come and go between runs.
         log: The run's log.
-        protocol: What one step is.
+        protocol: What one step is; known by its name.
         autocast: The precision of the matrix work.
     """
 
@@ -156,7 +156,7 @@ class Checkpoint:
         self.outline = {
             "clients": str(len(clients)),
             "observers": ", ".join(kinds) or "none",
-            "protocol": getattr(protocol, "__qualname__", type(protocol).__name__),
+            "protocol": _name(protocol),
             "autocast": str(autocast),
         }
         for number, client in enumerate(clients):
@@ -230,6 +230,14 @@ class Checkpoint:
                     f"{self.path} belongs to another run ({name}: {there} there, {here} here): "
                     "train as that run did, or choose another file"
                 )
+
+
+def _name(protocol: Callable[..., None]) -> str:
+    """A function's name; what a `splitlab.protocols.Rounds` calls itself, with its settings."""
+    for attribute in ("__qualname__", "name"):
+        if hasattr(protocol, attribute):
+            return getattr(protocol, attribute)
+    return type(protocol).__name__
 
 
 def _outline_of_party(party: Any, name: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -204,17 +205,20 @@ class Client:
             self.net = original
         return torch.cat(parts)
 
-    def weights(self) -> Weights:
-        """Return the network's and the optimizer's state as a message."""
+    def weights(self, *, optimizer: bool = True) -> Weights:
+        """Return the network's state and, unless told otherwise, the optimizer's as a message."""
         return Weights(
             state=self._networks().state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            optimizer=self.optimizer.state_dict() if optimizer else None,
             sender=self.name,
             step=self.step,
         )
 
     def load(self, message: Weights) -> None:
-        """Continue from another client's weights (and optimizer state, where it was sent)."""
+        """Continue from another client's weights, and from its optimizer's state if that was sent.
+
+        If it was not, the optimizer goes on with the state that it has.
+        """
         self._networks().load_state_dict(message.state)
         if message.optimizer is not None:
             self.optimizer.load_state_dict(message.optimizer)
@@ -310,6 +314,10 @@ class Server(ABC):
             NotImplementedError: If this server takes part in the vanilla protocol alone.
         """
         raise self._only_vanilla("backward")
+
+    def relay(self, message: Weights) -> Weights:
+        """Pass one client's weights on to the next; the server sees them (sequential training)."""
+        return dataclasses.replace(message, sender=self.name)
 
     def asked(self, message: OutputGradient) -> SmashedData:
         """Return the smashed data under way, which the tail's gradient must belong to.

@@ -18,6 +18,7 @@ from splitlab.threat import audit
 
 M = TypeVar("M", bound=Message)
 Send = Callable[[M], M]
+Protocol = Callable[[Client, Server, Send], None]
 
 
 class Wire:
@@ -52,6 +53,78 @@ def u_shaped(client: Client, server: Server, send: Send) -> None:
     """One step with the last layers, and so the labels, at the client: four messages."""
     output = send(server.forward(send(client.forward())))
     client.backward(send(server.backward(send(client.finish(output)))))
+
+
+class Rounds:
+    """A protocol of several clients who take turns: one step, and what happens between steps.
+
+    By itself nothing happens between them: every client keeps its own weights. `train` asks nothing
+    else of a protocol that is an object; what it must remember is at the parties, so that a run
+    that was killed goes on.
+
+    Args:
+        protocol: What one step is.
+        turn: Steps that a client takes before the next client's turn, at least 1.
+    """
+
+    def __init__(self, protocol: Protocol = vanilla, *, turn: int = 1) -> None:
+        if turn < 1:
+            raise ValueError(f"turn is {turn}: a client takes at least one step in its turn")
+        self.protocol, self.turn = protocol, turn
+
+    @property
+    def name(self) -> str:
+        """The protocol and its settings in a line, by which a checkpoint knows its run."""
+        settings = {key: value for key, value in vars(self).items() if key != "protocol"}
+        listed = "".join(f", {key}={value}" for key, value in settings.items())
+        return f"{type(self).__name__}({self.protocol.__qualname__}{listed})"
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self, client: Client, server: Server, send: Send) -> None:
+        """Take one step."""
+        self.protocol(client, server, send)
+
+    def after(self, step: int, clients: Sequence[Client], server: Server, send: Send) -> None:
+        """Called after step number `step` (from 0). Does nothing by default."""
+
+
+class Sequential(Rounds):
+    """Clients take turns on one network: each goes on from the weights of the one before.
+
+    Handed on with the optimizer's state, this is training the whole network on the clients'
+    batches in the order of their turns, however many clients there are. Without that state, each
+    client's optimizer goes on with its own, which has not seen the others' steps. Either way
+    Dropout draws from each client's own random state. Who receives weights holds f: the next
+    client, and the server where they pass through it.
+
+    Args:
+        protocol: What one step is.
+        turn: Steps that a client takes before it hands on, at least 1.
+        optimizer_state: Whether the optimizer's state goes with the weights.
+        through_server: Whether they pass through the server, which doubles the bytes.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol = vanilla,
+        *,
+        turn: int = 1,
+        optimizer_state: bool = True,
+        through_server: bool = False,
+    ) -> None:
+        super().__init__(protocol, turn=turn)
+        self.optimizer_state, self.through_server = optimizer_state, through_server
+
+    def after(self, step: int, clients: Sequence[Client], server: Server, send: Send) -> None:
+        """Hand the weights on at the end of a turn, the last turn's, too."""
+        if (step + 1) % self.turn or len(clients) == 1:
+            return
+        number = step // self.turn
+        giver, receiver = (clients[n % len(clients)] for n in (number, number + 1))
+        weights = send(giver.weights(optimizer=self.optimizer_state))
+        receiver.load(send(server.relay(weights)) if self.through_server else weights)
 
 
 class Log:
@@ -115,13 +188,15 @@ def train(
     server: Server,
     steps: int,
     *,
-    protocol: Callable[[Client, Server, Send], None] = vanilla,
+    protocol: Protocol = vanilla,
     observers: Sequence[Observer] = (),
     autocast: torch.dtype | None = None,
     checkpoint: Path | str | None = None,
     every: int = 100,
 ) -> Log:
-    """Train for a number of steps; several clients take turns, one step each.
+    """Train for a number of steps; several clients take turns, one step each unless told otherwise.
+
+    Clients keep their own weights unless the protocol hands them on (`Sequential`).
 
     Observers look and do not touch: the run is bit for bit the same without them. The audit of
     `splitlab.threat` runs at the start, after the first step and at the end.
@@ -154,6 +229,7 @@ def train(
         raise ValueError(f"train needs a client and a step, not {len(clients)} and {steps}")
     if every < 1:
         raise ValueError(f"every is {every}: there is at least one step between two checkpoints")
+    rounds = protocol if isinstance(protocol, Rounds) else Rounds(protocol)
     log = Log()
     send = Wire(observers)
     audit(clients, server)
@@ -170,12 +246,13 @@ def train(
         first = keep.resume() if keep else 0
         started = time.perf_counter() - log.seconds
         for step in range(first, steps):
-            client = clients[step % len(clients)]
+            client = clients[step // rounds.turn % len(clients)]
             # No cache: it would hold the weights of before an optimizer step inside the same turn.
             with torch.autocast(
                 client.device.type, autocast, enabled=autocast is not None, cache_enabled=False
             ):
-                protocol(client, server, send)
+                rounds(client, server, send)
+            rounds.after(step, clients, server, send)
             log.append(server.metrics | client.metrics)
             log.seconds = time.perf_counter() - started
             for observer in observers:

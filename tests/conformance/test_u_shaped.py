@@ -69,6 +69,7 @@ def test_u_shaped_equals_whole_training(digits, make_u_client, dtype, tolerance,
     sl.train([client], server, STEPS, protocol=sl.u_shaped)
     actual = nn.ModuleList([client.net, server.net, client.tail]).state_dict()
     assert largest_difference(whole.state_dict(), actual) <= tolerance
+    assert server.under_way is None
     # The equality is no accident: one step more, and the weights differ.
     sl.train([client], server, 1, protocol=sl.u_shaped)
     actual = nn.ModuleList([client.net, server.net, client.tail]).state_dict()

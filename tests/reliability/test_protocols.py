@@ -11,13 +11,27 @@ STEPS, STOP = 7, 3  # the stop is in the middle of a round
 def u_shaped(private, public):
     """Hijacked, with a tail at the client."""
     net = sl.tiny.server_net()
-    options = sl.tiny.client() | {"batch_size": 16}
-    client = sl.Client(sl.tiny.client_net(), private, tail=net[3:], **options)
+    client = sl.Client(sl.tiny.client_net(), private, tail=net[3:], **sl.tiny.client())
     attack = sl.FSHA(**sl.tiny.fsha(public, design="paper", steps=STEPS), body=net[:3])
     return [client], attack, sl.u_shaped
 
 
-RUNS = [u_shaped]
+def sequential(private, public):
+    """Three clients with turns of two steps, through the server."""
+    clients = [
+        sl.Client(
+            sl.tiny.client_net(seed=number),
+            private.select(range(number, len(private), 3)),
+            **sl.tiny.client(seed=number),
+            name=f"client {number}",
+        )
+        for number in range(3)
+    ]
+    server = sl.HonestServer(sl.tiny.server_net())
+    return clients, server, sl.Sequential(turn=2, through_server=True)
+
+
+RUNS = [u_shaped, sequential]
 
 
 def run(make, digits, steps, checkpoint=None):
@@ -48,3 +62,14 @@ def test_resumed_is_uninterrupted(make, digits, tmp_path):
     stopped = run(make, digits, STOP, checkpoint)
     assert differences(stopped, uninterrupted) != []
     assert differences(run(make, digits, STEPS, checkpoint), uninterrupted) == []
+
+
+def test_another_way_of_handing_on_is_another_run(digits, tmp_path):
+    def other(private, public):
+        clients, server, _ = sequential(private, public)
+        return clients, server, sl.Sequential(turn=2, optimizer_state=False)
+
+    checkpoint = tmp_path / "run.ckpt"
+    run(sequential, digits, STOP, checkpoint)
+    with pytest.raises(sl.CheckpointError, match=r"protocol: .*optimizer_state=True"):
+        run(other, digits, STEPS, checkpoint)
