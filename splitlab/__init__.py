@@ -17,6 +17,7 @@ from splitlab import (
     settings,
     tables,
 )
+from splitlab.aggregation import Aggregator, ServerCopies
 from splitlab.attacks import FSHA, NoHijack
 from splitlab.checkpoint import CheckpointError
 from splitlab.data import DataError, ImageData
@@ -31,7 +32,7 @@ from splitlab.messages import (
 )
 from splitlab.observers import Observer, Progress, Wiretap
 from splitlab.parties import Client, HonestServer, PassiveServer, Server
-from splitlab.protocols import Log, Rounds, Sequential, Wire, train, u_shaped, vanilla
+from splitlab.protocols import Log, Rounds, Sequential, SplitFed, Wire, train, u_shaped, vanilla
 from splitlab.record import NUMERICS, Record, StaleRecord, replay
 from splitlab.referee import ReceivedError, Report, Snapshots, evaluate
 from splitlab.settings import PROFILES, gpu, paper, tiny
@@ -43,6 +44,7 @@ __all__ = [
     "FSHA",
     "NUMERICS",
     "PROFILES",
+    "Aggregator",
     "CheckpointError",
     "Client",
     "DataError",
@@ -64,9 +66,11 @@ __all__ = [
     "Rounds",
     "Sequential",
     "Server",
+    "ServerCopies",
     "ServerOutput",
     "SmashedData",
     "Snapshots",
+    "SplitFed",
     "StaleRecord",
     "ThreatModel",
     "ThreatModelViolation",

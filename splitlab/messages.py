@@ -85,10 +85,17 @@ class OutputGradient(Message):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Weights(Message):
-    """Client -> next client: the state of its network and, where agreed, of its optimizer."""
+    """Client -> next client, or -> aggregator: what its network has learned.
+
+    Attributes:
+        state: The network's state, by name.
+        optimizer: The optimizer's state, where agreed; else None.
+        samples: Number of images that they come from, by which an average weights them.
+    """
 
     state: dict[str, Tensor]
     optimizer: dict[str, Any] | None = None
+    samples: int | None = None
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -210,6 +210,7 @@ class Client:
         return Weights(
             state=self._networks().state_dict(),
             optimizer=self.optimizer.state_dict() if optimizer else None,
+            samples=len(self.data),
             sender=self.name,
             step=self.step,
         )
@@ -318,6 +319,9 @@ class Server(ABC):
     def relay(self, message: Weights) -> Weights:
         """Pass one client's weights on to the next; the server sees them (sequential training)."""
         return dataclasses.replace(message, sender=self.name)
+
+    def end_round(self) -> None:  # noqa: B027 (a hook; most servers have nothing to do)
+        """Called when all clients have taken their turns (SplitFed). Does nothing by default."""
 
     def asked(self, message: OutputGradient) -> SmashedData:
         """Return the smashed data under way, which the tail's gradient must belong to.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from splitlab.aggregation import Aggregator
 from splitlab.checkpoint import Checkpoint
 from splitlab.messages import Message
 from splitlab.observers import Observer
@@ -75,9 +76,14 @@ class Rounds:
     @property
     def name(self) -> str:
         """The protocol and its settings in a line, by which a checkpoint knows its run."""
-        settings = {key: value for key, value in vars(self).items() if key != "protocol"}
-        listed = "".join(f", {key}={value}" for key, value in settings.items())
+        plain = {key: v for key, v in vars(self).items() if isinstance(v, bool | int)}
+        listed = "".join(f", {key}={value}" for key, value in plain.items())
         return f"{type(self).__name__}({self.protocol.__qualname__}{listed})"
+
+    @property
+    def parties(self) -> tuple[Any, ...]:
+        """Parties beside the clients and the server; the audit looks at them, too."""
+        return ()
 
     def __repr__(self) -> str:
         return self.name
@@ -125,6 +131,47 @@ class Sequential(Rounds):
         giver, receiver = (clients[n % len(clients)] for n in (number, number + 1))
         weights = send(giver.weights(optimizer=self.optimizer_state))
         receiver.load(send(server.relay(weights)) if self.through_server else weights)
+
+
+class SplitFed(Rounds):
+    """Clients train side by side; once a round, an aggregator averages their networks.
+
+    A round is one turn of every client. The server decides the version: with a `HonestServer`,
+    which all clients train in turn, it is SplitFed v2 (in the paper in random order, here in the
+    order of the list); with `ServerCopies`, a copy for each client, averaged too, it is v1. Every
+    optimizer keeps its own state.
+
+    Args:
+        aggregator: The party that averages; one of its own by default.
+        protocol: What one step is.
+        turn: Steps that each client takes in a round, at least 1.
+    """
+
+    def __init__(
+        self,
+        aggregator: Aggregator | None = None,
+        *,
+        protocol: Protocol = vanilla,
+        turn: int = 1,
+    ) -> None:
+        super().__init__(protocol, turn=turn)
+        self.aggregator = Aggregator() if aggregator is None else aggregator
+
+    @property
+    def parties(self) -> tuple[Any, ...]:
+        """The aggregator."""
+        return (self.aggregator,)
+
+    def after(self, step: int, clients: Sequence[Client], server: Server, send: Send) -> None:
+        """Average when the round is over."""
+        if (step + 1) % (self.turn * len(clients)):
+            return
+        for client in clients:
+            self.aggregator.collect(send(client.weights(optimizer=False)))
+        averaged = self.aggregator.aggregate()
+        for client in clients:
+            client.load(send(averaged))
+        server.end_round()
 
 
 class Log:
@@ -183,6 +230,13 @@ class Log:
         return f"Log({self.steps} steps, {self.seconds:.1f} s: {', '.join(self.names())})"
 
 
+def _audit(clients: Sequence[Client], server: Server, others: Sequence[Any]) -> None:
+    audit(clients, server)
+    for other in others:
+        audit(clients, other)
+        audit([other], server)
+
+
 def train(
     clients: Sequence[Client],
     server: Server,
@@ -232,7 +286,7 @@ def train(
     rounds = protocol if isinstance(protocol, Rounds) else Rounds(protocol)
     log = Log()
     send = Wire(observers)
-    audit(clients, server)
+    _audit(clients, server, rounds.parties)
     keep = None
     if checkpoint is not None:
         keep = Checkpoint(
@@ -258,11 +312,11 @@ def train(
             for observer in observers:
                 observer.step(step, client, server)
             if step == first:
-                audit(clients, server)
+                _audit(clients, server, rounds.parties)
             if keep and ((step + 1) % every == 0 or step + 1 == steps):
                 keep.write(step + 1)
     finally:
         for observer in observers:
             observer.end()
-    audit(clients, server)
+    _audit(clients, server, rounds.parties)
     return log

@@ -44,7 +44,8 @@ NUMERICS = 1
 
 # What computes a run; files and folders of splitlab/.
 MODULES = (
-    *("messages.py", "parties.py", "protocols.py", "randomness.py", "attacks", "defenses", "nets"),
+    *("messages.py", "parties.py", "protocols.py", "aggregation.py", "randomness.py"),
+    *("attacks", "defenses", "nets"),
     *("data", "settings.py", "referee.py", "metrics.py", "baselines.py"),
 )
 RUNS = Path("book") / "runs"

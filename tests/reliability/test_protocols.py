@@ -31,7 +31,15 @@ def sequential(private, public):
     return clients, server, sl.Sequential(turn=2, through_server=True)
 
 
-RUNS = [u_shaped, sequential]
+def splitfed_v1(private, public):
+    """Two clients with turns of two steps, and a copy of the server for each."""
+    clients, server, _ = sequential(private, public)
+    clients = clients[:2]
+    samples = {client.name: len(client.data) for client in clients}
+    return clients, sl.ServerCopies(server, samples), sl.SplitFed(turn=2)
+
+
+RUNS = [u_shaped, sequential, splitfed_v1]
 
 
 def run(make, digits, steps, checkpoint=None):
