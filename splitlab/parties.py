@@ -45,7 +45,9 @@ class Client:
         batch_size: Images in a batch; the paper's 64 by default.
         defenses: Components that take part in every turn, in this order.
         sends_labels: Whether the labels travel with z (an honest server in vanilla needs them). By
-            default they do unless there is a tail.
+            default they do unless there is a tail or the index is sent.
+        sends_index: Whether the row numbers travel with z, by which the server finds labels of its
+            own (vertical split learning: one side holds the images, the other the labels).
         tail: The last layers, a -> logits (B, K), for the U-shaped protocol.
         loss: Of the tail's logits (B, K) and labels (B,); cross-entropy by default.
         seed: Seeds the order of the batches and the party's random state.
@@ -77,6 +79,7 @@ class Client:
         batch_size: int = 64,
         defenses: Sequence[Defense] = (),
         sends_labels: bool | None = None,
+        sends_index: bool = False,
         tail: nn.Module | None = None,
         loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
         seed: int = 0,
@@ -95,7 +98,9 @@ class Client:
         self.data = data.to(self.device)
         self.optimizer = optimizer(self._networks().parameters())
         self.loss = loss
-        self.sends_labels = tail is None if sends_labels is None else sends_labels
+        if sends_labels is None:
+            sends_labels = tail is None and not sends_index
+        self.sends_labels, self.sends_index = sends_labels, sends_index
         self.sampler = Sampler(len(data), batch_size, owner=name, seed=seed)
         self.randomness = RandomState(name, seed, self.device)
         self.defenses = list(defenses)
@@ -125,7 +130,13 @@ class Client:
         turn.z = self._smash(turn)
         self.turn = turn
         labels = turn.labels if self.sends_labels else None
-        return SmashedData(z=turn.z, labels=labels, sender=self.name, step=self.step)
+        return SmashedData(
+            z=turn.z,
+            labels=labels,
+            index=turn.index if self.sends_index else None,
+            sender=self.name,
+            step=self.step,
+        )
 
     @with_own_randomness
     def finish(self, message: ServerOutput) -> OutputGradient:
@@ -362,6 +373,8 @@ class HonestServer(Server):
         net: The server's network s: z -> logits (B, K), or in the U-shaped protocol z -> a.
         optimizer: Makes the optimizer from the parameters.
         loss: Of logits (B, K) and labels (B,); cross-entropy by default.
+        labels: Labels of its own, int64 (N,), by the client's row numbers; it keeps a copy. None
+            where the client sends labels, or keeps them.
         seed: As in `Server`.
         device: As in `Server`.
         name: As in `Server`.
@@ -381,6 +394,7 @@ class HonestServer(Server):
         *,
         optimizer: OptimizerFactory = partial(Adam, lr=1e-3),
         loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+        labels: Tensor | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         name: str = "server",
@@ -389,24 +403,21 @@ class HonestServer(Server):
         self.net = net.to(self.device)
         self.optimizer = optimizer(self.net.parameters())
         self.loss = loss
+        self.labels = None if labels is None else labels.to(self.device, copy=True)
         self._graph: tuple[Tensor, Tensor] | None = None  # U-shaped: z and a, between two messages
 
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
         """Take one training step on the batch and return the task's gradient."""
-        if message.labels is None:
-            raise ValueError(
-                f"{self.name} needs labels to compute the task's loss: make the client with "
-                "sends_labels=True, or use a protocol in which the labels stay at home"
-            )
+        labels = self._labels(message)
         z = message.z.detach().requires_grad_()
         self.net.train()
         logits = self.net(z)
-        loss = self.loss(logits, message.labels)
+        loss = self.loss(logits, labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        accuracy = (logits.argmax(1) == message.labels).float().mean()
+        accuracy = (logits.argmax(1) == labels).float().mean()
         self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
         return self.gradient(message, z.grad)
 
@@ -441,6 +452,28 @@ class HonestServer(Server):
         self.under_way = self._graph = None
         self.metrics = {}  # the loss is the client's
         return self.gradient(asked, z.grad)
+
+    def _labels(self, message: SmashedData) -> Tensor:
+        """The labels that came with z, or else the server's own at the row numbers that came."""
+        if message.labels is not None:
+            return message.labels
+        if self.labels is None:
+            raise ValueError(
+                f"{self.name} needs labels to compute the task's loss: make the client with "
+                "sends_labels=True, or use a protocol in which the labels stay at home"
+            )
+        if message.index is None:
+            raise ValueError(
+                f"{self.name} holds labels and does not know whose z this is: make the client "
+                "with sends_index=True"
+            )
+        if message.index.min() < 0 or message.index.max() >= len(self.labels):
+            raise ValueError(
+                f"{message.sender} sends row numbers from {int(message.index.min())} to "
+                f"{int(message.index.max())} and {self.name} holds {len(self.labels)} labels: "
+                "give it a label for each of the client's images, in the same order"
+            )
+        return self.labels[message.index]
 
     def predict(self, z: Tensor) -> Tensor:
         """Return the class of each row of z, int64 (N,), in evaluation mode."""
