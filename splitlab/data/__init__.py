@@ -6,8 +6,23 @@ from splitlab.data.fashion_mnist import FILES as _FASHION_MNIST
 from splitlab.data.fashion_mnist import fashion_mnist
 from splitlab.data.mnist import FILES as _MNIST
 from splitlab.data.mnist import mnist
+from splitlab.data.omniglot import ARCHIVES as _OMNIGLOT
+from splitlab.data.omniglot import omniglot
+from splitlab.data.orl import FILES as _ORL
+from splitlab.data.orl import orl_faces
 
-__all__ = ["PUBLISHED", "DataError", "ImageData", "Split", "digits", "fashion_mnist", "mnist"]
+__all__ = [
+    "PUBLISHED",
+    "DataError",
+    "ImageData",
+    "Split",
+    "digits",
+    "fashion_mnist",
+    "mnist",
+    "omniglot",
+    "orl_faces",
+]
 
-# The data sets that come as files and are downloaded where these are missing.
-PUBLISHED = {files.name: files for files in (_MNIST, _FASHION_MNIST)}
+# The data sets that come as files, which are downloaded where they are missing and a program may
+# fetch them. Of Omniglot each archive is one, for each can be had without the others.
+PUBLISHED = {files.name: files for files in (_MNIST, _FASHION_MNIST, _ORL, *_OMNIGLOT.values())}
