@@ -1,6 +1,10 @@
 """Data sets, cut by whole blocks of rows into a private, a public and a referee's part."""
 
 from splitlab.data.base import DataError, ImageData, Split
+from splitlab.data.celeba import FILES as _CELEBA
+from splitlab.data.celeba import celeba
+from splitlab.data.cifar10 import FILES as _CIFAR10
+from splitlab.data.cifar10 import cifar10
 from splitlab.data.digits import digits
 from splitlab.data.fashion_mnist import FILES as _FASHION_MNIST
 from splitlab.data.fashion_mnist import fashion_mnist
@@ -16,6 +20,8 @@ __all__ = [
     "DataError",
     "ImageData",
     "Split",
+    "celeba",
+    "cifar10",
     "digits",
     "fashion_mnist",
     "mnist",
@@ -25,4 +31,7 @@ __all__ = [
 
 # The data sets that come as files, which are downloaded where they are missing and a program may
 # fetch them. Of Omniglot each archive is one, for each can be had without the others.
-PUBLISHED = {files.name: files for files in (_MNIST, _FASHION_MNIST, _ORL, *_OMNIGLOT.values())}
+PUBLISHED = {
+    files.name: files
+    for files in (_MNIST, _FASHION_MNIST, _ORL, *_OMNIGLOT.values(), _CIFAR10, _CELEBA)
+}

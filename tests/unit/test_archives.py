@@ -5,11 +5,13 @@ The small archives made here have the original layout; the original ones are rea
 
 import dataclasses
 import functools
+import gzip
 import hashlib
 import io
 import os
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,12 +24,23 @@ from PIL import Image
 
 import splitlab as sl
 from splitlab import cli
-from splitlab.data import PUBLISHED, DataError, archives, download, omniglot, orl_faces
+from splitlab.data import (
+    PUBLISHED,
+    DataError,
+    archives,
+    celeba,
+    cifar10,
+    download,
+    omniglot,
+    orl_faces,
+)
 from splitlab.data.archives import Zip, spread, stack
 from splitlab.data.download import Pin
 
 ORL = sys.modules["splitlab.data.orl"]
 OMNIGLOT = sys.modules["splitlab.data.omniglot"]
+CELEBA = sys.modules["splitlab.data.celeba"]
+CIFAR10 = sys.modules["splitlab.data.cifar10"]
 
 
 def original(*names):
@@ -352,7 +365,7 @@ def test_an_orl_picture_of_another_kind_is_refused(orl, tmp_path):
 
 @pytest.mark.parametrize("options", [{"size": 3}, {"channels": 2}])
 def test_impossible_requests_are_refused_before_anything_is_read(tmp_path, options):
-    for loader in (orl_faces, omniglot):
+    for loader in (orl_faces, omniglot, cifar10, celeba):
         with pytest.raises(DataError, match=r"size must be|channels must be"):
             loader(folder=tmp_path / "nowhere", **options)
 
@@ -468,6 +481,284 @@ def test_drawings_that_are_complete_but_others_are_refused(letters, tmp_path, mo
     with pytest.raises(DataError, match=r"not the original file .its SHA-256 is not") as error:
         omniglot(folder=tmp_path / "data")
     one_sentence(error)
+
+
+# --- CIFAR-10 -------------------------------------------------------------------------------
+
+PER_FILE = 2000  # two blocks; in the original 10,000
+BATCHES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+
+
+def batch(number, per_file=PER_FILE):
+    """A file of records: label (number + i) % 10, and pixels that follow from row and colour."""
+    records = np.zeros((per_file, 3073), np.uint8)
+    row = np.arange(per_file)
+    records[:, 0] = (number + row) % 10
+    records[:, 1:1025] = (row % 251)[:, None]  # red: the row in the file
+    records[:, 1025:2049] = number  # green: the file
+    records[:, 2049:] = np.arange(1024) // 32  # blue: the row of pixels
+    return records.tobytes()
+
+
+@functools.cache
+def batches():
+    return {name: batch(number) for number, name in enumerate(BATCHES)}
+
+
+def write_tar(path, members):
+    """Write a .tar.gz of (name, content) pairs; a content of None makes a link."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if content is None:
+                info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            else:
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content or b""))
+    return path
+
+
+def cifar_members(**changes):
+    members = batches() | changes
+    return [(f"cifar-10-batches-bin/{name}", members[name]) for name in reversed(BATCHES)]
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    monkeypatch.setattr(CIFAR10, "PER_FILE", PER_FILE)
+    path = tmp_path / "data" / "CIFAR10" / "cifar-10-binary.tar.gz"
+    return write_tar(path, [*cifar_members(), ("cifar-10-batches-bin/readme.html", b"<html>")])
+
+
+def test_cifar_records_come_in_order_and_in_colour(photographs, tmp_path):
+    before = held(tmp_path / "data")
+    data = cifar10(folder=tmp_path / "data", verify=False)
+    assert len(data) == 12_000 and data.shape == (3, 32, 32) and not data.grey
+    row = torch.arange(12_000)
+    number, place = row // PER_FILE, row % PER_FILE
+    assert torch.equal(data.y, (number + place) % 10)
+    levels = ((data.x + 1) * 127.5).round().int()
+    assert torch.equal(levels[:, 0, 5, 5], (place % 251).int())
+    assert torch.equal(levels[:, 1, 5, 5], number.int())
+    assert torch.equal(levels[77, 2], torch.arange(32).int()[:, None].expand(32, 32))
+    assert data.classes[0] == "airplane" and data.classes[9] == "truck"
+    assert len(data.block.unique()) == 12
+    assert held(tmp_path / "data") == before
+
+
+def test_cifar_has_an_official_split(photographs, tmp_path):
+    private, public, referee = cifar10(
+        size=8, folder=tmp_path / "data", verify=False
+    ).official_split()
+    assert (len(private), len(public), referee) == (10_000, 2_000, None)
+
+
+def test_cifar_decodes_only_what_is_asked_for(photographs, tmp_path):
+    whole = cifar10(size=8, channels=1, folder=tmp_path / "data", verify=False)
+    data = cifar10(size=8, channels=1, folder=tmp_path / "data", n=7, verify=False)
+    assert data.shape == (1, 8, 8)
+    assert data.row.tolist() == [i * 12_000 // 7 for i in range(7)]
+    assert torch.equal(data.x, whole.x[data.row]) and torch.equal(data.y, whole.y[data.row])
+
+
+def test_cifar_that_is_not_the_original_is_refused(photographs, tmp_path):
+    with pytest.raises(DataError, match=r"not the original file .its SHA-256") as error:
+        cifar10(folder=tmp_path / "data")
+    assert str(photographs) in one_sentence(error)
+
+
+BAD_CIFAR = {
+    "a file less": (cifar_members()[1:], r"is incomplete: test_batch.bin is missing"),
+    "a link": (cifar_members(**{"test_batch.bin": None}), r"test_batch.bin is missing"),
+    "a record less": (
+        cifar_members(**{"data_batch_2.bin": batch(1, PER_FILE - 1)}),
+        r"data_batch_2.bin has 6,142,927 bytes instead of 6,146,000",
+    ),
+    "a label": (
+        cifar_members(**{"data_batch_3.bin": b"\x0a" + batch(2)[1:]}),
+        r"data_batch_3.bin holds the label 10, but there are only 10 classes",
+    ),
+    "up": ([*cifar_members(), ("../x.bin", b"x")], "which leads out of the archive"),
+    "absolute": ([*cifar_members(), ("/etc/x", b"x")], "which leads out of the archive"),
+    "nothing": ([], r"data_batch_1.bin is missing"),
+}
+
+
+@pytest.mark.parametrize("members, message", BAD_CIFAR.values(), ids=BAD_CIFAR)
+def test_bad_archives_of_cifar_are_refused(photographs, tmp_path, members, message):
+    write_tar(photographs, members)
+    with pytest.raises(DataError, match=message) as error:
+        cifar10(size=8, folder=tmp_path / "data", verify=False)
+    one_sentence(error)
+
+
+BAD_BYTES = {
+    "wrong magic": (lambda content: b"PK" + content, "is not a .tar.gz archive"),
+    "web page": (lambda content: b"<!DOCTYPE html><html>", "is a web page"),
+    "cut in the middle": (lambda content: content[: len(content) // 2], "damaged or cut short"),
+    "cut at the end": (lambda content: content[:-9], "damaged or cut short"),
+    "only the magic": (lambda content: content[:2], "damaged or cut short"),
+    "no tar inside": (lambda content: gzip.compress(bytes(range(256)) * 9), "damaged or cut short"),
+}
+
+
+@pytest.mark.parametrize("change, message", BAD_BYTES.values(), ids=BAD_BYTES)
+def test_what_is_no_archive_of_cifar_is_refused(photographs, tmp_path, change, message):
+    photographs.write_bytes(change(photographs.read_bytes()))
+    with pytest.raises(DataError, match=message) as error:
+        cifar10(size=8, folder=tmp_path / "data", verify=False)
+    assert str(photographs) in one_sentence(error)
+
+
+# --- CelebA ---------------------------------------------------------------------------------
+
+PROPERTIES = [f"Property_{i}" for i in range(38)] + ["Male", "Smiling"]
+
+
+def attributes(count, men=lambda i: i % 2 == 0):
+    """The list in its original format: a number, the names, and lines of -1 and 1."""
+    lines = [str(count), " ".join(PROPERTIES) + " "]
+    for i in range(1, count + 1):
+        values = ["-1"] * 38 + [" 1" if men(i) else "-1", "1" if i % 3 == 0 else "-1"]
+        lines.append(f"{i:06}.jpg  {' '.join(values)}")
+    return "\n".join(lines) + "\n"
+
+
+def celeba_members(count):
+    members = []
+    for i in range(count, 0, -1):
+        pixels = np.zeros((218, 178, 3), np.uint8)
+        pixels[..., 0], pixels[..., 2] = 10 * i, 255 - 10 * i
+        members.append((f"img_align_celeba/{i:06}.jpg", encoded(pixels, "JPEG")))
+    return members
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """The folder celeba/ with 14 pictures and their attributes."""
+    folder = tmp_path / "data" / "celeba"
+    write_zip(folder / "img_align_celeba.zip", celeba_members(14))
+    (folder / "list_attr_celeba.txt").write_text(attributes(14))
+    return folder
+
+
+def test_celeba_has_one_property_as_its_label(faces, tmp_path):
+    before = held(tmp_path / "data")
+    data = celeba(folder=tmp_path / "data", verify=False)
+    assert data.shape == (3, 64, 64) and len(data) == 14 and not data.grey
+    assert data.classes == ("not Male", "Male")
+    assert data.y.tolist() == [int(i % 2 == 0) for i in range(1, 15)]
+    red = (data.x[:, 0, 32, 32] + 1) * 127.5
+    assert torch.allclose(red, torch.arange(10.0, 150, 10), atol=3)  # JPEG loses a little
+    smiling = celeba(folder=tmp_path / "data", attribute="Smiling", verify=False)
+    assert smiling.y.tolist() == [int(i % 3 == 0) for i in range(1, 15)]
+    assert [len(part) for part in data.split(0)] == [6, 4, 4]
+    assert held(tmp_path / "data") == before
+
+
+def test_celeba_reads_only_what_is_asked_for(faces, tmp_path, monkeypatch):
+    read = []
+    usual = Zip.read
+    monkeypatch.setattr(Zip, "read", lambda self, name: read.append(name) or usual(self, name))
+    data = celeba(size=8, channels=1, folder=tmp_path / "data", n=2, verify=False)
+    assert read == ["img_align_celeba/000001.jpg", "img_align_celeba/000008.jpg"]
+    assert data.row.tolist() == [0, 7] and data.shape == (1, 8, 8)
+
+
+def test_a_partial_copy_of_celeba_names_what_is_missing(faces, tmp_path):
+    with pytest.raises(DataError, match="lists 14 of 202599 pictures; get it from the page") as e:
+        celeba(folder=tmp_path / "data")
+    one_sentence(e)
+    members = [m for m in celeba_members(14) if "000003" not in m[0] and "000009" not in m[0]]
+    write_zip(faces / "img_align_celeba.zip", members)
+    message = r"is incomplete: 000003.jpg and 1 more are missing of the 14 pictures"
+    with pytest.raises(DataError, match=message) as error:
+        celeba(folder=tmp_path / "data", verify=False)
+    one_sentence(error)
+
+
+def test_celeba_without_its_attributes_says_how_to_get_them(faces, tmp_path):
+    (faces / "list_attr_celeba.txt").unlink()
+    with pytest.raises(
+        DataError, match=r"list_attr_celeba.txt is missing; get it from the page .* put it there"
+    ) as error:
+        celeba(folder=tmp_path / "data")
+    one_sentence(error)
+
+
+def test_an_unknown_property_is_refused(faces, tmp_path):
+    with pytest.raises(DataError, match=r"no attribute 'Tall'; it has Property_0, .*Smiling"):
+        celeba(folder=tmp_path / "data", attribute="Tall")
+
+
+GOOD_LIST = attributes(14)
+BAD_LISTS = {
+    "empty": ("", "does not start with a number of pictures"),
+    "web page": ("<!DOCTYPE html><html>Quota exceeded</html>", "is a web page"),
+    "no number": (GOOD_LIST.split("\n", 1)[1], "does not start with a number of pictures"),
+    "a name less": (GOOD_LIST.replace("Property_7 ", ""), "the names of 40 attributes"),
+    "cut between lines": (GOOD_LIST[: GOOD_LIST.index("000012")], "announces 14 .* and lists 11"),
+    "cut in a line": (GOOD_LIST[:-20], "line 16: not a picture and 40 values"),
+    "a value": (GOOD_LIST.replace(" 1 ", " 2 "), "line 4: not a picture and 40 values"),
+}
+
+
+@pytest.mark.parametrize("text, message", BAD_LISTS.values(), ids=BAD_LISTS)
+def test_bad_lists_of_attributes_are_refused(faces, tmp_path, text, message):
+    (faces / "list_attr_celeba.txt").write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        celeba(folder=tmp_path / "data", verify=False)
+    assert str(faces / "list_attr_celeba.txt") in one_sentence(error)
+
+
+def test_bad_archives_of_celeba_are_refused(faces, tmp_path):
+    path = faces / "img_align_celeba.zip"
+    small = np.zeros((64, 64, 3), np.uint8)
+    good = dict(celeba_members(14))
+    bad = {
+        b"<html>Quota exceeded</html>": "is a web page",
+        path.read_bytes()[:-100]: "damaged or cut short",
+    }
+    for content, message in bad.items():
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            celeba(folder=tmp_path / "data", verify=False)
+    name = "img_align_celeba/000005.jpg"
+    write_zip(path, (good | {name: encoded(small, "JPEG")}).items())
+    with pytest.raises(DataError, match=r"has 64 x 64 pixels instead of 218 x 178"):
+        celeba(folder=tmp_path / "data", verify=False)
+
+
+def test_celeba_is_never_downloaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(download.OFFLINE)
+    monkeypatch.delenv(download.DATA, raising=False)
+    monkeypatch.setattr(download, "_transfer", lambda *_: pytest.fail("it was downloaded"))
+    with pytest.raises(DataError, match=r"must be got by hand.*after agreeing to its terms") as e:
+        celeba()
+    one_sentence(e)
+    assert cli.main(["data", "get", "celeba"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "CelebA.html" in err and str(tmp_path / "cache" / "celeba") in err
+    assert cli.main(["data", "list"]) == 0
+    assert "not here; `splitlab data get celeba` says how to get it" in capsys.readouterr().out
+    assert not (tmp_path / "cache").exists()
+
+
+def test_celeba_put_into_the_cache_by_hand_is_found(faces, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(download.DATA, raising=False)
+    (tmp_path / "cache").mkdir()
+    faces.rename(tmp_path / "cache" / "celeba")
+    assert len(celeba(size=8, verify=False)) == 14
+    assert cli.main(["data", "get", "celeba"]) == 0
+    capsys.readouterr()
+    assert cli.main(["data", "check", "celeba"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("is not the original file (its MD5 is not") == 2
+    assert "downloads again" not in out
+    (tmp_path / "cache" / "celeba" / "img_align_celeba.zip").unlink()
+    assert cli.main(["data", "list"]) == 0
+    assert "img_align_celeba.zip missing); put that there\n" in capsys.readouterr().out
 
 
 # --- terms, downloads, the shell ------------------------------------------------------------
@@ -647,5 +938,5 @@ def test_archives_are_never_held_several_times_in_memory():
 
 
 def test_the_loaders_are_for_the_library_and_not_for_the_profiles():
-    assert {"orl_faces", "omniglot"} <= set(sl.data.__all__)
-    assert not {"orl_faces", "omniglot"} & set(sl.settings.LOADERS)
+    assert {"orl_faces", "omniglot", "cifar10", "celeba"} <= set(sl.data.__all__)
+    assert not {"orl_faces", "omniglot", "cifar10", "celeba"} & set(sl.settings.LOADERS)
