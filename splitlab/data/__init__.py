@@ -14,6 +14,8 @@ from splitlab.data.omniglot import ARCHIVES as _OMNIGLOT
 from splitlab.data.omniglot import omniglot
 from splitlab.data.orl import FILES as _ORL
 from splitlab.data.orl import orl_faces
+from splitlab.data.tiny_imagenet import FILES as _TINY_IMAGENET
+from splitlab.data.tiny_imagenet import tiny_imagenet
 
 __all__ = [
     "PUBLISHED",
@@ -27,11 +29,20 @@ __all__ = [
     "mnist",
     "omniglot",
     "orl_faces",
+    "tiny_imagenet",
 ]
 
 # The data sets that come as files, which are downloaded where they are missing and a program may
 # fetch them. Of Omniglot each archive is one, for each can be had without the others.
 PUBLISHED = {
     files.name: files
-    for files in (_MNIST, _FASHION_MNIST, _ORL, *_OMNIGLOT.values(), _CIFAR10, _CELEBA)
+    for files in (
+        _MNIST,
+        _FASHION_MNIST,
+        _ORL,
+        *_OMNIGLOT.values(),
+        _CIFAR10,
+        _CELEBA,
+        _TINY_IMAGENET,
+    )
 }

@@ -22,7 +22,7 @@ from torch import Tensor
 from splitlab.data.base import DataError, resize
 from splitlab.data.download import Published, fetch, named_folder, paths, show_terms
 
-MAX_MEMBER = 2**20  # bytes: pictures, labels and lists of names that are larger are no originals
+MAX_MEMBER = 2**23  # bytes: pictures, labels and lists of names that are larger are no originals
 CHUNK = 128  # pictures decoded at a time: a few megabytes
 LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)
 

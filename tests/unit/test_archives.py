@@ -33,6 +33,7 @@ from splitlab.data import (
     download,
     omniglot,
     orl_faces,
+    tiny_imagenet,
 )
 from splitlab.data.archives import Zip, spread, stack
 from splitlab.data.download import Pin
@@ -365,7 +366,7 @@ def test_an_orl_picture_of_another_kind_is_refused(orl, tmp_path):
 
 @pytest.mark.parametrize("options", [{"size": 3}, {"channels": 2}])
 def test_impossible_requests_are_refused_before_anything_is_read(tmp_path, options):
-    for loader in (orl_faces, omniglot, cifar10, celeba):
+    for loader in (orl_faces, omniglot, cifar10, celeba, tiny_imagenet):
         with pytest.raises(DataError, match=r"size must be|channels must be"):
             loader(folder=tmp_path / "nowhere", **options)
 
@@ -761,6 +762,98 @@ def test_celeba_put_into_the_cache_by_hand_is_found(faces, tmp_path, monkeypatch
     assert "img_align_celeba.zip missing); put that there\n" in capsys.readouterr().out
 
 
+# --- Tiny-ImageNet --------------------------------------------------------------------------
+
+WNIDS = ["n02", "n01", "n03"]  # not sorted, as in the original
+
+
+def tiny_members(**changes):
+    """3 classes of 11 training pictures, and 6 for validation; some are grey."""
+
+    def picture(level, grey):
+        pixels = np.full((64, 64, 3), level, np.uint8)
+        return encoded(pixels, "JPEG", "L" if grey else None)
+
+    notes = "".join(f"val_{i}.JPEG\t{WNIDS[i % 3]}\t0\t0\t62\t62\n" for i in range(6))
+    texts = {
+        "wnids.txt": "\n".join(WNIDS) + "\n",
+        "words.txt": "n01\tgoldfish, Carassius auratus\nn02\tcrane\nn03\tcrane\nn99\tother\n",
+        "val/val_annotations.txt": notes,
+    }
+    members = {name: text.encode() for name, text in texts.items()}
+    for number, wnid in enumerate(WNIDS):
+        for i in reversed(range(11)):
+            name = f"train/{wnid}/images/{wnid}_{i}.JPEG"
+            members[name] = picture(80 * number + i, grey=i == 3)
+        members[f"train/{wnid}/{wnid}_boxes.txt"] = b"x"
+    members |= {f"val/images/val_{i}.JPEG": picture(200 + i, grey=False) for i in range(6)}
+    members["test/images/test_0.JPEG"] = b"not read"
+    members |= changes
+    return [(f"tiny-imagenet-200/{name}", c) for name, c in members.items() if c is not None]
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return write_zip(tmp_path / "data" / "TinyImageNet" / "tiny-imagenet-200.zip", tiny_members())
+
+
+def test_tiny_imagenet_is_numbered_by_its_list_of_classes(tiny, tmp_path):
+    before = held(tmp_path / "data")
+    data = tiny_imagenet(folder=tmp_path / "data", verify=False)
+    assert len(data) == 39 and data.shape == (3, 64, 64)
+    assert data.classes == ("n02 crane", "n01 goldfish", "n03 crane")
+    assert data.y.tolist() == [0] * 11 + [1] * 11 + [2] * 11 + [0, 1, 2] * 2
+    levels = ((data.x[:, 0, 9, 9] + 1) * 127.5).round().int().tolist()
+    assert levels == [80 * c + i for c in range(3) for i in range(11)] + list(range(200, 206))
+    private, public, _ = data.official_split()
+    assert (len(private), len(public)) == (33, 6)
+    few = tiny_imagenet(size=8, channels=1, folder=tmp_path / "data", n=4, verify=False)
+    assert few.row.tolist() == [0, 9, 19, 29] and few.y.tolist() == [0, 0, 1, 2]
+    assert held(tmp_path / "data") == before
+
+
+ANNOTATED = "val/val_annotations.txt"
+BAD_TINY = {
+    "no classes": ({"wnids.txt": None}, r"is incomplete: wnids.txt is missing; get it from http"),
+    "no annotations": ({ANNOTATED: None}, r"is incomplete: val/val_annotations.txt is missing"),
+    "an unknown class": ({"wnids.txt": b"n01\nn02\n"}, r"the class n03 is not in wnids.txt"),
+    "a label": ({ANNOTATED: b"val_0.JPEG\tn77\t0\n"}, r"gives val_0.JPEG the class 'n77'"),
+    "a broken line": ({ANNOTATED: b"val_0.JPEG\n"}, r"gives val_0.JPEG the class ''"),
+    "no label": ({ANNOTATED: b"val_0.JPEG\tn01\n"}, r"does not name val_1.JPEG"),
+    "a picture": ({"train/n01/images/n01_0.JPEG": b"x"}, r"n01_0.JPEG is not a JPEG picture"),
+    "a name": ({"../../x": b"x"}, "which leads out of the archive"),
+}
+
+
+@pytest.mark.parametrize("changes, message", BAD_TINY.values(), ids=BAD_TINY)
+def test_bad_archives_of_tiny_imagenet_are_refused(tiny, tmp_path, changes, message):
+    write_zip(tiny, tiny_members(**changes))
+    with pytest.raises(DataError, match=message) as error:
+        tiny_imagenet(size=8, folder=tmp_path / "data", verify=False)
+    assert str(tiny) in one_sentence(error)
+
+
+def test_a_partial_copy_of_tiny_imagenet_is_refused(tiny, tmp_path):
+    with pytest.raises(DataError, match="it holds 33 of 100000 training pictures") as error:
+        tiny_imagenet(folder=tmp_path / "data")
+    one_sentence(error)
+    tiny.write_bytes(tiny.read_bytes()[:-200])
+    with pytest.raises(DataError, match="damaged or cut short"):
+        tiny_imagenet(folder=tmp_path / "data")
+    tiny.write_bytes(b"<html>moved</html>")
+    with pytest.raises(DataError, match="is a web page"):
+        tiny_imagenet(folder=tmp_path / "data")
+
+
+def test_tiny_imagenet_is_never_downloaded(monkeypatch, capsys):
+    monkeypatch.delenv(download.OFFLINE)
+    monkeypatch.delenv(download.DATA, raising=False)
+    monkeypatch.setattr(download, "_transfer", lambda *_: pytest.fail("it was downloaded"))
+    assert cli.main(["data", "get", "tiny_imagenet"]) == 2
+    err = capsys.readouterr().err
+    assert "after agreeing to ImageNet's terms" in err and err.count("\n") == 1
+
+
 # --- terms, downloads, the shell ------------------------------------------------------------
 
 
@@ -938,5 +1031,7 @@ def test_archives_are_never_held_several_times_in_memory():
 
 
 def test_the_loaders_are_for_the_library_and_not_for_the_profiles():
-    assert {"orl_faces", "omniglot", "cifar10", "celeba"} <= set(sl.data.__all__)
-    assert not {"orl_faces", "omniglot", "cifar10", "celeba"} & set(sl.settings.LOADERS)
+    assert {"orl_faces", "omniglot", "cifar10", "celeba", "tiny_imagenet"} <= set(sl.data.__all__)
+    assert not {"orl_faces", "omniglot", "cifar10", "celeba", "tiny_imagenet"} & set(
+        sl.settings.LOADERS
+    )
