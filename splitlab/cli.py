@@ -15,8 +15,9 @@ import splitlab as sl
 from splitlab.course import claims
 from splitlab.course.doctor import chosen_device, doctor, whereabouts
 from splitlab.data import download
-from splitlab.data.idx import check_idx
 from splitlab.settings import LOADERS, Setting
+
+DATA_SETS = ("digits", *sl.data.PUBLISHED)  # LOADERS: those that a profile has steps for
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,8 +102,8 @@ def attack_fsha(options: argparse.Namespace) -> None:
 
 def data_list(options: argparse.Namespace) -> None:
     """Print each data set and where it is."""
-    for name in LOADERS:
-        print(f"{name:<14} {whereabouts(name)[1]}")
+    for name in DATA_SETS:
+        print(f"{name:<20} {whereabouts(name)[1]}")
 
 
 def data_get(options: argparse.Namespace) -> None:
@@ -111,7 +112,7 @@ def data_get(options: argparse.Namespace) -> None:
         files = sl.data.PUBLISHED[options.name]
         folder = download.named_folder(files, None) or download.fetch(files)
         download.paths(files, folder)
-    print(f"{options.name:<14} {whereabouts(options.name)[1]}")
+    print(f"{options.name:<20} {whereabouts(options.name)[1]}")
 
 
 def data_check(options: argparse.Namespace) -> int:
@@ -121,19 +122,20 @@ def data_check(options: argparse.Namespace) -> int:
         DataError: If the data set asked for is not here.
     """
     wrong = False
-    for name in [options.name] if options.name else LOADERS:
+    for name in [options.name] if options.name else DATA_SETS:
         files = sl.data.PUBLISHED.get(name)
         if files is None:
             sl.data.digits()  # refuses another file than the one whose forms are known
         found = download.locate(files) if files else None
         if options.name and files and not found:
-            raise sl.DataError(f"{name} is not here; `splitlab data get {name}` downloads it.")
-        complaints = check_idx(files, found.folder) if found else []
+            does = "says how to get it" if files.by_hand else "downloads it"
+            raise sl.DataError(f"{name} is not here; `splitlab data get {name}` {does}.")
+        complaints = files.check(found.folder) if found else []
         state = ": the original files" if found and not complaints else ""
-        print(f"{name:<14} {whereabouts(name)[1]}{state}")
+        print(f"{name:<20} {whereabouts(name)[1]}{state}")
         for complaint in complaints:
             print(f"  {complaint}")
-        if complaints and found.owner == "cache":
+        if complaints and found.owner == "cache" and not files.by_hand:
             print(f"  `splitlab data get {name}` downloads again what is wrong in the cache.")
         wrong |= bool(complaints)
     return int(wrong)
@@ -181,11 +183,11 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("list", help="where each set is").set_defaults(run=data_list)
     get = actions.add_parser("get", help="download a set to the cache, where it is not here yet")
     get.set_defaults(run=data_get)
-    get.add_argument("name", choices=LOADERS, metavar="NAME", help=", ".join(LOADERS))
+    get.add_argument("name", choices=DATA_SETS, metavar="NAME", help=", ".join(DATA_SETS))
     check = actions.add_parser("check", help="compare the files with the originals (checksums)")
     check.set_defaults(run=data_check)
     check.add_argument(
-        "name", choices=LOADERS, metavar="NAME", nargs="?", help="one set; all by default"
+        "name", choices=DATA_SETS, metavar="NAME", nargs="?", help="one set; all by default"
     )
     claims.add_arguments(
         commands.add_parser("claims", help="what the chapters claim, and rerun it")

@@ -174,7 +174,7 @@ def whereabouts(name: str) -> tuple[Place, str]:
     """Tell where a data set is, without downloading or checking it.
 
     Args:
-        name: One of `splitlab.settings.LOADERS`.
+        name: "digits", or one of `splitlab.data.PUBLISHED`.
 
     Returns:
         "here"; "absent", if loading it would download it; or "broken", if the folder where it is
@@ -188,14 +188,17 @@ def whereabouts(name: str) -> tuple[Place, str]:
         return "here", "bundled with scikit-learn"
     found = download.locate(files)
     if found is None:
-        size = sum(pin.size for pin in files.files.values())
-        return "absent", f"not here; `splitlab data get {name}` downloads {size / 1e6:.1f} MB"
+        does = f"downloads {download.megabytes(files, files.files)}"
+        if files.by_hand:
+            does = "says how to get it"
+        return "absent", f"not here; `splitlab data get {name}` {does}"
     where = f"{found.owner}: {found.folder}"
     if lacking := download.missing(files, found.folder):
         where = f"{where} (incomplete: {', '.join(lacking)} missing)"
-        if found.owner == "cache":
+        if found.owner == "cache" and not files.by_hand:
             return "absent", f"{where}; `splitlab data get {name}` downloads the rest"
-        return "broken", f"{where}; put that there, or unset {found.owner}"
+        unset = "" if found.owner == "cache" else f", or unset {found.owner}"
+        return "broken", f"{where}; put that there{unset}"
     paths = download.paths(files, found.folder).values()
     if closed := [path.name for path in paths if not os.access(path, os.R_OK)]:
         return "broken", f"{where}; get the right to read {', '.join(closed)}"

@@ -1,13 +1,48 @@
 """Data sets, cut by whole blocks of rows into a private, a public and a referee's part."""
 
 from splitlab.data.base import DataError, ImageData, Split
+from splitlab.data.celeba import FILES as _CELEBA
+from splitlab.data.celeba import celeba
+from splitlab.data.cifar10 import FILES as _CIFAR10
+from splitlab.data.cifar10 import cifar10
 from splitlab.data.digits import digits
 from splitlab.data.fashion_mnist import FILES as _FASHION_MNIST
 from splitlab.data.fashion_mnist import fashion_mnist
 from splitlab.data.mnist import FILES as _MNIST
 from splitlab.data.mnist import mnist
+from splitlab.data.omniglot import ARCHIVES as _OMNIGLOT
+from splitlab.data.omniglot import omniglot
+from splitlab.data.orl import FILES as _ORL
+from splitlab.data.orl import orl_faces
+from splitlab.data.tiny_imagenet import FILES as _TINY_IMAGENET
+from splitlab.data.tiny_imagenet import tiny_imagenet
 
-__all__ = ["PUBLISHED", "DataError", "ImageData", "Split", "digits", "fashion_mnist", "mnist"]
+__all__ = [
+    "PUBLISHED",
+    "DataError",
+    "ImageData",
+    "Split",
+    "celeba",
+    "cifar10",
+    "digits",
+    "fashion_mnist",
+    "mnist",
+    "omniglot",
+    "orl_faces",
+    "tiny_imagenet",
+]
 
-# The data sets that come as files and are downloaded where these are missing.
-PUBLISHED = {files.name: files for files in (_MNIST, _FASHION_MNIST)}
+# The data sets that come as files, which are downloaded where they are missing and a program may
+# fetch them. Of Omniglot each archive is one, for each can be had without the others.
+PUBLISHED = {
+    files.name: files
+    for files in (
+        _MNIST,
+        _FASHION_MNIST,
+        _ORL,
+        *_OMNIGLOT.values(),
+        _CIFAR10,
+        _CELEBA,
+        _TINY_IMAGENET,
+    )
+}

@@ -373,7 +373,7 @@ def check_size_and_channels(size: int, channels: int) -> None:
     if not isinstance(size, int) or not 4 <= size <= 256:
         raise DataError(f"size must be a whole number of pixels from 4 to 256, not {size!r}.")
     if channels not in (1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3 (grey, repeated), not {channels!r}.")
+        raise DataError(f"channels must be 1 (grey) or 3, not {channels!r}.")
 
 
 def resize(images: Tensor, size: int) -> Tensor:
@@ -383,11 +383,11 @@ def resize(images: Tensor, size: int) -> Tensor:
     pixels and skip others, and thin strokes would break up. When enlarging, it is plain bilinear.
 
     Args:
-        images: float32, shape (N, 1, H, W).
+        images: float32, shape (N, C, H, W).
         size: height and width wanted, in pixels.
 
     Returns:
-        Images of shape (N, 1, size, size) on the same scale of values.
+        Images of shape (N, C, size, size) on the same scale of values.
     """
     if images.shape[-2:] == (size, size):
         return images

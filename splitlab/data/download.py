@@ -5,7 +5,7 @@ variable SPLITLAB_DATA names, then in the cache; only what none of them has is d
 cache. Folders that somebody has named are read and never written.
 
 A file in the cache is complete or absent. A download goes into a file of its own beside it, is
-compared with its SHA-256 and renamed, which is one step: a run that is killed leaves at most a
+compared with its checksum and renamed, which is one step: a run that is killed leaves at most a
 `.part` file, which nothing reads, and two runs that download at once write the same bytes twice.
 """
 
@@ -15,7 +15,8 @@ import os
 import secrets
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,10 +33,18 @@ STALE = 3600  # seconds without a write after which a .part file belongs to nobo
 
 
 class Pin(NamedTuple):
-    """What a file must be: its size in bytes and its SHA-256, in hexadecimal."""
+    """What a file must be.
 
-    size: int
-    sha256: str
+    Attributes:
+        size: its size in bytes; None where it is not published.
+        digest: its checksum, in hexadecimal.
+        algorithm: the checksum's algorithm, "sha256" or "md5". An MD5 tells damaged or mistaken
+            files from the originals; it does not stop a forger.
+    """
+
+    size: int | None
+    digest: str
+    algorithm: str = "sha256"
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class Published:
         mirrors: where the files are published, each with a slash at the end; tried in this order.
         files: for each file name, what the file must be.
         terms: the terms of use in one line, shown when the files are downloaded.
+        by_hand: how to get the files where a program may not fetch them, the end of a sentence
+            that begins with "get them"; empty where it may.
     """
 
     name: str
@@ -55,6 +66,54 @@ class Published:
     mirrors: tuple[str, ...]
     files: dict[str, Pin]
     terms: str
+    by_hand: str = field(default="", kw_only=True)
+
+    def how(self, name: str) -> str:
+        """Say in a few words how to get one of the files, without the full stop."""
+        return f"get it {self.by_hand}" if self.by_hand else f"download {self.mirrors[0]}{name}"
+
+    def fault(self, name: str, path: Path) -> str | None:
+        """Tell what is wrong with a file.
+
+        Args:
+            name: the file's name in `files`.
+            path: where the file is.
+
+        Returns:
+            A sentence; None if the file is the published one.
+        """
+        pin = self.files[name]
+        try:
+            with path.open("rb") as file:
+                if pin.size in (None, os.fstat(file.fileno()).st_size):
+                    digest = hashlib.file_digest(
+                        file, lambda: hashlib.new(pin.algorithm, usedforsecurity=False)
+                    ).hexdigest()
+                    if digest == pin.digest:
+                        return None
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror}); check the file."
+        kind = {"sha256": "SHA-256", "md5": "MD5"}[pin.algorithm]
+        return (
+            f"{path} is not the original file (its {kind} is not {pin.digest}); {self.how(name)}."
+        )
+
+    def check(self, folder: Path) -> list[str]:
+        """Compare all files with the originals.
+
+        Args:
+            folder: the data set's own folder.
+
+        Returns:
+            A sentence for each file that is missing or not the original; none if all is well.
+        """
+        faults = [
+            self.fault(name, folder / name)
+            if (folder / name).exists()
+            else f"{folder / name} is missing; {self.how(name)} and put it there."
+            for name in self.files
+        ]
+        return [fault for fault in faults if fault]
 
 
 class Found(NamedTuple):
@@ -95,9 +154,11 @@ def named_folder(published: Published, folder: str | Path | None) -> Path | None
     if folder is not None:
         found = Path(folder).expanduser() / published.folder
         if not os.path.isdir(found):
+            origin = f"from {published.mirrors[0]} " if published.mirrors else ""
+            how = f"; get them {published.by_hand}" if published.by_hand else ""
             raise DataError(
                 f"the folder {found} does not exist; make it, and put the "
-                f"{_count(published)} from {published.mirrors[0]} into it."
+                f"{_count(published)} {origin}into it{how}."
             )
         return found
     root = os.environ.get(DATA)
@@ -160,9 +221,7 @@ def paths(published: Published, folder: Path) -> dict[str, Path]:
         DataError: if a file is missing.
     """
     for name in missing(published, folder):
-        raise DataError(
-            f"{folder / name} is missing; download {published.mirrors[0]}{name} and put it there."
-        )
+        raise DataError(f"{folder / name} is missing; {published.how(name)} and put it there.")
     return {
         name: next(path for path in _candidates(folder, name) if path.exists())
         for name in published.files
@@ -172,22 +231,31 @@ def paths(published: Published, folder: Path) -> dict[str, Path]:
 def fetch(published: Published) -> Path:
     """Make sure that the cache holds a data set, downloading the files that it lacks.
 
-    Files that are there are compared with their SHA-256, and a damaged one is downloaded again;
+    Files that are there are compared with their checksum, and a damaged one is downloaded again;
     where all are right, nothing is written and nothing is asked of the network. What happens is
-    told on stderr, with the terms of use.
+    told on stderr, with the terms of use. Files that a program may not fetch are only looked for.
 
     Args:
         published: the data set.
 
     Returns:
-        The data set's folder in the cache; every file in it has its SHA-256.
+        The data set's folder in the cache; every file that was downloaded has its checksum.
 
     Raises:
-        DataError: if no mirror gave the right file, if the cache cannot be written, or if
-            SPLITLAB_OFFLINE is set and a file is missing or damaged.
+        DataError: if no mirror gave the right file, if the cache cannot be written, if
+            SPLITLAB_OFFLINE is set and a file is missing or damaged, or if a file is missing that
+            somebody has to get by hand; the message then says how.
     """
     folder = cache_folder() / published.folder
-    wanted = [name for name, pin in published.files.items() if not _intact(folder / name, pin)]
+    if published.by_hand:
+        if lacking := missing(published, folder):
+            raise DataError(
+                f"{published.name}: {', '.join(lacking)} must be got by hand, for "
+                f"{published.terms.rstrip('.')}; get them {published.by_hand}, and put them into "
+                f"{folder}, or set {DATA} to a folder that holds them in {published.folder}/."
+            )
+        return folder
+    wanted = [name for name in published.files if published.fault(name, folder / name)]
     if not wanted:
         return folder
     damaged = [name for name in wanted if os.path.lexists(folder / name)]
@@ -200,18 +268,48 @@ def fetch(published: Published) -> Path:
     for name in damaged:
         _tell(published, f"{folder / name} is damaged and is downloaded again.")
     root = os.environ.get(DATA)
-    size = sum(published.files[name].size for name in wanted)
     _tell(
         published,
-        f"downloading {size / 1e6:.1f} MB to {folder}"
+        f"downloading {megabytes(published, wanted)} to {folder}"
         f"{f', for {root} ({DATA}) does not hold it' if root else ''}. Terms: {published.terms}",
     )
+    _remember_terms(published)
     mirrors = list(published.mirrors)
     for name in wanted:
         worked = _fetch_file(name, mirrors, folder, published)
         # A mirror that cannot be reached costs a wait: the next file asks the one that worked.
         mirrors.sort(key=lambda mirror: mirror != worked)
     return folder
+
+
+def megabytes(published: Published, names: Iterable[str]) -> str:
+    """Say how large some files of a data set are together, "some files" where nobody says."""
+    sizes = [published.files[name].size for name in names]
+    return "the files" if None in sizes else f"{sum(sizes) / 1e6:.1f} MB"
+
+
+def show_terms(published: Published) -> None:
+    """Show the terms of use of a data set on stderr, once for each cache folder.
+
+    Where the cache cannot be written, they are shown again next time.
+
+    Args:
+        published: the data set.
+    """
+    if not _terms_file(published).exists():
+        _tell(published, f"terms of use: {published.terms}")
+        _remember_terms(published)
+
+
+def _terms_file(published: Published) -> Path:
+    return cache_folder() / "terms" / published.name
+
+
+def _remember_terms(published: Published) -> None:
+    file = _terms_file(published)
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{published.terms}\n")
 
 
 def _fetch_file(name: str, mirrors: list[str], folder: Path, published: Published) -> str:
@@ -221,7 +319,7 @@ def _fetch_file(name: str, mirrors: list[str], folder: Path, published: Publishe
         # Not tempfile: its files can be read by their owner alone, and a cache may be shared.
         part = folder / f".{name}.{os.getpid()}-{secrets.token_hex(4)}.part"
         try:
-            reason = _transfer(mirror + name, part, name, published.files[name])
+            reason = _transfer(mirror + name, part, name, published)
             if reason is None:
                 os.replace(part, folder / name)
                 return mirror
@@ -238,7 +336,7 @@ def _fetch_file(name: str, mirrors: list[str], folder: Path, published: Publishe
     )
 
 
-def _transfer(url: str, part: Path, name: str, pin: Pin) -> str | None:
+def _transfer(url: str, part: Path, name: str, published: Published) -> str | None:
     """Download `url` to `part`; return what was wrong with the mirror's answer, if anything.
 
     Raises:
@@ -248,9 +346,12 @@ def _transfer(url: str, part: Path, name: str, pin: Pin) -> str | None:
     import requests
     from tqdm import tqdm
 
+    pin = published.files[name]
     with (
         part.open("xb") as file,
-        tqdm(desc=name, total=pin.size, unit="B", unit_scale=True, bar_format=BAR) as bar,
+        # Never None: pooch asks whether there is a bar, and tqdm without a total cannot
+        # answer. pooch then puts the size that the server states in its place.
+        tqdm(desc=name, total=pin.size or 1, unit="B", unit_scale=True, bar_format=BAR) as bar,
     ):
         download = pooch.HTTPDownloader(
             progressbar=bar,
@@ -270,9 +371,9 @@ def _transfer(url: str, part: Path, name: str, pin: Pin) -> str | None:
     with part.open("rb") as file:
         if file.read(512).lstrip()[:1] == b"<":
             return "sent a web page instead of the file"
-    if size < pin.size:
+    if pin.size is not None and size < pin.size:
         return f"sent only {size:,} of {pin.size:,} bytes"
-    return None if _intact(part, pin) else "sent another file (its SHA-256 is wrong)"
+    return "sent another file (its checksum is wrong)" if published.fault(name, part) else None
 
 
 def _reason(error: Exception, received: int, pin: Pin) -> str:
@@ -282,7 +383,8 @@ def _reason(error: Exception, received: int, pin: Pin) -> str:
     if isinstance(error, requests.HTTPError):
         return f"answered {error.response.status_code}"
     if received or isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return f"broke off after {received:,} of {pin.size:,} bytes"
+        whole = "" if pin.size is None else f" of {pin.size:,}"
+        return f"broke off after {received:,}{whole} bytes"
     if isinstance(error, requests.Timeout):
         return "did not answer in time"
     if isinstance(error, requests.exceptions.SSLError):
@@ -329,19 +431,9 @@ def _tell(published: Published, text: str) -> None:
 
 
 def _candidates(folder: Path, name: str) -> tuple[Path, ...]:
-    return (folder / name, folder / name.removesuffix(".gz"))
+    unpacked = name if name.endswith(".tar.gz") else name.removesuffix(".gz")
+    return (folder / name, folder / unpacked)
 
 
 def _present(folder: Path, name: str) -> bool:
     return any(os.path.exists(path) for path in _candidates(folder, name))
-
-
-def _intact(path: Path, pin: Pin) -> bool:
-    """Tell whether a file is there and is the published one."""
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size != pin.size:
-                return False
-            return hashlib.file_digest(file, "sha256").hexdigest() == pin.sha256
-    except OSError:
-        return False

@@ -47,6 +47,25 @@ class IdxFiles(Published):
     classes: tuple[str, ...]
     md5: dict[str, str]
 
+    def check(self, folder: Path) -> list[str]:
+        """Compare the unpacked content of the files with the originals' (by MD5).
+
+        Args:
+            folder: the data set's own folder.
+
+        Returns:
+            A sentence for each file that is missing, unreadable or not the original; none if all
+            is well.
+        """
+        complaints = []
+        for name, md5 in self.md5.items():
+            packed = folder / f"{name}.gz"
+            try:
+                read_idx(packed if packed.exists() else folder / name, md5)
+            except DataError as error:
+                complaints.append(str(error))
+        return complaints
+
 
 PAIRS = (
     ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -224,27 +243,6 @@ def load_idx(
         row=row,
         train_rows=len(labels[0]),
     )
-
-
-def check_idx(files: IdxFiles, folder: Path) -> list[str]:
-    """Compare the files of an idx data set with the originals.
-
-    Args:
-        files: the data set.
-        folder: the data set's own folder.
-
-    Returns:
-        A sentence for each file that is missing, unreadable or not the original (by MD5 of its
-        unpacked content); none if all is well.
-    """
-    complaints = []
-    for name, md5 in files.md5.items():
-        packed = folder / f"{name}.gz"
-        try:
-            read_idx(packed if packed.exists() else folder / name, md5)
-        except DataError as error:
-            complaints.append(str(error))
-    return complaints
 
 
 def _fill(x: torch.Tensor, raw: np.ndarray) -> None:

@@ -587,7 +587,7 @@ def test_list_says_where_each_set_is(shell, cache, tmp_path, monkeypatch):
 
 
 def test_get_downloads_nothing_that_is_here(shell, server, tmp_path, monkeypatch):
-    assert shell("get", "digits")[:2] == (0, f"{'digits':<14} bundled with scikit-learn\n")
+    assert shell("get", "digits")[:2] == (0, f"{'digits':<20} bundled with scikit-learn\n")
     folder = tmp_path / "mine" / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for name, content in FILES.items():
@@ -635,7 +635,7 @@ def test_get_without_a_network_is_one_sentence(shell, files, server):
 
 def test_an_unknown_set_shows_the_known_ones(capsys):
     with pytest.raises(SystemExit) as status:
-        cli.main(["data", "get", "celeba"])
+        cli.main(["data", "get", "faces"])
     assert status.value.code == 2
     assert "fashion_mnist" in capsys.readouterr().err
 
@@ -643,21 +643,35 @@ def test_an_unknown_set_shows_the_known_ones(capsys):
 # --- what is published ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("published", PUBLISHED.values(), ids=PUBLISHED)
-def test_each_set_has_two_mirrors_and_a_folder_of_its_own(published):
+IDX = {name: files for name, files in PUBLISHED.items() if isinstance(files, IdxFiles)}
+
+
+@pytest.mark.parametrize("published", IDX.values(), ids=IDX)
+def test_each_idx_set_has_two_mirrors_and_a_folder_of_its_own(published):
     hosts = {mirror.split("/")[2] for mirror in published.mirrors}
     assert len(hosts) == len(published.mirrors) == 2
-    assert all(mirror.endswith("/") for mirror in published.mirrors)
     assert {name.removesuffix(".gz") for name in published.files} == set(published.md5)
-    assert published.terms.endswith(".")
-    assert len({other.folder for other in PUBLISHED.values()}) == len(PUBLISHED)
+    assert [other.folder for other in PUBLISHED.values()].count(published.folder) == 1
+
+
+@pytest.mark.parametrize("published", PUBLISHED.values(), ids=PUBLISHED)
+def test_each_set_says_where_it_is_published_and_its_terms(published):
+    assert bool(published.mirrors) != bool(published.by_hand)
+    assert all(mirror.endswith("/") for mirror in published.mirrors)
+    assert published.terms.endswith(".") and not published.by_hand.endswith(".")
+    assert cli.DATA_SETS[0] == "digits" and published.name in cli.DATA_SETS
+
+
+def test_no_two_sets_share_a_file():
+    places = [(files.folder, name) for files in PUBLISHED.values() for name in files.files]
+    assert len(set(places)) == len(places)
 
 
 @pytest.mark.skipif(
     not os.environ.get("SPLITLAB_DATA"),
-    reason="SPLITLAB_DATA is not set: the original MNIST and Fashion-MNIST files are not here",
+    reason="SPLITLAB_DATA is not set: the original files are not here",
 )
-@pytest.mark.parametrize("published", PUBLISHED.values(), ids=PUBLISHED)
+@pytest.mark.parametrize("published", IDX.values(), ids=IDX)
 def test_the_pins_are_those_of_the_original_files(published):
     folder = Path(os.environ["SPLITLAB_DATA"]) / published.folder
     for name, pin in published.files.items():
