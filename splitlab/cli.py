@@ -17,7 +17,7 @@ from splitlab.course.doctor import chosen_device, doctor, whereabouts
 from splitlab.data import download
 from splitlab.settings import LOADERS, Setting
 
-DATA_SETS = ("digits", *sl.data.PUBLISHED)  # LOADERS: those that a profile has steps for
+DATA_SETS = (*sl.data.BUILT_IN, *sl.data.PUBLISHED)  # LOADERS: those that a profile has steps for
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,7 +124,7 @@ def data_check(options: argparse.Namespace) -> int:
     wrong = False
     for name in [options.name] if options.name else DATA_SETS:
         files = sl.data.PUBLISHED.get(name)
-        if files is None:
+        if name == "digits":
             sl.data.digits()  # refuses another file than the one whose forms are known
         found = download.locate(files) if files else None
         if options.name and files and not found:

@@ -22,6 +22,7 @@ from splitlab.baselines import (
     train_cnn_classifier,
     train_svm_classifier,
 )
+from splitlab.checkpoint import fingerprint
 from splitlab.data import ImageData
 from splitlab.messages import Message, SmashedData
 from splitlab.metrics import METRICS, image_metrics, matched_by_correlation, mse, recognised
@@ -350,15 +351,15 @@ def _message(client: Client, z: Tensor) -> SmashedData:
     return SmashedData(z=z, sender=client.name, step=client.step).delivered()
 
 
-_trained: dict[tuple[frozenset[bytes], int], tuple[Classifier, Classifier]] = {}
+_trained: dict[tuple[str, int], tuple[Classifier, Classifier]] = {}
 
 
 def _classifiers(referee: ImageData, seed: int) -> tuple[Classifier, Classifier]:
-    """Return the two classifiers for these images and this seed, trained once per process.
+    """Return the two classifiers for these labelled images and this seed, trained once.
 
     Only the latest pair is kept: a chapter scores several attacks with one referee.
     """
-    key = (frozenset(referee.image_hashes()), seed)
+    key = (fingerprint(referee), seed)  # of the labels, too: the same faces can have others
     if key not in _trained:
         _trained.clear()
         _trained[key] = train_cnn_classifier(referee, seed), train_svm_classifier(referee, seed)

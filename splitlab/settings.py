@@ -21,7 +21,12 @@ from splitlab import data, nets
 from splitlab.data import ImageData, Split
 
 Design = Literal["fast", "paper"]
-LOADERS = {"digits": data.digits, "mnist": data.mnist, "fashion_mnist": data.fashion_mnist}
+LOADERS = {
+    "digits": data.digits,
+    "drawn_faces": data.drawn_faces,
+    "mnist": data.mnist,
+    "fashion_mnist": data.fashion_mnist,
+}
 
 
 @dataclass(frozen=True)

@@ -183,9 +183,9 @@ def whereabouts(name: str) -> tuple[Place, str]:
     Raises:
         DataError: If SPLITLAB_DATA names no folder.
     """
-    files = sl.data.PUBLISHED.get(name)
-    if files is None:
-        return "here", "bundled with scikit-learn"
+    if name in sl.data.BUILT_IN:
+        return "here", sl.data.BUILT_IN[name]
+    files = sl.data.PUBLISHED[name]
     found = download.locate(files)
     if found is None:
         does = f"downloads {download.megabytes(files, files.files)}"

@@ -6,6 +6,7 @@ from splitlab.data.celeba import celeba
 from splitlab.data.cifar10 import FILES as _CIFAR10
 from splitlab.data.cifar10 import cifar10
 from splitlab.data.digits import digits
+from splitlab.data.drawn_faces import drawn_faces
 from splitlab.data.fashion_mnist import FILES as _FASHION_MNIST
 from splitlab.data.fashion_mnist import fashion_mnist
 from splitlab.data.mnist import FILES as _MNIST
@@ -18,6 +19,7 @@ from splitlab.data.tiny_imagenet import FILES as _TINY_IMAGENET
 from splitlab.data.tiny_imagenet import tiny_imagenet
 
 __all__ = [
+    "BUILT_IN",
     "PUBLISHED",
     "DataError",
     "ImageData",
@@ -25,6 +27,7 @@ __all__ = [
     "celeba",
     "cifar10",
     "digits",
+    "drawn_faces",
     "fashion_mnist",
     "mnist",
     "omniglot",
@@ -46,3 +49,6 @@ PUBLISHED = {
         _TINY_IMAGENET,
     )
 }
+
+# The others, which are always here, and where they come from.
+BUILT_IN = {"digits": "bundled with scikit-learn", "drawn_faces": "made by the program"}

@@ -1,8 +1,8 @@
 """What every data set looks like, and how it is cut into parts that share nothing."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -72,6 +72,8 @@ class ImageData:
         shares: how `split` deals the blocks to private, public and referee, as proportions.
         train_rows: how many of the original rows are the published training file, where there
             is one; `official_split` needs it.
+        attributes: what else is known of each image, by name: a bool tensor of shape (N,), True
+            where the attribute is present. `labelled` makes one of them the label.
 
     Raises:
         DataError: if shapes, types, labels or pixel values contradict the description above.
@@ -87,6 +89,7 @@ class ImageData:
     part: str = "all"
     shares: tuple[int, int, int] = (3, 2, 2)
     train_rows: int | None = None
+    attributes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.x.ndim != 4 or self.x.dtype != torch.float32 or len(self.x) == 0:
@@ -99,12 +102,18 @@ class ImageData:
             self.row = torch.arange(count, device=device)
         if self.block is None:
             self.block = self.row.clone()
-        for field in ("y", "block", "row"):
-            tensor = getattr(self, field)
+        for name in ("y", "block", "row"):
+            tensor = getattr(self, name)
             if tensor.dtype != torch.int64 or tensor.shape != (count,):
                 raise DataError(
-                    f"{self.name}: {field} must be int64 of shape ({count},), one for each image, "
+                    f"{self.name}: {name} must be int64 of shape ({count},), one for each image, "
                     f"not {tensor.dtype} of shape {tuple(tensor.shape)}."
+                )
+        for name, present in self.attributes.items():
+            if present.dtype != torch.bool or present.shape != (count,):
+                raise DataError(
+                    f"{self.name}: the attribute {name} must be bool of shape ({count},), one for "
+                    f"each image, not {present.dtype} of shape {tuple(present.shape)}."
                 )
         self._check_values()
 
@@ -182,6 +191,7 @@ class ImageData:
             y=self.y[rows],
             block=self.block[rows],
             row=self.row[rows],
+            attributes={name: present[rows] for name, present in self.attributes.items()},
         )
 
     def subset(self, n: int, seed: int = 0) -> "ImageData":
@@ -233,6 +243,27 @@ class ImageData:
         names = ", ".join(f"{i} {name!r}" for i, name in enumerate(self.classes))
         raise DataError(f"{self.name} has no class {wanted!r}; it has {names}.")
 
+    def labelled(self, attribute: str) -> "ImageData":
+        """Give the same images another label: whether an attribute is present.
+
+        Args:
+            attribute: a name in `attributes`.
+
+        Returns:
+            A data set of two classes, 0 for absent and 1 for present. It shares images and
+            attributes with this one.
+
+        Raises:
+            DataError: if these images have no such attribute.
+        """
+        if attribute not in self.attributes:
+            known = ", ".join(self.attributes) or "none"
+            raise DataError(
+                f"{self.name} has no attribute {attribute!r}; its attributes are: {known}."
+            )
+        words = attribute.replace("_", " ")
+        return replace(self, y=self.attributes[attribute].long(), classes=(f"no {words}", words))
+
     def to(self, device: torch.device | str) -> "ImageData":
         """Copy to another device; a repeated grey channel stays one channel there.
 
@@ -251,6 +282,7 @@ class ImageData:
             y=self.y.to(device),
             block=self.block.to(device),
             row=self.row.to(device),
+            attributes={name: present.to(device) for name, present in self.attributes.items()},
         )
 
     def split(self, seed: int = 0, shares: tuple[int, int, int] | None = None) -> "Split":

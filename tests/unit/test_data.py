@@ -145,6 +145,45 @@ def test_split_of_a_seed_is_the_same_on_every_machine(data):
     assert referee.block.unique().tolist() == [0, 5, 8, 13]
 
 
+def test_attributes_go_with_their_rows(monkeypatch):
+    odd = torch.arange(12) % 2 == 1
+    data = small(attributes={"odd": odd})
+    assert data.select([3, 4]).attributes["odd"].tolist() == [True, False]
+    assert torch.equal(data.subset(5, seed=1).attributes["odd"], data.subset(5, seed=1).row % 2 > 0)
+    for part in data.split(0):
+        assert torch.equal(part.attributes["odd"], odd[part.row])
+        assert part.attributes["odd"].untyped_storage().data_ptr() != odd.data_ptr()
+    monkeypatch.setattr(
+        ImageData, "_check_values", lambda data: None
+    )  # needs values; meta has none
+    moved = data.to("meta")
+    assert moved.attributes["odd"].is_meta
+
+
+def test_an_attribute_becomes_the_label():
+    data = small(attributes={"odd_one": torch.arange(12) % 2 == 1})
+    relabelled = data.labelled("odd_one")
+    assert relabelled.y.tolist() == [0, 1] * 6
+    assert relabelled.classes == ("no odd one", "odd one")
+    assert data.classes == ("a", "b", "c")
+    with pytest.raises(
+        DataError, match="no attribute 'even'; its attributes are: odd_one"
+    ) as error:
+        data.labelled("even")
+    one_sentence(error)
+    with pytest.raises(DataError, match="its attributes are: none"):
+        small().labelled("odd_one")
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(11) > 0, torch.ones(12)])
+def test_attributes_are_one_bool_for_each_image(wrong):
+    with pytest.raises(
+        DataError, match=r"the attribute odd must be bool of shape \(12,\)"
+    ) as error:
+        small(attributes={"odd": wrong})
+    one_sentence(error)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_no_two_parts_share_storage(channels):
     data = digits(channels=channels)

@@ -102,6 +102,16 @@ def test_without_a_third_part_the_classifier_trains_on_images_that_are_not_score
     assert any("no third part" in note for note in report.notes)
 
 
+def test_the_same_images_with_other_labels_get_classifiers_of_their_own(digits, monkeypatch):
+    monkeypatch.setattr(sl.referee, "train_cnn_classifier", lambda data, seed: data.y)
+    monkeypatch.setattr(sl.referee, "train_svm_classifier", lambda data, seed: data.y)
+    monkeypatch.setattr(sl.referee, "_trained", {})
+    part = dataclasses.replace(digits[2], attributes={"large": digits[2].y > 4})
+    first, second = (sl.referee._classifiers(data, 0)[0] for data in (part, part.labelled("large")))
+    assert torch.equal(first, part.y)
+    assert torch.equal(second, part.labelled("large").y)
+
+
 def test_the_oracle_decoder_is_not_scored_on_its_own_training_images(make_client, monkeypatch):
     client, n = make_client(), 40
     order = torch.randperm(len(client.data), generator=torch.Generator().manual_seed(0))
