@@ -25,8 +25,7 @@ from splitlab.course.rules import check_rule, is_true
 from splitlab.experiments import Experiment, find
 
 FILE = "claims.yml"
-REQUIRED = ("chapter", "statement", "records", "metric", "rule", "seeds")
-FIELDS = (*REQUIRED, "planned")
+FIELDS = ("chapter", "statement", "records", "metric", "rule", "seeds")
 CONFIDENCE = 0.95
 
 Figures = dict[str, float]
@@ -49,7 +48,6 @@ class Claim:
         metric: Figure -> where a row keeps it, "short_name.path.in.the.row".
         rule: A comparison of the figures of one seed; see `rules.check_rule`.
         seeds: The seeds at which it was measured.
-        planned: Whether the chapter may be missing, because it is still to be written.
     """
 
     name: str
@@ -59,7 +57,6 @@ class Claim:
     metric: Mapping[str, str]
     rule: str
     seeds: tuple[int, ...]
-    planned: bool = False
 
     def experiments(self, seed: int) -> dict[str, Experiment]:
         """Return the experiments that measure the claim at one seed, by short name."""
@@ -149,8 +146,12 @@ def load(path: Path | None = None) -> list[Claim]:
         import yaml  # not needed by whoever uses the library alone
     except ModuleNotFoundError:
         raise ClaimError("claims are read with PyYAML: pip install pyyaml") from None
+    text = path.read_text(encoding="utf-8")
+    names = re.findall(r"^([^\s#][^:]*):", text, re.MULTILINE)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ClaimError(f"{path} has two claims called {twice!r}: YAML would keep one; rename one")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         why = " ".join(str(error).split())
         raise ClaimError(f"{path} is not YAML that can be read ({why}): correct it") from None
@@ -159,10 +160,10 @@ def load(path: Path | None = None) -> list[Claim]:
     claims = [_claim(str(name), fields) for name, fields in content.items()]
     for claim in claims:
         in_the_book = (path.parent / "_toc.yml").exists()  # an installed package has no chapters
-        if in_the_book and not claim.planned and notebook_of(path.parent, claim.chapter) is None:
+        if in_the_book and notebook_of(path.parent, claim.chapter) is None:
             raise ClaimError(
                 f"{claim.name}: there is no chapter {claim.chapter:02d} in {path.parent}: correct "
-                "the number, or add `planned: true` until it is written"
+                "the number"
             )
     return sorted(claims, key=lambda claim: claim.chapter)
 
@@ -198,10 +199,10 @@ def _claim(name: str, fields: Any) -> Claim:
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise refuse("a claim's name is made of small letters, digits and single hyphens")
     if not isinstance(fields, dict):
-        raise refuse(f"it must have the fields {', '.join(REQUIRED)}")
+        raise refuse(f"it must have the fields {', '.join(FIELDS)}")
     if unknown := [key for key in fields if key not in FIELDS]:
         raise refuse(f"there is no field {unknown[0]!r}: a claim has {', '.join(FIELDS)}")
-    if missing := [key for key in REQUIRED if key not in fields]:
+    if missing := [key for key in FIELDS if key not in fields]:
         raise refuse(f"the field {missing[0]!r} is missing")
     chapter, seeds = fields["chapter"], fields["seeds"]
     if type(chapter) is not int or not 0 <= chapter <= 99:
@@ -210,8 +211,6 @@ def _claim(name: str, fields: Any) -> Claim:
         raise refuse("seeds must be a list of whole numbers")
     if len(set(seeds)) < len(seeds):
         raise refuse("seeds names a seed twice")
-    if type(planned := fields.get("planned", False)) is not bool:
-        raise refuse("planned must be true or false")
     for key in ("statement", "rule"):
         if not isinstance(fields[key], str) or not fields[key].strip():
             raise refuse(f"{key} must be text")
@@ -241,7 +240,6 @@ def _claim(name: str, fields: Any) -> Claim:
         metric=fields["metric"],
         rule=" ".join(fields["rule"].split()),
         seeds=tuple(seeds),
-        planned=planned,
     )
 
 

@@ -106,6 +106,7 @@ def test_each_likely_mistake_gets_its_message_and_help(stem, exercise, verdict):
         assert any(key in message for message in messages), f"help for what nobody gets: {key}"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # a mutant may do what torch warns of
 @each_exercise
 def test_no_mutant_passes_but_for_the_equivalent_ones(stem, exercise, verdict, kill_rate):
     _, best = verdict(exercise.source)

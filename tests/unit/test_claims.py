@@ -100,7 +100,7 @@ def test_claims_are_read_in_the_order_of_their_chapters(book):
     assert (same.name, same.chapter, same.seeds) == ("split-is-whole", 1, (100, 101, 102, 103, 104))
     assert same.statement == "Split training is whole training."
     assert same.records == {"vanilla": ("split_tiny", "vanilla")}
-    assert (read.chapter, read.planned) == (6, False)
+    assert read.chapter == 6
     assert read.experiments(7) == {"hijack": Hijack("digits_tiny", "fast", 7, 300)}
 
 
@@ -113,7 +113,6 @@ BROKEN = {
     "no seeds": ({"seeds": []}, "seeds must be a list of whole numbers"),
     "seeds as text": ({"seeds": "100-104"}, "seeds must be a list of whole numbers"),
     "a seed twice": ({"seeds": [100, 100]}, "seeds names a seed twice"),
-    "planned as text": ({"planned": "yes"}, "planned must be true or false"),
     "unrecorded seed": (
         {"seeds": [100, 101, 102, 103, 104, 999]},
         "split_tiny/vanilla is not recorded at seed 999: make it with `python benchmarks/",
@@ -208,10 +207,10 @@ def test_an_installed_package_has_claims_without_chapters(book, capsys):
     assert "there are no chapters beside" in refused(capsys, "--badges")
 
 
-def test_a_chapter_may_be_planned(book, capsys):
-    state(book, same={"chapter": 2, "planned": True})
-    assert shell(capsys, "--badges")[0] == 0
-    assert [claim.chapter for claim in claims.load()] == [2, 6]
+def test_two_claims_of_one_name_are_refused(book, capsys):
+    path = book / claims.FILE
+    path.write_text(2 * path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert "has two claims called 'split-is-whole'" in refused(capsys)
 
 
 def test_a_claim_holds_where_its_rule_is_true_at_every_seed(book):
