@@ -947,7 +947,7 @@ def test_the_shell_knows_the_archives(orl, letters, tmp_path, monkeypatch, capsy
     monkeypatch.setenv(download.DATA, str(tmp_path / "data"))
     assert cli.main(["data", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert list(lines) == ["digits", *PUBLISHED]
+    assert list(lines) == [*sl.data.BUILT_IN, *PUBLISHED]
     assert lines["orl_faces"].endswith(f"SPLITLAB_DATA: {orl.parent}")
     assert "`splitlab data get omniglot_background` downloads" in lines["omniglot_background"]
     assert cli.main(["data", "get", "orl_faces"]) == 0
