@@ -281,4 +281,4 @@ def test_the_shell_shows_that_the_program_makes_them(capsys):
     for command in ("list", "get", "check"):
         assert cli.main(["data", command, *["drawn_faces"] * (command != "list")]) == 0
         (line,) = [li for li in capsys.readouterr().out.splitlines() if "drawn_faces" in li]
-        assert line == f"{'drawn_faces':<14} made by the program"
+        assert line == f"{'drawn_faces':<20} made by the program"
