@@ -102,7 +102,10 @@ def ssim(reconstructed: Tensor, true: Tensor, value_range: tuple[float, float]) 
     """Structural similarity (Z. Wang et al., 2004), averaged over images and channels.
 
     A uniform 7x7 window, no padding, sample covariance, K1 = .01 and K2 = .03: what scikit-image
-    computes by default. Alone it misleads: the mean image, which explains nothing, scores above 0.
+    computes by default. Its definition is for pixels that start at 0, so pixels are first shifted
+    to run from 0 to the width of their range: on [-1, 1] as they are, a negative would count as
+    similar, because the signs of means and of covariances cancel. Alone it misleads: the mean
+    image, which explains nothing, scores well above 0.
 
     Args:
         reconstructed: images, shape (N, C, H, W), at least 7x7 pixels.
@@ -123,14 +126,14 @@ def ssim(reconstructed: Tensor, true: Tensor, value_range: tuple[float, float]) 
             f"SSIM looks through a window of {SSIM_WINDOW}x{SSIM_WINDOW} pixels, but these images "
             f"are {true.shape[-2]}x{true.shape[-1]}; use larger images or another metric."
         )
+    low = value_range[0]
     pairs = zip(reconstructed.split(CHUNK), true.split(CHUNK), strict=True)
-    return float(
-        torch.cat([_ssim_per_image(x.double(), y.double(), span) for x, y in pairs]).mean()
-    )
+    similar = [_ssim_per_image(x.double() - low, y.double() - low, span) for x, y in pairs]
+    return float(torch.cat(similar).mean())
 
 
 def _ssim_per_image(x: Tensor, y: Tensor, span: float) -> Tensor:
-    """Mean SSIM of each pair of images; x and y float64 of shape (B, C, H, W); returns (B,)."""
+    """Mean SSIM of each pair; x and y float64, (B, C, H, W), from 0 to span; returns (B,)."""
 
     def window_mean(images: Tensor) -> Tensor:
         return F.avg_pool2d(images, SSIM_WINDOW, stride=1)
