@@ -26,6 +26,7 @@ from splitlab.randomness import Sampler
 
 DIGITS_SEEDS = tuple(range(100, 106))
 SPLIT_SEEDS = tuple(range(100, 105))
+METRICS_SEEDS = tuple(range(100, 110))
 MNIST_SEEDS = (1, 2, 3)
 CPU_BUDGET = 600.0  # seconds, for the paper's own design at its own scale
 SNAPSHOTS = 30
@@ -302,6 +303,78 @@ class SplitAgainstWhole(Experiment):
         }
 
 
+@dataclass(frozen=True)
+class WithoutAttack(Experiment):
+    """The figures of pictures that no attack made: floors, and private images in disguise.
+
+    They say what a figure is worth. Nothing is trained but the referee's classifiers.
+
+    Attributes:
+        size: Side of the images in pixels.
+        channels: 1, or 3 for colour.
+        label: The attribute that is the label; "" for the label that the data set comes with.
+    """
+
+    size: int = 16
+    channels: int = 1
+    label: str = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the figures are a function of."""
+        return {
+            "data": self.data,
+            "size": self.size,
+            "channels": self.channels,
+            "label": self.label,
+            "seed": self.seed,
+        }
+
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Score the pictures; nothing can be observed, or kept halfway.
+
+        Returns:
+            `n_match`; the referee's figures of each kind of picture (`pictures`) and of the real
+            images (`other`); and the `cpu_seconds`.
+        """
+        started = time.process_time()
+        whole = sl.settings.LOADERS[self.data](size=self.size, channels=self.channels).to(device)
+        labelled = whole.labelled(self.label) if self.label else whole
+        private, public, referee = labelled.split(self.seed)
+        scorer = sl.Scorer(private, referee, seed=self.seed)
+        pictures = {
+            name: scorer.score(images) | scorer.further(images)
+            for name, images in unattacked(scorer.images, public).items()
+        }
+        figures = {"n_match": len(scorer.images), "pictures": pictures, "other": scorer.real()}
+        return figures | {"cpu_seconds": time.process_time() - started}
+
+
+def unattacked(scored: sl.ImageData, public: sl.ImageData) -> dict[str, Tensor]:
+    """Return pictures of private images that no attack made.
+
+    Args:
+        scored: The private images, n of them.
+        public: The attacker's images.
+
+    Returns:
+        The floors by name ("mean_public", "class_mean_public", "nearest_public") and the private
+        images in each of the disguises ("moved_by_a_pixel" and so on), each (n, C, H, W).
+    """
+    floors = {
+        "mean_public": sl.baselines.mean_public(public, len(scored)),
+        "class_mean_public": sl.baselines.class_mean_public(public, scored.y),
+        "nearest_public": sl.baselines.nearest_public(scored.x, public.x),
+    }
+    disguised = {
+        name.replace(" ", "_"): disguise(scored.x, scored.value_range)
+        for name, disguise in sl.disguises.DISGUISES.items()
+    }
+    return floors | disguised
+
+
 def train_whole(
     net: nn.Module,
     data: sl.ImageData,
@@ -365,9 +438,17 @@ def experiments() -> tuple[Experiment, ...]:
         ("paper, ten times the steps", "paper", 3000),
     ):
         digits += [Hijack("digits_tiny", name, s, steps, design=design) for s in DIGITS_SEEDS]
+    faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
+    digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]
+    digits += [
+        WithoutAttack("honest_metrics", "drawn faces", s, 0, **faces) for s in METRICS_SEEDS[:5]
+    ]
     at_scale: Any = {"data": "mnist", "profile": "paper"}
     mnist: list[Experiment] = [WatchedHijack("hijack_mnist", "", 0, 240, **at_scale)]
     rate = sl.paper.client_rate
+    for name, data in (("MNIST", "mnist"), ("Fashion-MNIST", "fashion_mnist")):
+        own = {"data": data, "profile": "paper", "size": 32}
+        mnist += [WithoutAttack("honest_metrics", name, s, 0, **own) for s in METRICS_SEEDS[:5]]
     for name, design, steps, client_rate, seeds in (
         ("fast", "fast", 240, rate, MNIST_SEEDS),
         ("fast, client rate 1e-05", "fast", 480, 1e-5, (1,)),
