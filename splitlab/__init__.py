@@ -35,7 +35,7 @@ from splitlab.observers import Observer, Progress, Wiretap
 from splitlab.parties import Client, HonestServer, PassiveServer, Server
 from splitlab.protocols import Log, Rounds, Sequential, SplitFed, Wire, train, u_shaped, vanilla
 from splitlab.record import NUMERICS, Record, StaleRecord, replay
-from splitlab.referee import ReceivedError, Report, Snapshots, evaluate
+from splitlab.referee import ReceivedError, Report, Snapshots, evaluate, logits, task_accuracy
 from splitlab.settings import PROFILES, gpu, paper, tiny
 from splitlab.threat import ThreatModel, ThreatModelViolation, audit
 
@@ -88,6 +88,7 @@ __all__ = [
     "defenses",
     "evaluate",
     "gpu",
+    "logits",
     "metrics",
     "nets",
     "paper",
@@ -95,6 +96,7 @@ __all__ = [
     "replay",
     "settings",
     "tables",
+    "task_accuracy",
     "tiny",
     "train",
     "u_shaped",
