@@ -264,12 +264,12 @@ def a_list(states, samples):
     return list(mean_of(states, shares(samples)).values())
 
 
-@bank.mistake("average", "is missing")
+@bank.mistake("average", "the average lacks")
 def parameters_alone(states, samples):
     return mean_of(states, shares(samples), names=lambda name: "running" not in name)
 
 
-@bank.mistake("average", "is missing")
+@bank.mistake("average", "the average lacks")
 def floats_alone(states, samples):
     return mean_of(states, shares(samples), names=lambda name: "num_batches" not in name)
 
@@ -520,6 +520,14 @@ def parameters(giver, giver_optimizer, receiver, receiver_optimizer):
     optimizers(giver_optimizer, receiver_optimizer)
 
 
+@bank.mistake("hand_over", "its count of batches is part of the network")
+def without_the_count_of_batches(giver, giver_optimizer, receiver, receiver_optimizer):
+    count = receiver[1].num_batches_tracked.clone()
+    receiver.load_state_dict(giver.state_dict())
+    receiver[1].num_batches_tracked.copy_(count)
+    optimizers(giver_optimizer, receiver_optimizer)
+
+
 @bank.mistake("hand_over", "does not step on the receiver's weights")
 def new_parameters(giver, giver_optimizer, receiver, receiver_optimizer):
     for number, layer in enumerate(giver):
@@ -547,7 +555,7 @@ def shares_the_data(giver, giver_optimizer, receiver, receiver_optimizer):
     optimizers(giver_optimizer, receiver_optimizer)
 
 
-@bank.mistake("hand_over", "statistics lie in memory that giver and receiver share")
+@bank.mistake("hand_over", "running statistics lie in memory that giver and receiver share")
 def shares_the_buffers(giver, giver_optimizer, receiver, receiver_optimizer):
     receiver.load_state_dict(giver.state_dict())
     for one, other in zip(giver.modules(), receiver.modules(), strict=True):

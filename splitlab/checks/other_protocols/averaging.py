@@ -95,8 +95,8 @@ def _check_entries(averaged: Any, states: list[State]) -> None:
     missing = [name for name in first if name not in averaged]
     if missing:
         wrong(
-            f"{', '.join(missing)} is missing: a network is its parameters and its buffers, and "
-            "BatchNorm's running statistics are needed as soon as it is evaluated"
+            f"the average lacks {', '.join(missing)}: a network is its parameters and its "
+            "buffers, and BatchNorm's running statistics are needed as soon as it is evaluated"
         )
     if extra := [str(name) for name in averaged if name not in first]:
         wrong(f"{extra[0]} is no entry of the clinics' states")

@@ -87,7 +87,7 @@ class _Clinic:
     def memory(self) -> dict[int, str]:
         """Where everything lies that this clinic trains with."""
         taken = {memory(value): "weights" for value in self.net.parameters()}
-        taken |= {memory(value): "BatchNorm's statistics" for value in self.net.buffers()}
+        taken |= {memory(value): "running statistics" for value in self.net.buffers()}
         return taken | {memory(value): "optimizer's state" for value in self.averages()}
 
 
@@ -100,7 +100,7 @@ def _hand_over_once(answer: Answer, giver: _Clinic, receiver: _Clinic) -> None:
     _check_statistics(receiver, given)
     _check_own_weights(receiver)
     shared = {place: what for place, what in giver.memory().items() if place in receiver.memory()}
-    for part in ("weights", "BatchNorm's statistics"):
+    for part in ("weights", "running statistics"):
         if part in shared.values():
             wrong(
                 f"the {part} lie in memory that giver and receiver share: when one of them trains, "
@@ -144,9 +144,7 @@ def _check_weights(receiver: _Clinic, given: _Clinic, old: _Clinic) -> None:
         )
         if not same(mine.detach(), due.detach())
     ]
-    wrong(
-        f"the weights arrived in part: {', '.join(names)} of the receiver differs from the giver's"
-    )
+    wrong(f"the weights arrived in part: {', '.join(names)} differ from the giver's")
 
 
 def _check_statistics(receiver: _Clinic, given: _Clinic) -> None:
@@ -159,7 +157,12 @@ def _check_statistics(receiver: _Clinic, given: _Clinic) -> None:
         off = (receiver.net(x) - given.net(x)).abs().max().item()
     wrong(
         f"the weights arrived, and BatchNorm's {', '.join(name.split('.')[-1] for name in names)} "
-        f"stayed behind: in evaluation mode the receiver's outputs are off by up to {off:.2g}"
+        "stayed behind: "
+        + (
+            f"in evaluation mode the receiver's outputs are off by up to {off:.2g}"
+            if off
+            else "its count of batches is part of the network that whole training ends with"
+        )
     )
 
 
@@ -199,7 +202,7 @@ def _check_next_step(receiver: _Clinic, given: _Clinic, old: _Clinic) -> None:
         )
     wrong(
         f"the weights arrived, and of the state of {name} a part: its next step is {times:.2f} "
-        "times as long as in whole training, and points elsewhere"
+        "times as long as in whole training"
     )
 
 
