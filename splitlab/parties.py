@@ -233,7 +233,8 @@ class Client:
         """
         self._networks().load_state_dict(message.state)
         if message.optimizer is not None:
-            self.optimizer.load_state_dict(message.optimizer)
+            # A copy: an optimizer keeps the very tensors that it loads, and steps write into them.
+            self.optimizer.load_state_dict(copy.deepcopy(message.optimizer))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs (the private data apart)."""

@@ -132,8 +132,7 @@ class Sequential(Rounds):
         """Hand the weights on at the end of a turn, the last turn's, too."""
         if (step + 1) % self.turn or len(clients) == 1:
             return
-        number = step // self.turn
-        giver, receiver = (clients[n % len(clients)] for n in (number, number + 1))
+        giver, receiver = (self.whose_turn(number, clients) for number in (step, step + 1))
         weights = send(giver.weights(optimizer=self.optimizer_state))
         receiver.load(send(server.relay(weights)) if self.through_server else weights)
 
