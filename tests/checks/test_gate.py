@@ -151,7 +151,7 @@ def test_the_bank_names_exercises_that_exist(stem):
 
 
 @pytest.mark.parametrize("stem", MASTERS)
-def test_five_exercises_from_one_star_to_four(stem):
+def test_stars_ascend_and_a_chapter_has_five_exercises_from_one_to_four(stem):
     """The page beside a chapter ("01b") has three or more, of any difficulty."""
     stars = [exercise.stars for exercise in editions.exercises(MASTERS[stem], stem)]
     assert stars == sorted(stars)
