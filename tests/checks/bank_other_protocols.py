@@ -242,6 +242,18 @@ def running_sums(states, samples):
     return averaged
 
 
+@bank.also_right("average")
+def lengths_by_hand(states, samples):
+    if len(states) != len(samples):
+        raise ValueError("one number of images for each state")
+    rows = [s for s, n in zip(states, samples, strict=True) for _ in range(n)]
+    stacks = {name: torch.stack([row[name] for row in rows]) for name in states[0]}
+    return {
+        name: stack.mean(0) if stack.is_floating_point() else stack.double().mean(0).round().long()
+        for name, stack in stacks.items()
+    }
+
+
 def mean_of(states, weights, *, names=None, whole=torch.round):
     """The average with these weights, of these names, and what becomes of whole numbers."""
     averaged = {}
@@ -415,6 +427,12 @@ def pairs_as_far_as_they_go(states, samples):
     """`zip` stops at the end of the shorter list."""
     n = min(len(states), len(samples))
     return mean_of(states[:n], shares(samples[:n]))
+
+
+@bank.mistake("average", "where a ValueError is asked for")
+def by_number(states, samples):
+    weights = [samples[number] / sum(samples) for number in range(len(states))]
+    return mean_of(states, weights)
 
 
 before = {}

@@ -50,18 +50,18 @@ def average(answer: Answer) -> None:
 
 
 def _check_lengths(answer: Answer) -> None:
+    """Give a number too few, and one too many."""
     states = [_trained(torch.float32) for _ in range(3)]
     for given, samples in ((states, [7, 2]), (states[:2], [7, 2, 4])):
+        gets = f"average gets {len(given)} states and {len(samples)} numbers of images"
         try:
             answer(given, samples)
         except CheckFailed as failure:
             if isinstance(failure.__cause__, ValueError):
                 continue
-            raise
-        wrong(
-            f"average gets {len(given)} states and {len(samples)} numbers of images and says "
-            "nothing: a clinic would be left out unseen; raise a ValueError"
-        )
+            stops = type(failure.__cause__).__name__
+            wrong(f"{gets} and stops with {stops} where a ValueError is asked for")
+        wrong(f"{gets} and says nothing: a clinic would be left out unseen; raise a ValueError")
 
 
 def _trained(dtype: torch.dtype) -> State:
