@@ -18,7 +18,7 @@ _FOUND = [import_module(path.stem).bank for path in Path(__file__).parent.glob("
 BANKS: dict[str, Bank] = {bank.chapter: bank for bank in sorted(_FOUND, key=lambda b: b.chapter)}
 MASTERS = {path.stem: runner.read(path) for path in editions.masters(ROOT)}
 EXERCISES = [
-    pytest.param(stem, exercise, id=f"{stem[:2]}-{exercise.name}")
+    pytest.param(stem, exercise, id=f"{stem.split('_')[0]}-{exercise.name}")
     for stem, master in MASTERS.items()
     for exercise in editions.exercises(master, stem)
 ]
