@@ -536,7 +536,8 @@ def accuracy(net: nn.Module, data: sl.ImageData) -> float:
         return float((net(data.x).argmax(1) == data.y).double().mean())
 
 
-# The kinds of `protocols_tiny`, in the order in which a table shows them.
+# The kinds of `protocols_tiny`, in the order in which a table shows them: four that are whole
+# training, one that is but for rounding, and those that are not.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "U-shaped": {"protocol": "U-shaped"},
     "labels at the server": {"protocol": "labels at the server"},
