@@ -105,6 +105,7 @@ __all__ = [
 
 _ON_DEMAND = (
     "plot",
+    "stepper",
     "widgets",
     "course",
     "checks",
