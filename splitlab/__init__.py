@@ -37,7 +37,15 @@ from splitlab.observers import Observer, Progress, Wiretap
 from splitlab.parties import Client, HonestServer, PassiveServer, Server
 from splitlab.protocols import Log, Rounds, Sequential, SplitFed, Wire, train, u_shaped, vanilla
 from splitlab.record import NUMERICS, Record, StaleRecord, replay
-from splitlab.referee import ReceivedError, Report, Scorer, Snapshots, evaluate
+from splitlab.referee import (
+    ReceivedError,
+    Report,
+    Scorer,
+    Snapshots,
+    evaluate,
+    logits,
+    task_accuracy,
+)
 from splitlab.settings import PROFILES, gpu, paper, tiny
 from splitlab.threat import ThreatModel, ThreatModelViolation, audit
 
@@ -93,6 +101,7 @@ __all__ = [
     "evaluate",
     "gpu",
     "intervals",
+    "logits",
     "metrics",
     "nets",
     "paper",
@@ -100,6 +109,7 @@ __all__ = [
     "replay",
     "settings",
     "tables",
+    "task_accuracy",
     "tiny",
     "train",
     "u_shaped",
@@ -108,6 +118,7 @@ __all__ = [
 
 _ON_DEMAND = (
     "plot",
+    "stepper",
     "widgets",
     "course",
     "checks",

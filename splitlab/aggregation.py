@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from splitlab.messages import Gradient, OutputGradient, ServerOutput, SmashedData, Weights
+from splitlab.messages import Gradient, Message, OutputGradient, ServerOutput, SmashedData, Weights
 from splitlab.parties import HonestServer, Server
 from splitlab.threat import ThreatModel
 
@@ -117,6 +117,15 @@ class ServerCopies(Server):
         """Answer with this client's copy (U-shaped protocol)."""
         return self._answer("backward", message)
 
+    @property
+    def labels(self) -> Tensor | None:
+        """The labels that every copy holds, as in `HonestServer`; None where it holds none."""
+        return next(iter(self.copies.values())).labels
+
+    def output(self, message: SmashedData) -> Tensor:
+        """Return what this client's copy makes of z in evaluation mode; changes nothing."""
+        return self._copy(message).output(message)
+
     def predict(self, z: Tensor) -> Tensor:
         """Return the class of each row of z by the first copy; after a round, all are the same."""
         return next(iter(self.copies.values())).predict(z)
@@ -139,13 +148,16 @@ class ServerCopies(Server):
         for name, server in self.copies.items():
             server.load_state_dict(state["copies"][name])
 
-    def _answer(self, method: str, message: Any) -> Any:
+    def _copy(self, message: Message) -> HonestServer:
         if message.sender not in self.copies:
             raise ValueError(
                 f"there is no copy of the server for {message.sender}, only for "
                 f"{', '.join(self.copies)}: name all clients in samples="
             )
-        server = self.copies[message.sender]
+        return self.copies[message.sender]
+
+    def _answer(self, method: str, message: Any) -> Any:
+        server = self._copy(message)
         answer = getattr(server, method)(message)
         self.metrics = server.metrics
         return answer

@@ -124,9 +124,9 @@ class Checkpoint:
     """A training run's state in a file: the parties', the observers', the log and the step.
 
     Made before the first step. What it notes of the run then, its outline, is written with every
-    state: parties' classes, shapes, optimizers' settings, batch sizes, seeds, data, protocol,
-    precision and observers. A run whose outline differs is refused. Functions (schedules, losses)
-    cannot be compared.
+    state: parties' classes, shapes, optimizers' settings, batch sizes, seeds, data, the
+    server's labels, protocol, precision and observers. A run whose outline differs is refused.
+    Functions (schedules, losses) cannot be compared.
 
     Args:
         path: The file.
@@ -251,6 +251,9 @@ def _outline_of_party(party: Any, name: str) -> dict[str, str]:
     for attribute in ("data", "public"):
         if isinstance(data := getattr(party, attribute, None), ImageData):
             outline[f"{name}.{attribute}"] = f"{data.name}, {len(data)} images, {fingerprint(data)}"
+    if isinstance(labels := getattr(party, "labels", None), Tensor):
+        digest = hashlib.blake2b(labels.cpu().numpy().tobytes(), digest_size=8).hexdigest()
+        outline[f"{name}.labels"] = f"{len(labels)} labels, {digest}"
     if hasattr(party, "sampler"):
         outline[f"{name}.batch_size"] = str(party.sampler.batch_size)
     return outline | dict(_shapes(party.state_dict(), name))

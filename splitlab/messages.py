@@ -31,7 +31,7 @@ class Message:
     def tensors(self) -> Iterator[Tensor]:
         """Yield every tensor of the payload, however deep in dictionaries, lists and tuples."""
         for field in dataclasses.fields(self):
-            yield from _tensors(getattr(self, field.name))
+            yield from tensors_in(getattr(self, field.name))
 
     @property
     def nbytes(self) -> int:
@@ -98,15 +98,16 @@ class Weights(Message):
     samples: int | None = None
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield every tensor in a value, however deep in dictionaries, lists and tuples."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -106,12 +106,15 @@ class Wiretap(Observer):
         return sum(self.nbytes.values())
 
     def rows(self) -> list[tuple[str, str, str, int, int]]:
-        """Return (sender, kind, shapes, messages, bytes) for each kind of message."""
+        """Return (sender, kind, shapes, messages, bytes) for each kind of message.
+
+        Of a message with many tensors, such as a network's weights, it says how many.
+        """
         return [
             (
                 sender,
                 kind,
-                " + ".join(str(shape) for shape in self.shapes[sender, kind]),
+                _listed(self.shapes[sender, kind]),
                 self.counts[sender, kind],
                 self.nbytes[sender, kind],
             )
@@ -132,3 +135,7 @@ class Wiretap(Observer):
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
+
+
+def _listed(shapes: Sequence[tuple[int, ...]], most: int = 3) -> str:
+    return f"{len(shapes)} tensors" if len(shapes) > most else " + ".join(map(str, shapes))

@@ -233,7 +233,8 @@ class Client:
         """
         self._networks().load_state_dict(message.state)
         if message.optimizer is not None:
-            self.optimizer.load_state_dict(message.optimizer)
+            # A copy: an optimizer keeps the very tensors that it loads, and steps write into them.
+            self.optimizer.load_state_dict(copy.deepcopy(message.optimizer))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs (the private data apart)."""
@@ -326,6 +327,20 @@ class Server(ABC):
             NotImplementedError: If this server takes part in the vanilla protocol alone.
         """
         raise self._only_vanilla("backward")
+
+    def output(self, message: SmashedData) -> Tensor:
+        """Return what the server's layers make of z in evaluation mode; changes nothing.
+
+        Returns:
+            Logits (N, K), or in the U-shaped protocol the output `a` for the client's tail.
+
+        Raises:
+            NotImplementedError: If this server has no layers for the task.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no layers that work on the task: ask a HonestServer, or a "
+            "server that takes part in the U-shaped protocol"
+        )
 
     def relay(self, message: Weights) -> Weights:
         """Pass one client's weights on to the next; the server sees them (sequential training)."""
@@ -475,10 +490,13 @@ class HonestServer(Server):
             )
         return self.labels[message.index]
 
+    def output(self, message: SmashedData) -> Tensor:
+        """Return s(z) in evaluation mode: logits (N, K), or in the U-shaped protocol a."""
+        return in_parts(self.net, message.z)
+
     def predict(self, z: Tensor) -> Tensor:
         """Return the class of each row of z, int64 (N,), in evaluation mode."""
-        with evaluating(self.net):
-            return torch.cat([self.net(part).argmax(1) for part in z.split(EVALUATION_BATCH)])
+        return in_parts(self.net, z).argmax(1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the random state, the network and the optimizer."""
@@ -589,3 +607,9 @@ def evaluating(*nets: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
+
+
+def in_parts(net: nn.Module, x: Tensor) -> Tensor:
+    """Return net(x), (N, ...), in evaluation mode, some rows at a time to save memory."""
+    with evaluating(net):
+        return torch.cat([net(part) for part in x.split(EVALUATION_BATCH)])

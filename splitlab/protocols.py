@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,6 +89,10 @@ class Rounds:
     def __repr__(self) -> str:
         return self.name
 
+    def whose_turn(self, step: int, clients: Sequence[Client]) -> Client:
+        """Return the client that takes step number `step` (from 0): here in the list's order."""
+        return clients[step // self.turn % len(clients)]
+
     def __call__(self, client: Client, server: Server, send: Send) -> None:
         """Take one step."""
         self.protocol(client, server, send)
@@ -127,8 +132,7 @@ class Sequential(Rounds):
         """Hand the weights on at the end of a turn, the last turn's, too."""
         if (step + 1) % self.turn or len(clients) == 1:
             return
-        number = step // self.turn
-        giver, receiver = (clients[n % len(clients)] for n in (number, number + 1))
+        giver, receiver = (self.whose_turn(number, clients) for number in (step, step + 1))
         weights = send(giver.weights(optimizer=self.optimizer_state))
         receiver.load(send(server.relay(weights)) if self.through_server else weights)
 
@@ -136,15 +140,18 @@ class Sequential(Rounds):
 class SplitFed(Rounds):
     """Clients train side by side; once a round, an aggregator averages their networks.
 
-    A round is one turn of every client. The server decides the version: with a `HonestServer`,
-    which all clients train in turn, it is SplitFed v2 (in the paper in random order, here in the
-    order of the list); with `ServerCopies`, a copy for each client, averaged too, it is v1. Every
-    optimizer keeps its own state.
+    A round is one turn of every client, in an order drawn anew for each round. The server decides
+    the version: with a `HonestServer`, which all clients train in turn, it is SplitFed v2; with
+    `ServerCopies`, a copy for each client, averaged too, it is v1, where the order changes
+    nothing. Every optimizer keeps its own state.
 
     Args:
         aggregator: The party that averages; one of its own by default.
         protocol: What one step is.
         turn: Steps that each client takes in a round, at least 1.
+        seed: Of the order of the turns, which follows from it and the round's number alone. Random,
+            as in the paper's v2, where a fixed order would give the last client the last word
+            in every round; None for the order of the list.
     """
 
     def __init__(
@@ -153,14 +160,26 @@ class SplitFed(Rounds):
         *,
         protocol: Protocol = vanilla,
         turn: int = 1,
+        seed: int | None = 0,
     ) -> None:
         super().__init__(protocol, turn=turn)
         self.aggregator = Aggregator() if aggregator is None else aggregator
+        self.seed = seed
 
     @property
     def parties(self) -> tuple[Any, ...]:
         """The aggregator."""
         return (self.aggregator,)
+
+    def whose_turn(self, step: int, clients: Sequence[Client]) -> Client:
+        """Return the client that takes step number `step` (from 0)."""
+        if self.seed is None:
+            return super().whose_turn(step, clients)
+        number, place = divmod(step // self.turn, len(clients))
+        # From the seed and the round's number: a run that was killed needs no other memory.
+        mixed = zlib.crc32(f"order of round {number}:{self.seed}".encode())
+        order = torch.randperm(len(clients), generator=torch.Generator().manual_seed(mixed))
+        return clients[int(order[place])]
 
     def after(self, step: int, clients: Sequence[Client], server: Server, send: Send) -> None:
         """Average when the round is over."""
@@ -300,7 +319,7 @@ def train(
         first = keep.resume() if keep else 0
         started = time.perf_counter() - log.seconds
         for step in range(first, steps):
-            client = clients[step // rounds.turn % len(clients)]
+            client = rounds.whose_turn(step, clients)
             # No cache: it would hold the weights of before an optimizer step inside the same turn.
             with torch.autocast(
                 client.device.type, autocast, enabled=autocast is not None, cache_enabled=False

@@ -28,7 +28,7 @@ from splitlab.messages import Message, SmashedData
 from splitlab.metrics import METRICS, image_metrics, matched_by_correlation, mse, recognised
 from splitlab.nets import upsampling_decoder
 from splitlab.observers import Observer
-from splitlab.parties import EVALUATION_BATCH, Client, Server, evaluating
+from splitlab.parties import EVALUATION_BATCH, Client, Server, evaluating, in_parts
 from splitlab.tables import Table
 
 Scores = dict[str, float]
@@ -292,6 +292,34 @@ def evaluate(
         },
         value_range=private.value_range,
     )
+
+
+def logits(client: Client, server: Server, x: Tensor) -> Tensor:
+    """Return the class scores that a client's images get in its protocol; changes nothing.
+
+    f, the server's layers and, in the U-shaped protocol, the tail are in evaluation mode, with the
+    client's defenses on. Of `ServerCopies` it is this client's copy.
+
+    Args:
+        client: The client.
+        server: The server.
+        x: Images, (N, C, H, W).
+
+    Returns:
+        Logits, (N, K).
+
+    Raises:
+        NotImplementedError: If the server has no layers that work on the task.
+        ValueError: If it is an `FSHA` without a body.
+    """
+    output = server.output(_message(client, client.smash(x)))
+    return output if client.tail is None else in_parts(client.tail, output)
+
+
+def task_accuracy(client: Client, server: Server, data: ImageData) -> float:
+    """Return the share of images that client and server classify rightly; as in `logits`."""
+    classes = logits(client, server, data.x).argmax(1)
+    return float((classes == data.y.to(classes.device)).double().mean())
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Import this module when a widget is wanted: it imports ipywidgets.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets as w
 
@@ -64,3 +64,35 @@ class Scrubber(w.VBox):
             w.link((play, "value"), (slider, "index"))
             slider.observe(lambda change: setattr(view, "value", figures[change["new"]]), "index")
         super().__init__([w.HBox([play, slider], layout=w.Layout(flex_flow="row wrap")), view])
+
+
+class Choice(w.VBox):
+    """Buttons that choose one of several scrubbers.
+
+    Like them, it needs no kernel with ipywidgets 8, and works with ipywidgets 7.
+
+    Args:
+        scrubbers: name -> scrubber; the first one shows.
+
+    Raises:
+        ValueError: if there is nothing to choose from.
+    """
+
+    def __init__(self, scrubbers: Mapping[str, Scrubber]) -> None:
+        if not scrubbers:
+            raise ValueError("A choice needs at least one scrubber; this one has none.")
+        shown = list(scrubbers.values())
+        buttons = w.ToggleButtons(
+            options=[(name, number) for number, name in enumerate(scrubbers)],
+            index=0,
+            style={"button_width": "auto"},
+        )
+        if hasattr(w, "Stack"):
+            view = w.Stack(shown, selected_index=0)
+            w.jslink((buttons, "index"), (view, "selected_index"))
+        else:
+            view = w.VBox(shown[:1])
+            buttons.observe(
+                lambda change: setattr(view, "children", (shown[change["new"]],)), "index"
+            )
+        super().__init__([buttons, view])

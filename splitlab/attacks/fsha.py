@@ -18,7 +18,7 @@ from torch.optim import Adam, Optimizer
 
 from splitlab.data import ImageData
 from splitlab.messages import Gradient, OutputGradient, ServerOutput, SmashedData
-from splitlab.parties import EVALUATION_BATCH, OptimizerFactory, Server, evaluating
+from splitlab.parties import EVALUATION_BATCH, OptimizerFactory, Server, evaluating, in_parts
 from splitlab.randomness import Sampler, with_own_randomness
 from splitlab.threat import ThreatModel
 
@@ -177,14 +177,10 @@ class FSHA(Server):
         Raises:
             ValueError: If there is no network to show.
         """
-        if self.body is None:
-            raise ValueError(
-                "FSHA has no network to show in the U-shaped protocol: give it body=, of the "
-                "shapes that the client's tail expects"
-            )
+        body = self._shown()
         self.under_way = message
-        with evaluating(self.body):
-            a = self.body(message.z)
+        with evaluating(body):
+            a = body(message.z)
         a = a.to(torch.promote_types(a.dtype, torch.float32))  # autocast may leave bfloat16
         return ServerOutput(a=a, sender=self.name, step=message.step)
 
@@ -194,6 +190,14 @@ class FSHA(Server):
         answer = self.reply(self.asked(message))
         self.under_way = None
         return answer
+
+    def output(self, message: SmashedData) -> Tensor:
+        """Return what the client's tail is shown: body(z), in evaluation mode.
+
+        Raises:
+            ValueError: If there is no network to show.
+        """
+        return in_parts(self._shown(), message.z)
 
     def learn_public_batch(self) -> tuple[Tensor, Tensor]:
         """Train pilot and decoder on the next public batch.
@@ -243,6 +247,14 @@ class FSHA(Server):
         scores = self.critic(seen)
         # Autocast may leave bfloat16; float64 stays float64.
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+    def _shown(self) -> nn.Module:
+        if self.body is None:
+            raise ValueError(
+                "FSHA has no network to show in the U-shaped protocol: give it body=, of the "
+                "shapes that the client's tail expects"
+            )
+        return self.body
 
     def _client_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         z = z.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""Checks for the exercises, one module a chapter.
+"""Checks for the exercises: one package a chapter, one file an exercise.
 
 A check takes the student's function and says what is wrong in the field's words:
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splitlab.course.claims import FILE, ClaimError, Standing
+from splitlab.course.claims import FILE, ClaimError, Standing, pages
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -37,7 +37,7 @@ def cell_text(standings: Sequence[Standing]) -> str:
     return f":::{{admonition}} The claim\n:class: tip\n{body}\n:::"
 
 
-def with_claim_cell(notebook: NotebookNode, chapter: int, text: str) -> NotebookNode:
+def with_claim_cell(notebook: NotebookNode, chapter: str, text: str) -> NotebookNode:
     """Return a copy of a chapter whose claim cell, right after its title, is `text`.
 
     An admonition "The claim" that was typed by hand is taken out, and what stands below the title
@@ -45,7 +45,7 @@ def with_claim_cell(notebook: NotebookNode, chapter: int, text: str) -> Notebook
 
     Args:
         notebook: The chapter.
-        chapter: Its number.
+        chapter: What its name begins with, such as "06" or "01b".
         text: The claim cell's Markdown, or "".
 
     Raises:
@@ -66,13 +66,13 @@ def with_claim_cell(notebook: NotebookNode, chapter: int, text: str) -> Notebook
     title = next((cell for cell in markdown if cell.source.startswith("# ")), None)
     if title is None:
         raise ClaimError(
-            f"chapter {chapter:02d} has no title to put its claims under: begin a Markdown cell "
+            f"chapter {chapter} has no title to put its claims under: begin a Markdown cell "
             "with `# ` and the title"
         )
     title.source, _, below = title.source.partition("\n")
-    added = [new_markdown_cell(text, id=f"{chapter:02d}-claim", metadata={"tags": [TAG]})]
+    added = [new_markdown_cell(text, id=f"{chapter}-claim", metadata={"tags": [TAG]})]
     if below.strip():
-        name = f"{chapter:02d}-aims"
+        name = f"{chapter}-aims"
         taken = any(cell.get("id") == name for cell in new.cells)
         added.append(new_markdown_cell(below.strip(), **({} if taken else {"id": name})))
     at = new.cells.index(title) + 1
@@ -100,8 +100,7 @@ def update_cells(book: Path, standings: Sequence[Standing], *, write: bool) -> l
     except ModuleNotFoundError:
         raise ClaimError("claim cells are in notebooks: pip install 'splitlab[book]'") from None
     sentences = []
-    for path in sorted(book.glob("[0-9][0-9]_*.ipynb")):
-        chapter = int(path.stem[:2])
+    for chapter, path in pages(book).items():
         own = [standing for standing in standings if standing.claim.chapter == chapter]
         try:
             before = nbformat.read(path, as_version=4)

@@ -27,6 +27,7 @@ from splitlab.experiments import Experiment, find
 FILE = "claims.yml"
 FIELDS = ("chapter", "statement", "records", "metric", "rule", "seeds")
 CONFIDENCE = 0.95
+CHAPTER = re.compile(r"\d\d[a-z]?")
 
 Figures = dict[str, float]
 Row = Mapping[str, Any]
@@ -42,7 +43,8 @@ class Claim:
 
     Attributes:
         name: Its name there.
-        chapter: Number of the chapter that proves it.
+        chapter: What the name of the page that proves it begins with: "01", or "01b" for a
+            companion of chapter 01.
         statement: What a reader is told.
         records: Short name -> (table, run), the kinds of run that it rests on.
         metric: Figure -> where a row keeps it, "short_name.path.in.the.row".
@@ -51,7 +53,7 @@ class Claim:
     """
 
     name: str
-    chapter: int
+    chapter: str
     statement: str
     records: Mapping[str, tuple[str, str]]
     metric: Mapping[str, str]
@@ -160,17 +162,33 @@ def load(path: Path | None = None) -> list[Claim]:
     claims = [_claim(str(name), fields) for name, fields in content.items()]
     for claim in claims:
         in_the_book = (path.parent / "_toc.yml").exists()  # an installed package has no chapters
-        if in_the_book and notebook_of(path.parent, claim.chapter) is None:
+        if in_the_book and claim.chapter not in pages(path.parent):
             raise ClaimError(
-                f"{claim.name}: there is no chapter {claim.chapter:02d} in {path.parent}: correct "
+                f"{claim.name}: there is no chapter {claim.chapter} in {path.parent}: correct "
                 "the number"
             )
     return sorted(claims, key=lambda claim: claim.chapter)
 
 
-def notebook_of(book: Path, chapter: int) -> Path | None:
-    """Return the notebook of a chapter, None if there is none."""
-    return next(iter(sorted(book.glob(f"{chapter:02d}_*.ipynb"))), None)
+def pages(book: Path) -> dict[str, Path]:
+    """Return the notebooks that can carry claims, by chapter, in order.
+
+    A chapter is called `NN_slug`; a companion page of it has a letter, too: `NNb_slug`.
+
+    Raises:
+        ClaimError: If two notebooks are of one chapter.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(book.glob("*_*.ipynb")):
+        chapter = path.stem.partition("_")[0]
+        if chapter in found:
+            raise ClaimError(
+                f"{found[chapter].name} and {path.name} are both chapter {chapter}: rename one, to "
+                f"{chapter}b_ if it is a companion page"
+            )
+        if CHAPTER.fullmatch(chapter):
+            found[chapter] = path
+    return dict(sorted(found.items()))
 
 
 def _find_file() -> Path:
@@ -205,8 +223,13 @@ def _claim(name: str, fields: Any) -> Claim:
     if missing := [key for key in FIELDS if key not in fields]:
         raise refuse(f"the field {missing[0]!r} is missing")
     chapter, seeds = fields["chapter"], fields["seeds"]
-    if type(chapter) is not int or not 0 <= chapter <= 99:
-        raise refuse(f"chapter must be its number, 0 to 99, not {chapter!r}")
+    if type(chapter) is int:  # as YAML reads 6 and 06; it reads 08 and 01b as text
+        chapter = f"{chapter:02d}"
+    if not isinstance(chapter, str) or not CHAPTER.fullmatch(chapter):
+        raise refuse(
+            "chapter must be what the page's name begins with, such as 6 or 01b, not "
+            f"{fields['chapter']!r}"
+        )
     if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
         raise refuse("seeds must be a list of whole numbers")
     if len(set(seeds)) < len(seeds):
@@ -393,7 +416,7 @@ def run(options: argparse.Namespace) -> int:
     for standing in standings:
         claim = standing.claim
         verdict = standing.problem or standing.badge.replace(" seeds", " recorded seeds")
-        print(f"{claim.chapter:02d}  {claim.name}: {verdict}")
+        print(f"{claim.chapter:<3} {claim.name}: {verdict}")
         for text in (claim.statement, f"rule: {claim.rule}"):
             print(textwrap.indent(textwrap.fill(text, 94), "    "))
     _explain(standings)
@@ -433,7 +456,7 @@ def _compare(claim: Claim, seed: int | None, jobs: int) -> int:
     seed = claim.seeds[0] if seed is None else seed
     there = recorded(claim).figures.get(seed, {})
     (standing,) = rerun([claim], seed=seed, jobs=jobs)
-    print(textwrap.fill(f"{claim.name} (chapter {claim.chapter:02d}): {claim.statement}", 98))
+    print(textwrap.fill(f"{claim.name} (chapter {claim.chapter}): {claim.statement}", 98))
     rows = [
         (name, f"{value:.4g}", f"{there[name]:.4g}" if there else "-")
         for name, value in standing.figures[seed].items()

@@ -150,6 +150,25 @@ def test_the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(scrub
         assert readout.strip()
 
 
+def test_a_choice_shows_another_scrubber_whose_slider_works(visit, pages):
+    """One page has several scrubbers behind buttons: one shows at a time, and each one moves."""
+    page = visit("book/01b_other_protocols")
+    page.locator(PICTURE).first.wait_for()
+    buttons = page.locator(".jupyter-widgets .widget-toggle-button")
+    assert buttons.count() >= 5
+    seen = {shown(page)[0]}
+    for number in range(1, buttons.count()):
+        before = shown(page)
+        buttons.nth(number).click()
+        wait_for_change(page, before)
+        before = shown(page)
+        page.locator(f"{HANDLE}:visible").focus()
+        page.keyboard.press("ArrowRight")
+        wait_for_change(page, before)
+        seen |= {before[0], shown(page)[0]}
+    assert len(seen) == 2 * buttons.count() - 1
+
+
 def test_play_changes_the_picture(scrubbed):
     for page in scrubbed:
         before = shown(page)

@@ -25,7 +25,7 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     terminalreporter.section("mutants killed by the checks")
     for stem, name, made, passed in rates:
-        terminalreporter.line(f"{stem[:2]} {name:<24} {made - passed:>3} of {made:>3}")
+        terminalreporter.line(f"{stem.split('_')[0]:<3} {name:<23} {made - passed:>3} of {made:>3}")
     made, passed = (sum(rate[column] for rate in rates) for column in (2, 3))
     terminalreporter.line(
         f"all: {made - passed} of {made} ({100 * (made - passed) / made:.1f} %); "

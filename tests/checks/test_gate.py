@@ -18,7 +18,7 @@ _FOUND = [import_module(path.stem).bank for path in Path(__file__).parent.glob("
 BANKS: dict[str, Bank] = {bank.chapter: bank for bank in sorted(_FOUND, key=lambda b: b.chapter)}
 MASTERS = {path.stem: runner.read(path) for path in editions.masters(ROOT)}
 EXERCISES = [
-    pytest.param(stem, exercise, id=f"{stem[:2]}-{exercise.name}")
+    pytest.param(stem, exercise, id=f"{stem.split('_')[0]}-{exercise.name}")
     for stem, master in MASTERS.items()
     for exercise in editions.exercises(master, stem)
 ]
@@ -151,8 +151,12 @@ def test_the_bank_names_exercises_that_exist(stem):
 
 
 @pytest.mark.parametrize("stem", MASTERS)
-def test_five_exercises_from_one_star_to_four(stem):
+def test_stars_ascend_and_a_chapter_has_five_exercises_from_one_to_four(stem):
+    """The page beside a chapter ("01b") has three or more, of any difficulty."""
     stars = [exercise.stars for exercise in editions.exercises(MASTERS[stem], stem)]
-    assert len(stars) == 5
     assert stars == sorted(stars)
-    assert {1, 4} <= set(stars)
+    if stem.split("_")[0].isdigit():
+        assert len(stars) == 5
+        assert {1, 4} <= set(stars)
+    else:
+        assert len(stars) >= 3

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from splitlab.checks import split_learning_from_scratch as check
-from splitlab.checks import squeezing
+from splitlab.checks.split_learning_from_scratch import squeezing
 
 shelf = []
 

@@ -73,3 +73,16 @@ def test_wiretap_counts_the_bytes_of_the_closed_form(make_client):
         ("server", "Gradient"): steps * batch * z * float32,
     }
     assert wiretap.total == sum(wiretap.nbytes.values())
+
+
+def test_the_wiretaps_table_names_shapes_and_counts_where_they_are_many(digits):
+    clients = [
+        sl.Client(sl.tiny.client_net(), digits[0], batch_size=16, name=f"client {number}")
+        for number in (1, 2)
+    ]
+    wiretap, protocol = sl.Wiretap(), sl.Sequential(optimizer_state=False)
+    server = sl.HonestServer(sl.tiny.server_net())
+    sl.train(clients, server, 1, protocol=protocol, observers=[wiretap])
+    shown = {kind: shapes for _, kind, shapes, _, _ in wiretap.rows()}
+    assert shown["SmashedData"] == "(16, 32, 4, 4) + (16,)"
+    assert shown["Weights"] == f"{len(clients[0].net.state_dict())} tensors"

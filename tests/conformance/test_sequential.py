@@ -208,6 +208,23 @@ def test_clients_share_no_memory_after_the_weights_were_handed_on(digits):
     sl.audit([clients[0]], clients[1])
 
 
+def test_a_message_that_was_kept_stays_what_it_was(digits):
+    """An optimizer keeps the very tensors that it loads, and its steps then write into them."""
+    kept = []
+
+    class Keep(sl.Observer):
+        def message(self, message):
+            if isinstance(message, sl.Weights):
+                kept.append((message, [tensor.clone() for tensor in message.tensors()]))
+
+    clients, server = parties(digits[0], 2, dtype=torch.float32)
+    sl.train(clients, server, 4, protocol=sl.Sequential(), observers=[Keep()])
+    assert len(kept) == 4
+    for message, then in kept:
+        for now, before in zip(message.tensors(), then, strict=True):
+            assert torch.equal(now, before)
+
+
 def test_a_turn_has_a_step():
     with pytest.raises(ValueError, match="turn is 0: a client takes at least one step"):
         sl.Sequential(turn=0)

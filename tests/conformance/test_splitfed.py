@@ -190,6 +190,59 @@ def test_the_average_is_the_mean_over_all_samples(samples, numbers, counts):
         assert torch.equal(averaged["w"], states[0]["w"])
 
 
+class Turns(sl.Observer):
+    """Notes who takes each step."""
+
+    def __init__(self):
+        self.names = []
+
+    def step(self, step, client, server):
+        self.names.append(client.name)
+
+
+def trained(digits, version, **options):
+    """(who took each step, client 0's state, the server's) after two rounds of three clients."""
+    clients, turns = make_clients(digits[0], 3, sl.tiny.client_net), Turns()
+    server = with_copies(honest(), clients) if version == 1 else honest()
+    protocol = sl.SplitFed(turn=2, **options)
+    sl.train(clients, server, 12, protocol=protocol, observers=[turns])
+    net = server.copies[NAMES[0]].net if version == 1 else server.net
+    return turns.names, nn.Sequential(clients[0].net, net).state_dict()
+
+
+def test_each_round_has_an_order_of_its_own_in_which_each_client_has_one_turn():
+    clients = [object() for _ in range(5)]
+    protocol = sl.SplitFed(turn=3, seed=7)
+    rounds = []
+    for number in range(20):
+        first = number * 15
+        taken = [protocol.whose_turn(first + step, clients) for step in range(15)]
+        assert taken[::3] == taken[1::3] == taken[2::3]
+        assert {id(client) for client in taken} == {id(client) for client in clients}
+        rounds.append([clients.index(client) for client in taken[::3]])
+    assert len({tuple(order) for order in rounds}) > 10
+    assert {order[-1] for order in rounds} == set(range(5)), "everybody has the last word once"
+    again = sl.SplitFed(turn=3, seed=7)
+    assert clients.index(again.whose_turn(19 * 15, clients)) == rounds[19][0], "no memory needed"
+    other = sl.SplitFed(turn=3, seed=8)
+    orders = [[other.whose_turn(n * 15 + s, clients) for s in (0, 3, 6, 9, 12)] for n in range(20)]
+    assert rounds != [[clients.index(client) for client in order] for order in orders]
+
+
+def test_the_order_matters_to_v2_and_not_to_v1(digits):
+    """In v1 each client has a server of its own; in v2 the later ones meet what the first moved."""
+    listed = [NAMES[number] for number in (0, 0, 1, 1, 2, 2)] * 2
+    for version, matters in ((1, False), (2, True)):
+        random, in_turn = (trained(digits, version, seed=seed) for seed in (0, None))
+        assert in_turn[0] == listed
+        assert random[0] != listed
+        assert (largest_difference(random[1], in_turn[1]) > 0) == matters
+
+
+def test_the_random_order_is_the_default(digits):
+    assert trained(digits, 2)[0] == trained(digits, 2, seed=0)[0]
+
+
 def test_who_sends_what(digits):
     clients, wiretap = make_clients(digits[0], 3, sl.tiny.client_net), sl.Wiretap()
     sl.train(clients, honest(), 7, protocol=sl.SplitFed(), observers=[wiretap])

@@ -39,13 +39,19 @@ def splitfed_v1(private, public):
     return clients, sl.ServerCopies(server, samples), sl.SplitFed(turn=2)
 
 
+def splitfed_v2(private, public):
+    """Three clients and one server, in a random order in each round."""
+    clients, server, _ = sequential(private, public)
+    return clients, server, sl.SplitFed(seed=3)
+
+
 def labels_at_server(private, public):
     """Row numbers cross, and the server looks the labels up."""
     client = sl.Client(sl.tiny.client_net(), private, sends_index=True, **sl.tiny.client())
     return [client], sl.HonestServer(sl.tiny.server_net(), labels=private.y), sl.vanilla
 
 
-RUNS = [u_shaped, sequential, splitfed_v1, labels_at_server]
+RUNS = [u_shaped, sequential, splitfed_v1, splitfed_v2, labels_at_server]
 
 
 def run(make, digits, steps, checkpoint=None):
@@ -87,3 +93,39 @@ def test_another_way_of_handing_on_is_another_run(digits, tmp_path):
     run(sequential, digits, STOP, checkpoint)
     with pytest.raises(sl.CheckpointError, match=r"protocol: .*optimizer_state=True"):
         run(other, digits, STEPS, checkpoint)
+
+
+def test_another_order_of_turns_is_another_run(digits, tmp_path):
+    def other(private, public):
+        clients, server, _ = splitfed_v2(private, public)
+        return clients, server, sl.SplitFed(seed=None)
+
+    checkpoint = tmp_path / "run.ckpt"
+    run(splitfed_v2, digits, STOP, checkpoint)
+    with pytest.raises(sl.CheckpointError, match=r"protocol: SplitFed\(.*seed=3\) there"):
+        run(other, digits, STEPS, checkpoint)
+
+
+def copies_with_labels(private, public):
+    """As `labels_at_server`, with a copy of the server for the client."""
+    clients, server, _ = labels_at_server(private, public)
+    return clients, sl.ServerCopies(server, {"client": len(private)}), sl.SplitFed()
+
+
+@pytest.mark.parametrize("make", [labels_at_server, copies_with_labels])
+def test_other_labels_at_the_server_are_another_run(make, digits, tmp_path):
+    """One label among hundreds is enough, and the checkpoint is left as it was."""
+
+    def other(private, public):
+        clients, server, protocol = make(private, public)
+        held = server.copies["client"] if isinstance(server, sl.ServerCopies) else server
+        held.labels[5] = (held.labels[5] + 1) % 10
+        return clients, server, protocol
+
+    checkpoint = tmp_path / "run.ckpt"
+    run(make, digits, STOP, checkpoint)
+    before = checkpoint.read_bytes()
+    with pytest.raises(sl.CheckpointError, match=r"server\.labels: \d+ labels, \w+ there"):
+        run(other, digits, STEPS, checkpoint)
+    assert checkpoint.read_bytes() == before
+    run(make, digits, STEPS, checkpoint)

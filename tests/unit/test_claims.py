@@ -44,15 +44,20 @@ def book(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "book" / "runs", folder / "runs")
     (folder / "_toc.yml").write_text("root: book/intro\n")
     for stem in ("01_split_learning", "06_hijack"):
-        cells = [
-            new_code_cell("pass", id=f"{stem[:2]}-00"),
-            new_markdown_cell(f"# {stem}\n\n**You will** see.", id=f"{stem[:2]}-01"),
-            new_code_cell("seed = 0", id=f"{stem[:2]}-02"),
-        ]
-        nbformat.write(new_notebook(cells=cells), folder / f"{stem}.ipynb")
+        add_page(folder, stem)
     monkeypatch.setattr(sl.record, "folders", lambda: [folder / "runs"])
     state(folder)
     return folder
+
+
+def add_page(book, stem):
+    chapter = stem.split("_")[0]
+    cells = [
+        new_code_cell("pass", id=f"{chapter}-00"),
+        new_markdown_cell(f"# {stem}\n\n**You will** see.", id=f"{chapter}-01"),
+        new_code_cell("seed = 0", id=f"{chapter}-02"),
+    ]
+    nbformat.write(new_notebook(cells=cells), book / f"{stem}.ipynb")
 
 
 def state(book, same=None, read=None, **others):
@@ -97,10 +102,14 @@ def refused(capsys, *arguments):
 
 def test_claims_are_read_in_the_order_of_their_chapters(book):
     same, read = claims.load()
-    assert (same.name, same.chapter, same.seeds) == ("split-is-whole", 1, (100, 101, 102, 103, 104))
+    assert (same.name, same.chapter, same.seeds) == (
+        "split-is-whole",
+        "01",
+        (100, 101, 102, 103, 104),
+    )
     assert same.statement == "Split training is whole training."
     assert same.records == {"vanilla": ("split_tiny", "vanilla")}
-    assert read.chapter == 6
+    assert read.chapter == "06"
     assert read.experiments(7) == {"hijack": Hijack("digits_tiny", "fast", 7, 300)}
 
 
@@ -108,7 +117,11 @@ BROKEN = {
     "unknown field": ({"metrics": {}}, "split-is-whole: there is no field 'metrics'"),
     "no rule": ({"rule": None}, "the field 'rule' is missing"),
     "no such chapter": ({"chapter": 2}, "split-is-whole: there is no chapter 02 in"),
-    "chapter by title": ({"chapter": "01_split"}, "chapter must be its number"),
+    "no such companion": ({"chapter": "06b"}, "split-is-whole: there is no chapter 06b in"),
+    "chapter by title": ({"chapter": "01_split"}, "chapter must be what the page's name begins"),
+    "chapter without its nought": ({"chapter": "1b"}, "such as 6 or 01b, not '1b'"),
+    "chapter beyond 99": ({"chapter": 100}, "such as 6 or 01b, not 100"),
+    "chapter as a truth": ({"chapter": True}, "such as 6 or 01b, not True"),
     "empty statement": ({"statement": " "}, "statement must be text"),
     "no seeds": ({"seeds": []}, "seeds must be a list of whole numbers"),
     "seeds as text": ({"seeds": "100-104"}, "seeds must be a list of whole numbers"),
@@ -411,6 +424,41 @@ def test_a_chapter_with_two_claims_lists_them(book, capsys):
         "\n\n  **holds 5/5 seeds**; rerun it with `splitlab claims split-is-whole`\n\n- A" in source
     )
     assert "  **holds 6/6 seeds**; rerun it with `splitlab claims hijack-reads`\n:::" in source
+
+
+def test_a_companion_page_carries_claims_of_its_own(book, capsys):
+    """Chapter 01 and its companion 01b: each gets its own claim cell, and they are listed so."""
+    add_page(book, "01b_protocols")
+    (book / "notes_for_01.ipynb").write_text("this is no page of the book")
+    state(book, **{"protocols-agree": SAME | {"chapter": "01b", "statement": "So do others."}})
+    assert [claim.chapter for claim in claims.load()] == ["01", "01b", "06"]
+    status, out, _ = shell(capsys)
+    assert status == 0
+    heads = [line.split(":")[0] for line in out.splitlines() if line[:2].isdigit()]
+    assert heads[:3] == ["01  split-is-whole", "01b protocols-agree", "06  hijack-reads"]
+    shell(capsys, "--badges")
+    assert "So do others." in claim_cell(book / "01b_protocols.ipynb").source
+    assert "So do others." not in claim_cell(book / "01_split_learning.ipynb").source
+    ids = [cell.id for cell in nbformat.read(book / "01b_protocols.ipynb", 4).cells]
+    assert ids == ["01b-00", "01b-01", "01b-claim", "01b-aims", "01b-02"]
+    assert shell(capsys, "--check") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("7", "07"), ("07", "07"), ("08", "08"), ("10", "10"), ("07b", "07b")]
+)
+def test_a_chapter_may_be_written_as_its_page_is_called(book, written, read):
+    """YAML reads 07 as a number, and 08 as text."""
+    add_page(book, f"{read}_later")
+    text = (book / claims.FILE).read_text()
+    (book / claims.FILE).write_text(text.replace("chapter: 6", f"chapter: {written}"))
+    assert by_name()["hijack-reads"].chapter == read
+
+
+def test_two_notebooks_of_one_chapter_are_refused(book, capsys):
+    add_page(book, "06_again")
+    sentence = "06_again.ipynb and 06_hijack.ipynb are both chapter 06: rename one, to 06b_"
+    assert sentence in refused(capsys, "--check")
 
 
 STALE_CELLS = {

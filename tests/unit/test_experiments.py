@@ -23,7 +23,11 @@ def test_an_experiment_is_found_at_any_seed():
     ("table", "run", "known"),
     [
         ("digits_tiny", "fst", "choose from digits_tiny/fast; digits_tiny/no hijack"),
-        ("digits", "fast", "choose from digits_tiny; mnist_paper_scale; split_tiny"),
+        (
+            "digits",
+            "fast",
+            "choose from digits_tiny; mnist_paper_scale; protocols_tiny; split_tiny",
+        ),
     ],
 )
 def test_what_no_experiment_makes_is_refused(table, run, known):
@@ -88,6 +92,59 @@ def test_split_against_whole_notices_a_client_that_trains_otherwise(monkeypatch)
 
     monkeypatch.setattr(sl.settings.Setting, "client", slower)
     assert experiment.row()["difference"] > 1e-4
+
+
+EXACT = ["U-shaped", "labels at the server", "in turn", "in turn, through the server"]
+ROUNDED = "SplitFed v1, SGD, no BatchNorm"
+KINDS = list(experiments.PROTOCOLS)
+
+
+@pytest.fixture(scope="module")
+def against_whole():
+    """A row of each kind of protocol after six steps, at a seed that is not recorded."""
+    return {
+        kind: replace(experiments.find("protocols_tiny", kind, 7), steps=6).row() for kind in KINDS
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_protocol_is_whole_training_or_another_training(against_whole, kind):
+    row = against_whole[kind]
+    assert row["weights"] <= row["difference"]
+    assert row["moved"] > 1e-3, "whole training has moved the weights"
+    if kind in EXACT:
+        assert row["difference"] == 0
+    elif kind == ROUNDED:
+        assert 0 < row["difference"] < 1e-14
+    else:
+        assert row["weights"] > 1e-5, "far more than rounding"
+
+
+def test_a_protocol_against_whole_takes_whole_rounds():
+    with pytest.raises(ValueError, match="7 steps are no whole rounds of 3 clinics"):
+        replace(experiments.find("protocols_tiny", "in turn", 7), steps=7).row()
+
+
+def test_clipped_adam_clips():
+    """Adam cannot tell a constant factor, so the first step alone shows nothing; .grad does."""
+    weight = torch.nn.Parameter(torch.tensor([0.0, 0.0]))
+    weight.grad = torch.tensor([3.0, 4.0])
+    experiments.ClippedAdam([weight], lr=0.1).step()
+    torch.testing.assert_close(weight.grad, torch.tensor([0.06, 0.08]))
+    weight.grad = torch.tensor([0.03, 0.04])
+    experiments.ClippedAdam([weight], lr=0.1).step()
+    torch.testing.assert_close(weight.grad, torch.tensor([0.03, 0.04]))
+
+
+def test_whole_training_returns_its_losses(digits):
+    net = torch.nn.Sequential(sl.tiny.client_net(), sl.tiny.server_net())
+    options = {"optimizer": sl.tiny.client_optimizer, "batch_size": 16, "seed": 3}
+    losses = experiments.train_whole(net, digits[0], 4, **options)
+    client = sl.Client(
+        sl.tiny.client_net(), digits[0], batch_size=16, seed=3, optimizer=sl.tiny.client_optimizer
+    )
+    server = sl.HonestServer(sl.tiny.server_net(), optimizer=sl.tiny.client_optimizer)
+    assert losses == sl.train([client], server, 4)["task_loss"]
 
 
 def test_the_largest_difference_overlooks_nothing():

@@ -24,6 +24,7 @@ def test_on_demand_modules_arrive_on_demand():
     import splitlab as sl
 
     assert callable(sl.plot.show)
+    assert callable(sl.stepper.frames)
     assert callable(sl.widgets.Scrubber)
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = sl.no_such_thing

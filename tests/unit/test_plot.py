@@ -1,4 +1,3 @@
-import dataclasses
 import io
 import itertools
 import re
@@ -14,7 +13,6 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-import splitlab as sl
 from splitlab import plot
 from splitlab.plot import PARTY, Frame, Picture
 
@@ -165,136 +163,3 @@ def test_rows_of_a_strip_are_drawn_on_the_given_scale_or_each_on_its_own():
 
     assert drawn() == [(0, 1), (0, 1)]
     assert drawn(value_range=(-7, 9)) == [(3 / 8, 1 / 2), (3 / 4, 1)]
-
-
-class Keep(sl.Observer):
-    def __init__(self):
-        self.messages = []
-
-    def message(self, message):
-        self.messages.append(message.delivered())
-
-
-@pytest.fixture(scope="module")
-def step(digits):
-    """The messages of one real step, what each party held before it, and the frames of it all."""
-    client = sl.Client(sl.tiny.client_net(), digits[0], batch_size=16)
-    server, kept = sl.HonestServer(sl.tiny.server_net()), Keep()
-    sl.train([client], server, 1, observers=[kept])
-    smashed, gradient = kept.messages
-    holds = {"client": {"x": digits[0].x[:16], "f": client.net}, "server": {"s": server.net}}
-    events = [("client", "runs f"), smashed, ("server", "runs s"), gradient]
-    events += [("client", "updates f")]
-    return smashed, gradient, holds, plot.messages(events, holds=holds)
-
-
-def test_messages_are_described_by_themselves(step):
-    smashed, gradient, _, frames = step
-    assert [frame.label for frame in frames] == [f"{number} of 5" for number in range(6)]
-    shape = tuple(smashed.z.shape)
-    assert [frame.alt.split(" By then ")[0] for frame in frames] == [
-        "Moment 0 of 5: before anything happens.",
-        "Moment 1 of 5: client runs f.",
-        f"Moment 2 of 5: client to server: SmashedData, {smashed.nbytes:,} bytes, "
-        f"with z {shape}, labels (16,).",
-        "Moment 3 of 5: server runs s.",
-        f"Moment 4 of 5: server to client: Gradient, {gradient.nbytes:,} bytes, with dz {shape}.",
-        "Moment 5 of 5: client updates f.",
-    ]
-
-
-def test_parties_gain_what_they_work_out_and_what_they_receive(step):
-    _, _, holds, frames = step
-    held = []
-    for frame in frames:
-        sides = frame.alt.split(" By then ")[1].rstrip(".").split("; ")
-        held.append(dict(side.split(" holds ") for side in sides))
-    weights = sl.nets.parameter_count(holds["client"]["f"])
-    assert held[0]["client"] == f"x (16, 1, 16, 16), f {weights:,} weights"
-
-    def tensors(party):
-        return [re.findall(r"(\w+) \(", side[party]) for side in held]
-
-    before, after = ["x"], ["x", "z", "labels"]
-    assert tensors("client") == [before, after, after, after, [*after, "dz"], [*after, "dz"]]
-    received = ["z", "labels"]
-    assert tensors("server") == [[], [], received, *[[*received, "dz"]] * 3]
-
-
-def pixels(frame):
-    return np.asarray(Image.open(io.BytesIO(frame.png)).convert("RGB")).astype(int)
-
-
-def below_the_boxes(picture):
-    """The part with the events: it begins under the last row that both boxes' edges share."""
-    blue = np.array([round(255 * part) for part in to_rgb(PARTY["client"]["color"])])
-    blue_rows = (np.abs(picture - blue).max(axis=2) <= 12).sum(axis=1)
-    long_edges = np.flatnonzero(blue_rows > 0.3 * picture.shape[1])
-    return picture[long_edges[long_edges < 0.5 * len(picture)].max() + 3 :]
-
-
-def test_what_happens_has_the_colour_of_the_party_that_does_it(step):
-    pictures = [pixels(frame) for frame in step[-1]]
-    assert len({picture.shape for picture in pictures}) == 1, "the pictures must not jump"
-    found = []
-    for picture in pictures:
-        events, here = below_the_boxes(picture), ""
-        for party in ("client", "server"):
-            colour = 255 * np.array(to_rgb(PARTY[party]["color"]))
-            if (np.abs(events - colour).max(axis=2) <= 12).sum() > 20:
-                here += party
-        found.append(here)
-    assert found == ["", "client", "client", "server", "server", "client"]
-
-
-def test_messages_between_three_parties_need_receivers(step):
-    smashed, gradient, *_ = step
-    weights = sl.Weights(
-        state={"w": torch.zeros(3), "b": torch.zeros(1)}, sender="client 1", step=0
-    )
-    first = dataclasses.replace(smashed, sender="client 1")
-    events = [first, gradient, weights, dataclasses.replace(smashed, sender="client 2")]
-    receivers = ["server", "client 1", "client 2", "server"]
-    frames = plot.messages(events, receivers=receivers)
-    assert "client 1 to client 2: Weights, 16 bytes, with state 2 tensors" in frames[3].alt
-    assert "client 2 holds nothing" in frames[2].alt
-    assert "client 2 holds state 2 tensors." in frames[3].alt
-    with pytest.raises(ValueError, match="among client 1, server, client 2: pass receivers"):
-        plot.messages(events)
-    with pytest.raises(ValueError, match="4 messages and 3 receivers"):
-        plot.messages(events, receivers=receivers[:3])
-
-
-def test_messages_of_the_u_shaped_protocol():
-    numbers = torch.zeros(4, 2)
-    events = [
-        sl.SmashedData(z=numbers, sender="client", step=0),
-        sl.ServerOutput(a=numbers, sender="server", step=0),
-        sl.OutputGradient(da=numbers, sender="client", step=0),
-        sl.Gradient(dz=numbers, sender="server", step=0),
-    ]
-    last = plot.messages(events)[-1]
-    for party in ("client", "server"):
-        assert f"{party} holds z (4, 2), a (4, 2), da (4, 2), dz (4, 2)" in last.alt
-    assert "labels" not in last.alt, "labels that were not sent are nobody's"
-
-
-def test_who_works_while_another_party_sends_does_not_hold_what_is_sent(step):
-    waits = plot.messages([("server", "waits"), step[0]])[1]
-    assert waits.alt.endswith("By then server holds nothing; client holds nothing.")
-
-
-def test_messages_refuse_what_they_cannot_draw(step):
-    smashed = step[0]
-    with pytest.raises(ValueError, match="at least one event"):
-        plot.messages([])
-    with pytest.raises(ValueError, match="among client: pass receivers"):
-        plot.messages([smashed])
-    for wrong in ("client", ("client",), ("client", 3), smashed.z[0, 0, 0]):
-        with pytest.raises(TypeError, match="a message or a pair"):
-            plot.messages([smashed, wrong])
-
-
-def test_a_party_without_a_role_is_grey():
-    assert plot._style("client 2") == PARTY["client"]
-    assert plot._style("clinic")["color"] not in {style["color"] for style in PARTY.values()}

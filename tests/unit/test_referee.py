@@ -204,3 +204,103 @@ def test_received_error_is_the_error_of_each_batch(make_client, make_attack):
     sl.train([client], attack, 3, observers=[received, keep])
     assert len(received.mse) == 3
     assert received.mse[-1] == keep.last
+
+
+def split_in_three(digits, defenses=()):
+    """(f, body, tail) of the tiny networks, and a client that holds the first and the last."""
+    net, rest = sl.tiny.client_net(), sl.tiny.server_net()
+    tail = torch.nn.Sequential(*rest[3:], torch.nn.Dropout(0.5))
+    client = sl.Client(net, digits[0], tail=tail, defenses=defenses, **sl.tiny.client())
+    return client, rest[:3]
+
+
+def in_evaluation(x, *nets):
+    """The truth: the networks one after the other."""
+    with torch.no_grad():
+        for net in nets:
+            x = net.eval()(x)
+    return x
+
+
+def test_logits_and_accuracy_of_each_protocol(digits):
+    referee = digits[2]
+    client = sl.Client(sl.tiny.client_net(), digits[0], **sl.tiny.client())
+    vanilla = sl.HonestServer(sl.tiny.server_net(), optimizer=sl.tiny.client_optimizer)
+    sl.train([client], vanilla, 30)
+    u_client, body = split_in_three(digits)
+    u_server = sl.HonestServer(body, optimizer=sl.tiny.client_optimizer)
+    sl.train([u_client], u_server, 30, protocol=sl.u_shaped)
+    hijacked, _ = split_in_three(digits)
+    attack = sl.FSHA(**sl.tiny.fsha(digits[1]), body=body)
+    sl.train([hijacked], attack, 2, protocol=sl.u_shaped)
+    for one, server, nets in (
+        (client, vanilla, (client.net, vanilla.net)),
+        (u_client, u_server, (u_client.net, u_server.net, u_client.tail)),
+        (hijacked, attack, (hijacked.net, attack.body, hijacked.tail)),
+    ):
+        before = [net.training for net in nets]
+        scores = sl.logits(one, server, referee.x)
+        assert [net.training for net in nets] == before
+        torch.testing.assert_close(scores, in_evaluation(referee.x, *nets))
+        right = (in_evaluation(referee.x, *nets).argmax(1) == referee.y).double().mean()
+        assert sl.task_accuracy(one, server, referee) == pytest.approx(float(right))
+    assert sl.task_accuracy(u_client, u_server, referee) > 0.5, "the tail takes part"
+    assert torch.equal(
+        vanilla.predict(client.smash(referee.x)),
+        in_evaluation(referee.x, client.net, vanilla.net).argmax(1),
+    )
+
+
+def test_logits_between_two_rounds_are_those_of_the_clients_own_copy(digits):
+    clients = [
+        sl.Client(sl.tiny.client_net(), part, name=name, **sl.tiny.client())
+        for name, part in (("one", digits[0]), ("other", digits[1]))
+    ]
+    server = sl.ServerCopies(sl.HonestServer(sl.tiny.server_net()), {"one": 1, "other": 1})
+    sl.train(clients, server, 2, protocol=sl.SplitFed(turn=2, seed=None))  # "one" alone
+    x = digits[2].x[:5]
+    for client in clients:
+        own = in_evaluation(x, client.net, server.copies[client.name].net)
+        torch.testing.assert_close(sl.logits(client, server, x), own)
+    copies = [copy.net for copy in server.copies.values()]
+    first, second = (in_evaluation(x, clients[0].net, net) for net in copies)
+    assert not torch.allclose(first, second)
+
+
+def test_asking_for_logits_changes_no_training(digits):
+    def states(asks):
+        class Ask(sl.Observer):
+            def step(self, step, client, server):
+                if asks:
+                    sl.task_accuracy(client, server, digits[2].subset(20))
+
+        client, body = split_in_three(digits)
+        server = sl.HonestServer(body)
+        sl.train([client], server, 4, protocol=sl.u_shaped, observers=[Ask()])
+        return [*client.net.state_dict().values(), *server.net.state_dict().values()]
+
+    for with_it, without in zip(states(True), states(False), strict=True):
+        assert torch.equal(with_it, without)
+
+
+def test_logits_count_the_defenses_in(digits):
+    class Silence(sl.Defense):
+        def smash(self, client, turn, z):
+            return z * 0
+
+    client, body = split_in_three(digits, [Silence()])
+    scores = sl.logits(client, sl.HonestServer(body), digits[2].x[:3])
+    assert torch.equal(scores, scores[:1].expand(3, -1))
+
+
+def test_a_server_without_layers_for_the_task_has_no_logits(make_client, make_attack, digits):
+    class Silent(sl.Server):
+        threat = sl.HonestServer.threat
+
+        def reply(self, message):
+            return self.gradient(message, message.z)
+
+    with pytest.raises(NotImplementedError, match="Silent has no layers that work on the task"):
+        sl.logits(make_client(), Silent(), digits[2].x[:3])
+    with pytest.raises(ValueError, match="give it body="):
+        sl.logits(make_client(), make_attack(), digits[2].x[:3])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from splitlab.plot import Frame
-from splitlab.widgets import Scrubber
+from splitlab.widgets import Choice, Scrubber
 
 
 def frames(count=3):
@@ -29,11 +29,11 @@ def parts(scrubber):
 
 def links(scrubber):
     """(source, trait, target, trait) of the links that the browser follows by itself."""
-    found = set()
+    own, found = parts(scrubber) if isinstance(scrubber, Scrubber) else scrubber.children, set()
     for widget in ipywidgets.widget._instances.values():
         if isinstance(widget, ipywidgets.widget_link.Link):
             (source, one), (target, other) = widget.source, widget.target
-            if source in parts(scrubber):
+            if source in own:
                 found.add((source, one, target, other))
     return found
 
@@ -93,6 +93,30 @@ def test_one_frame_is_enough_and_none_is_refused():
         Scrubber([])
     with pytest.raises(ValueError, match="above 0: 0"):
         Scrubber(frames(), interval=0)
+
+
+def test_a_choice_shows_one_scrubber_and_the_browser_links_them():
+    scrubbers = {"one": Scrubber(frames(2)), "other": Scrubber(frames(3))}
+    choice = Choice(scrubbers)
+    buttons, view = choice.children
+    assert isinstance(view, ipywidgets.Stack)
+    assert list(view.children) == list(scrubbers.values())
+    assert buttons._options_labels == ("one", "other")
+    assert buttons.index == view.selected_index == 0
+    assert links(choice) == {(buttons, "index", view, "selected_index")}
+    with pytest.raises(ValueError, match="at least one scrubber"):
+        Choice({})
+
+
+def test_without_stack_python_swaps_the_scrubbers(monkeypatch):
+    monkeypatch.delattr(ipywidgets, "Stack")  # as in ipywidgets 7
+    scrubbers = [Scrubber(frames(2)), Scrubber(frames(3))]
+    choice = Choice(dict(zip(("one", "other"), scrubbers, strict=True)))
+    buttons, view = choice.children
+    assert list(view.children) == scrubbers[:1]
+    assert not links(choice)
+    buttons.index = 1
+    assert list(view.children) == scrubbers[1:]
 
 
 def test_the_library_alone_imports_neither_widgets_nor_matplotlib():
