@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from splitlab.checks.base import (
     NotWrittenYet,
     Score,
     check,
+    expect_number,
     expect_tensor,
     same,
     twin,
@@ -95,7 +95,7 @@ def matched(answer: Answer) -> None:
     shares = []
     for reconstructions, private in cases:
         before = reconstructions.clone(), private.clone()
-        shares.append(_number(answer(reconstructions, private), "the share"))
+        shares.append(expect_number(answer(reconstructions, private), "the share"))
         if not all(map(torch.equal, (reconstructions, private), before)):
             wrong("matched changes the images that it is given: work on copies")
     for message, share in SHARES.items():
@@ -109,13 +109,13 @@ def matched(answer: Answer) -> None:
             "all channels and pixels, and count where the nearest one has the same number"
         )
     one = torch.rand(1, 1, 2, 3)
-    if _number(answer(1 - one, one), "the share") != 1:
+    if expect_number(answer(1 - one, one), "the share") != 1:
         wrong("of one private image the nearest is always the right one: the share should be 1")
     # Black and white pictures, one in all of 2^6: a grey one is equally far from all of them.
     corners = torch.tensor(
         [[1.0 - 2 * (number >> bit & 1) for bit in range(6)] for number in range(64)]
     ).reshape(64, 1, 2, 3)
-    grey = _number(answer(torch.zeros_like(corners), corners), "the share")
+    grey = expect_number(answer(torch.zeros_like(corners), corners), "the share")
     if grey > 1 / len(corners) + 1e-6:
         wrong(
             f"a constant grey picture for every image scores {grey:.2f}: it is equally near to all "
@@ -188,7 +188,7 @@ def suspicion(answer: Answer) -> Score:
     for what, dz, labels in _unusual_looks():
         before = dz.clone(), labels.clone()
         try:
-            first, second = (_number(answer(dz, labels), "the suspicion") for _ in range(2))
+            first, second = (expect_number(answer(dz, labels), "the suspicion") for _ in range(2))
         except NotWrittenYet:
             raise
         except CheckFailed as error:
@@ -279,23 +279,6 @@ def _tell(
     if truth.dim() and same(value, factor * truth):
         wrong(f"{name} has the right direction, and {factor:.3g} times the right size")
     wrong(otherwise)
-
-
-def _number(value: Any, name: str) -> float:
-    """Return a number, or a tensor with no axes, as a float.
-
-    Raises:
-        CheckFailed: If it is anything else, or not finite.
-    """
-    if isinstance(value, Tensor):
-        if value.dim():
-            wrong(f"{name} has shape {tuple(value.shape)}: return one number")
-        value = value.item()
-    if not isinstance(value, numbers.Real):
-        wrong(f"{name} should be a number and is a {type(value).__name__}")
-    if not math.isfinite(value):
-        wrong(f"{name} is {value}: look for a division by 0 or the mean of nothing")
-    return float(value)
 
 
 # Matched.
@@ -788,7 +771,7 @@ def _values(alarm: Callable[[Tensor, Tensor], Any]) -> list[Tensor]:
     for number in torch.randperm(len(places), generator=generator).tolist():
         run, step, watcher = places[number]
         dz, labels = runs[run].looks[step][watcher]
-        value = _number(alarm(dz.clone(), labels.clone()), "the suspicion")
+        value = expect_number(alarm(dz.clone(), labels.clone()), "the suspicion")
         values[run][step, watcher] = value
     return values
 
