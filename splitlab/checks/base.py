@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import linecache
-from collections.abc import Callable
+import math
+import numbers
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +165,58 @@ def expect_tensor(value: Any, name: str, shape: tuple[int, ...] | torch.Size) ->
     if not value.isfinite().all():
         raise CheckFailed(f"{name} is not finite: look for a division by 0 or a root of 0")
     return value
+
+
+def expect_number(value: Any, name: str, *, finite: bool = True) -> float:
+    """Return a number, or a tensor with no axes, as a float.
+
+    Args:
+        value: What the student's function returned.
+        name: What it should be, in the field's words: "the share".
+        finite: Whether infinity is refused, and what is no number at all.
+
+    Raises:
+        CheckFailed: If it is anything else.
+    """
+    if isinstance(value, Tensor):
+        if value.dim():
+            wrong(f"{name} has shape {tuple(value.shape)}: return one number")
+        value = value.item()
+    if not isinstance(value, numbers.Real):
+        wrong(f"{name} should be a number and is a {type(value).__name__}")
+    if finite and not math.isfinite(value):
+        wrong(f"{name} is {value}: look for a division by 0 or the mean of nothing")
+    return float(value)
+
+
+def expect_right(
+    values: Sequence[Tensor],
+    cases: Sequence[tuple[Any, ...]],
+    right: Callable[..., Tensor],
+    mistakes: Iterable[tuple[str, Callable[..., Tensor]]],
+    otherwise: str,
+    tolerance: float = 1e-9,
+) -> None:
+    """Accept the right values; else say which mistake gives these in every case.
+
+    Args:
+        values: What the student's function returned, in each case.
+        cases: The arguments of each call.
+        right: From the arguments, what is right.
+        mistakes: (message, what this mistake would return), the likeliest first.
+        otherwise: What to say where no mistake explains the values.
+        tolerance: As in `same`.
+
+    Raises:
+        CheckFailed: If the values are not right.
+    """
+
+    def explained(formula: Callable[..., Tensor]) -> bool:
+        pairs = zip(values, cases, strict=True)
+        return all(same(value, formula(*case), tolerance) for value, case in pairs)
+
+    if not explained(right):
+        wrong(next((message for message, formula in mistakes if explained(formula)), otherwise))
 
 
 def same(a: Tensor, b: Tensor, tolerance: float = 1e-9) -> bool:

@@ -1,17 +1,29 @@
 """What all checks share: how they call a student's function, and how they answer."""
 
 import linecache
+import math
 import os
 import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from splitlab.checks import CheckFailed, NotWrittenYet, Score
-from splitlab.checks.base import Answer, check, expect_tensor, same, twin, what, wrong
+from splitlab.checks.base import (
+    Answer,
+    check,
+    expect_number,
+    expect_right,
+    expect_tensor,
+    same,
+    twin,
+    what,
+    wrong,
+)
 from splitlab.tables import Table
 
 SCORE = Score(2.5, Table(["way", "score"], [["yours", 2.5]]))
@@ -255,6 +267,63 @@ def test_the_expected_tensor_is_returned_itself(dtype):
     value = torch.ones(2, 3, dtype=dtype)
     assert expect_tensor(value, "dz", torch.Size((2, 3))) is value
     assert expect_tensor(value, "dz", (2, 3)) is value
+
+
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), torch.tensor(0.5), torch.ones(()) / 2])
+def test_a_number_of_any_kind_is_returned_as_a_float(value):
+    number = expect_number(value, "the share")
+    assert type(number) is float
+    assert number == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (torch.ones(2), r"the share has shape \(2,\): return one number"),
+        (torch.ones(1), r"the share has shape \(1,\): return one number"),
+        ("0.5", "the share should be a number and is a str"),
+        ((0.5,), "the share should be a number and is a tuple"),
+        (1j, "the share should be a number and is a complex"),
+        (math.nan, "the share is nan: look for a division by 0"),
+        (torch.tensor(math.inf), "the share is inf: look for a division by 0"),
+    ],
+)
+def test_what_is_no_number_is_refused(value, sentence):
+    with pytest.raises(CheckFailed, match=sentence):
+        expect_number(value, "the share")
+
+
+def test_infinity_may_be_a_number():
+    assert expect_number(torch.tensor(math.inf), "the ratio", finite=False) == math.inf
+    assert math.isnan(expect_number(math.nan, "the ratio", finite=False))
+    with pytest.raises(CheckFailed, match="should be a number"):
+        expect_number("inf", "the ratio", finite=False)
+
+
+def expect_squares(*values):
+    """Expect the squares of 2 and 3, beside named mistakes."""
+    cases = [(torch.tensor(2.0),), (torch.tensor(3.0),)]
+    mistakes = [("it is doubled", lambda x: 2 * x), ("it is x", lambda x: x)]
+    tensors = [torch.tensor(value) for value in values]
+    expect_right(tensors, cases, torch.square, mistakes, "it is no square")
+
+
+def test_right_values_are_accepted():
+    expect_squares(4.0, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ((4.0, 6.0), "it is doubled"),  # 2 x 2 is right as well: every case must fit
+        ((2.0, 3.0), "it is x"),
+        ((2.0, 6.0), "it is no square"),
+        ((4.0, 9.1), "it is no square"),
+    ],
+)
+def test_wrong_values_get_the_mistake_that_explains_all_of_them(values, sentence):
+    with pytest.raises(CheckFailed, match=f"^{sentence}$"):
+        expect_squares(*values)
 
 
 def test_same_numbers_up_to_rounding():

@@ -15,8 +15,15 @@ from torch import Tensor
 
 from splitlab import Client, HonestServer, Observer, Server, settings, train
 from splitlab.attacks import FSHA
-from splitlab.checks.base import Answer, CheckFailed, NotWrittenYet, Score, check, wrong
-from splitlab.checks.feature_space_hijacking.common import as_number
+from splitlab.checks.base import (
+    Answer,
+    CheckFailed,
+    NotWrittenYet,
+    Score,
+    check,
+    expect_number,
+    wrong,
+)
 from splitlab.messages import Gradient, Message, SmashedData
 from splitlab.tables import Table
 
@@ -27,7 +34,7 @@ def suspicion(answer: Answer) -> Score:
     for what, dz, labels in _unusual_looks():
         before = dz.clone(), labels.clone()
         try:
-            first, second = (as_number(answer(dz, labels), "the suspicion") for _ in range(2))
+            first, second = (expect_number(answer(dz, labels), "the suspicion") for _ in range(2))
         except NotWrittenYet:
             raise
         except CheckFailed as error:
@@ -150,7 +157,7 @@ def _values(alarm: Callable[[Tensor, Tensor], Any]) -> list[Tensor]:
     for number in torch.randperm(len(places), generator=generator).tolist():
         run, step, watcher = places[number]
         dz, labels = runs[run].looks[step][watcher]
-        value = as_number(alarm(dz.clone(), labels.clone()), "the suspicion")
+        value = expect_number(alarm(dz.clone(), labels.clone()), "the suspicion")
         values[run][step, watcher] = value
     return values
 

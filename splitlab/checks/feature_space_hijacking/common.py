@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,20 +75,3 @@ def tell(
     if truth.dim() and same(value, factor * truth):
         wrong(f"{name} has the right direction, and {factor:.3g} times the right size")
     wrong(otherwise)
-
-
-def as_number(value: Any, name: str) -> float:
-    """Return a number, or a tensor with no axes, as a float.
-
-    Raises:
-        CheckFailed: If it is anything else, or not finite.
-    """
-    if isinstance(value, Tensor):
-        if value.dim():
-            wrong(f"{name} has shape {tuple(value.shape)}: return one number")
-        value = value.item()
-    if not isinstance(value, numbers.Real):
-        wrong(f"{name} should be a number and is a {type(value).__name__}")
-    if not math.isfinite(value):
-        wrong(f"{name} is {value}: look for a division by 0 or the mean of nothing")
-    return float(value)

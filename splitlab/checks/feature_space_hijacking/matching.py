@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from splitlab.checks.base import Answer, check, wrong
-from splitlab.checks.feature_space_hijacking.common import as_number
+from splitlab.checks.base import Answer, check, expect_number, wrong
 
 
 @check("only the very image counts, and a picture that fits all of them equally well is no match.")
@@ -24,7 +23,7 @@ def matched(answer: Answer) -> None:
     shares = []
     for reconstructions, private in cases:
         before = reconstructions.clone(), private.clone()
-        shares.append(as_number(answer(reconstructions, private), "the share"))
+        shares.append(expect_number(answer(reconstructions, private), "the share"))
         if not all(map(torch.equal, (reconstructions, private), before)):
             wrong("matched changes the images that it is given: work on copies")
     for message, share in SHARES.items():
@@ -38,13 +37,13 @@ def matched(answer: Answer) -> None:
             "all channels and pixels, and count where the nearest one has the same number"
         )
     one = torch.rand(1, 1, 2, 3)
-    if as_number(answer(1 - one, one), "the share") != 1:
+    if expect_number(answer(1 - one, one), "the share") != 1:
         wrong("of one private image the nearest is always the right one: the share should be 1")
     # Black and white pictures, one in all of 2^6: a grey one is equally far from all of them.
     corners = torch.tensor(
         [[1.0 - 2 * (number >> bit & 1) for bit in range(6)] for number in range(64)]
     ).reshape(64, 1, 2, 3)
-    grey = as_number(answer(torch.zeros_like(corners), corners), "the share")
+    grey = expect_number(answer(torch.zeros_like(corners), corners), "the share")
     if grey > 1 / len(corners) + 1e-6:
         wrong(
             f"a constant grey picture for every image scores {grey:.2f}: it is equally near to all "
