@@ -19,6 +19,7 @@ from torch.optim import Adam, Optimizer
 
 from splitlab import data, nets
 from splitlab.data import ImageData, Split
+from splitlab.data.idx import IdxFiles, split_idx
 
 Design = Literal["fast", "paper"]
 LOADERS = {
@@ -64,6 +65,7 @@ class Setting:
     private: dict[str, int | None] = field(default_factory=dict)
     autocast: torch.dtype | None = None
     client_net_options: dict[str, Any] = field(default_factory=dict)
+    loader_options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def split(self, name: str, seed: int) -> Split:
         """Load a data set at this setting's size, cut into private, public and referee.
@@ -79,9 +81,18 @@ class Setting:
                 f"{name} makes no sense at profile {self.name}: choose one of "
                 f"{', '.join(self.steps)} there"
             )
-        whole = LOADERS[name](size=self.size, channels=self.channels)
-        split = whole.official_split() if self.name == "paper" else whole.split(seed)
-        limit = self.private.get(name)
+        files = data.PUBLISHED.get(name)
+        if isinstance(files, IdxFiles):
+            return split_idx(files, self.size, self.channels, partial(self._deal, seed=seed))
+        options = self.loader_options.get(name, {})
+        whole = LOADERS[name](size=self.size, channels=self.channels, **options)
+        return self._deal(whole, seed=seed)
+
+    def _deal(self, whole: ImageData, *, seed: int) -> Split:
+        """Cut a data set into the parts that this setting uses."""
+        official = self.name == "paper" and whole.train_rows is not None
+        split = whole.official_split() if official else whole.split(seed)
+        limit = self.private.get(whole.name)
         if limit is not None:
             split = split._replace(private=split.private.subset(limit, seed=seed))
         return split
