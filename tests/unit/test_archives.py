@@ -1082,10 +1082,3 @@ def test_archives_are_never_held_several_times_in_memory():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert 0.8 <= float(result.stdout) < 1.3
-
-
-def test_the_loaders_are_for_the_library_and_not_for_the_profiles():
-    assert {"orl_faces", "omniglot", "cifar10", "celeba", "tiny_imagenet"} <= set(sl.data.__all__)
-    assert not {"orl_faces", "omniglot", "cifar10", "celeba", "tiny_imagenet"} & set(
-        sl.settings.LOADERS
-    )
