@@ -233,6 +233,10 @@ def falling(steps: int, *, start: float = 140 / 240, to: float = 0.2) -> Callabl
     return factor
 
 
+# Drawn faces: it depends on the seed whether the hijack draws a face or its negative
+# (`benchmarks/choose_tiny.py --data drawn_faces`). Twice the steps do not settle it, nor do more
+# critic steps, another cut, or 32x32 pixels (with an image critic made for them). Colour cannot be
+# had: z has no room for the three channels of a patch.
 tiny = Setting(
     name="tiny",
     nets=nets.tiny,
@@ -247,7 +251,7 @@ tiny = Setting(
     critic_steps=3,
     private={"mnist": 3000, "fashion_mnist": 3000},
 )
-# Measured for MNIST alone: the other sets have its number of steps.
+# Measured for MNIST alone: the other sets have its number of steps, untested.
 AT_SCALE = dict.fromkeys(
     (
         *("mnist", "fashion_mnist", "drawn_faces", "orl_faces", "omniglot"),

@@ -107,10 +107,10 @@ class Card:
             ("blocks", f"{self.blocks:,}"),
             ("split", split),
             ("terms", self.terms or self.files[0].terms),
-            ("how to get it", self._how()),
+            ("to get it", self._how()),
             ("files", "; ".join(map(_names, self.files))),
             ("beware", self.beware),
-            ("in this course", self.used_for),
+            ("used for", self.used_for),
             ("ethics", self.ethics),
         ]
         return [(heading, text) for heading, text in rows if text]

@@ -101,15 +101,15 @@ def test_a_card_says_all_that_it_should(name):
     said = dict(one.rows())
     for heading in ("what", "source", "images", "values", "labels", "people", "split", "terms"):
         assert said[heading]
-    for heading in ("how to get it", "beware", "in this course"):
+    for heading in ("to get it", "beware", "used for"):
         assert said[heading]
     assert f"{one.images:,}" in said["images"]
     for files in one.files:
         assert files.terms == said["terms"]
         assert all(file in said["files"] for file in (*files.files, *files.optional))
-        assert all(mirror in said["how to get it"] for mirror in files.mirrors)
-        assert files.by_hand in said["how to get it"]
-        assert files.by_hand or f"{files.name}" in said["how to get it"]
+        assert all(mirror in said["to get it"] for mirror in files.mirrors)
+        assert files.by_hand in said["to get it"]
+        assert files.by_hand or f"{files.name}" in said["to get it"]
 
 
 @pytest.mark.parametrize("name", ["orl_faces", "celeba", "drawn_faces"])
