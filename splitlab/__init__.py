@@ -12,6 +12,8 @@ from splitlab import (
     costs,
     data,
     defenses,
+    disguises,
+    intervals,
     metrics,
     nets,
     record,
@@ -35,7 +37,7 @@ from splitlab.observers import Observer, Progress, Wiretap
 from splitlab.parties import Client, HonestServer, PassiveServer, Server
 from splitlab.protocols import Log, Rounds, Sequential, SplitFed, Wire, train, u_shaped, vanilla
 from splitlab.record import NUMERICS, Record, StaleRecord, replay
-from splitlab.referee import ReceivedError, Report, Snapshots, evaluate
+from splitlab.referee import ReceivedError, Report, Scorer, Snapshots, evaluate
 from splitlab.settings import PROFILES, gpu, paper, tiny
 from splitlab.threat import ThreatModel, ThreatModelViolation, audit
 
@@ -65,6 +67,7 @@ __all__ = [
     "Record",
     "Report",
     "Rounds",
+    "Scorer",
     "Sequential",
     "Server",
     "ServerCopies",
@@ -86,8 +89,10 @@ __all__ = [
     "costs",
     "data",
     "defenses",
+    "disguises",
     "evaluate",
     "gpu",
+    "intervals",
     "metrics",
     "nets",
     "paper",

@@ -46,7 +46,7 @@ NUMERICS = 1
 MODULES = (
     *("messages.py", "parties.py", "protocols.py", "aggregation.py", "randomness.py"),
     *("attacks", "defenses", "nets"),
-    *("data", "settings.py", "referee.py", "metrics.py", "baselines.py"),
+    *("data", "settings.py", "referee.py", "metrics.py", "baselines.py", "disguises.py"),
 )
 RUNS = Path("book") / "runs"
 FORMAT = 1

@@ -7,7 +7,7 @@ the training without.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -126,6 +126,104 @@ class Report:
         return plot.show(figure, alt=alt)._repr_html_()
 
 
+class Scorer:
+    """Scores pictures of the same private images, whoever made the pictures, by the same figures.
+
+    `evaluate` scores an attack with it, and its floors and ceilings.
+
+    Args:
+        private: The private images, of which some are scored.
+        referee: The referee's own part of the data, on which its classifiers train. None where the
+            split leaves nothing: it then sets aside private images that it does not score.
+        n_match: How many private images to score, and to choose among when matching: 500 where
+            there are fewer than 1000 of them, else 1000.
+        seed: Seeds the choice of images and the training of the classifiers.
+
+    Attributes:
+        images: The scored images. Pictures of them come in their order.
+        order: All rows of the private images, those scored first.
+        notes: What a reader must know to read the figures.
+
+    Raises:
+        ValueError: If there are too few private images.
+    """
+
+    def __init__(
+        self,
+        private: ImageData,
+        referee: ImageData | None,
+        *,
+        n_match: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        n = n_match or (1000 if len(private) >= 1000 else 500)
+        if n > len(private):
+            raise ValueError(
+                f"n_match is {n} and there are {len(private)} private images: lower it"
+            )
+        self.order = torch.randperm(len(private), generator=torch.Generator().manual_seed(seed))
+        self.images = private.select(self.order[:n])
+        notes = [f"{n} of {len(private)} private images scored; matched is 1 of {n}."]
+        if referee is None:
+            referee = private.select(self.order[n : n + 10_000])
+            notes.append(
+                f"The classifiers trained on {len(referee)} private images that are not scored: "
+                "this split has no third part."
+            )
+        self.notes = tuple(notes)
+        self._classifier, self._second = _classifiers(referee, seed)
+
+    def score(self, pictures: Tensor, rows: Tensor | None = None) -> Scores:
+        """Return the figures of `METRICS`.
+
+        Args:
+            pictures: Images (m, C, H, W), on the scale of the private ones.
+            rows: Which of the scored images they are of, int64, shape (m,); None for all of them.
+        """
+        x, y = self.images.x, self.images.y
+        rows = torch.arange(len(x), device=x.device) if rows is None else rows
+        return image_metrics(
+            pictures,
+            x[rows],
+            value_range=self.images.value_range,
+            candidates=x,
+            ids=rows,
+            classifier=self._classifier,
+            labels=y[rows],
+        )
+
+    def further(self, pictures: Tensor) -> Scores:
+        """Return the second opinions: matching by correlation, and another classifier.
+
+        Args:
+            pictures: One image for each that is scored, (n, C, H, W).
+        """
+        x, y = self.images.x, self.images.y
+        return {
+            "matched_by_correlation": matched_by_correlation(pictures, x),
+            "recognised_by_second_classifier": recognised(self._second, pictures, y),
+        }
+
+    def real(self) -> Scores:
+        """Return how often the real images are recognised, by either classifier."""
+        x, y = self.images.x, self.images.y
+        return {
+            "real_images_recognised": recognised(self._classifier, x, y),
+            "real_images_recognised_by_second_classifier": recognised(self._second, x, y),
+        }
+
+    def table(self, pictures: Mapping[str, Tensor]) -> Table:
+        """Return all figures of several sets of pictures.
+
+        Args:
+            pictures: What they are -> one image for each that is scored, (n, C, H, W).
+        """
+        scores = {what: self.score(p) | self.further(p) for what, p in pictures.items()}
+        names = [*METRICS, "matched_by_correlation", "recognised_by_second_classifier"]
+        rows = [(what, *(figures[name] for name in names)) for what, figures in scores.items()]
+        return Table(("", *map(_words, names)), rows, caption=self.notes[0])
+
+
 def evaluate(
     client: Client,
     attack: Reconstructor,
@@ -153,41 +251,17 @@ def evaluate(
     """
     private, public = client.data, attack.public
     _refuse_overlap(private, public)
-    n = n_match or (1000 if len(private) >= 1000 else 500)
-    if n > len(private):
-        raise ValueError(f"n_match is {n} and there are {len(private)} private images: lower it")
-    order = torch.randperm(len(private), generator=torch.Generator().manual_seed(seed))
-    scored = private.select(order[:n])
-    x, y = scored.x, scored.y
-
-    notes = [f"{n} of {len(private)} private images scored; matched is 1 of {n}."]
-    if referee is None:
-        referee = private.select(order[n : n + 10_000])
-        notes.append(
-            f"The classifiers trained on {len(referee)} private images that are not scored: "
-            "this split has no third part."
-        )
-    classifier, second = _classifiers(referee, seed)
-
-    def score(images: Tensor, rows: Tensor | None = None) -> Scores:
-        rows = torch.arange(n, device=x.device) if rows is None else rows
-        return image_metrics(
-            images,
-            x[rows],
-            value_range=private.value_range,
-            candidates=x,
-            ids=rows,
-            classifier=classifier,
-            labels=y[rows],
-        )
+    scorer = Scorer(private, referee, n_match=n_match, seed=seed)
+    x, y, n, score = scorer.images.x, scorer.images.y, len(scorer.images), scorer.score
+    notes = list(scorer.notes)
 
     z = client.smash(x)
     reconstructed = attack.reconstruct(_message(client, z))
     nearest = nearest_public(x, public.x)
     floors = {"mean_public": score(mean_public(public, n)), "nearest_public": score(nearest)}
-    if client.sends_labels:
+    if client.sends_labels or client.sends_index:  # row numbers: the server holds the labels
         floors["class_mean_public"] = score(class_mean_public(public, y))
-    oracle, rows = _oracle_decoder(client, private, order, n, seed)
+    oracle, rows = _oracle_decoder(client, private, scorer.order, n, seed)
     ceilings = {
         "own_autoencoder": score(attack.autoencode(x)),
         "oracle_decoder": score(oracle(z[rows]), rows),
@@ -209,12 +283,7 @@ def evaluate(
         floors=floors,
         ceilings=ceilings,
         n_match=n,
-        other={
-            "matched_by_correlation": matched_by_correlation(reconstructed, x),
-            "recognised_by_second_classifier": recognised(second, reconstructed, y),
-            "real_images_recognised": recognised(classifier, x, y),
-            "real_images_recognised_by_second_classifier": recognised(second, x, y),
-        },
+        other=scorer.further(reconstructed) | scorer.real(),
         notes=tuple(notes),
         pictures={
             "private": x[:PICTURES].cpu(),

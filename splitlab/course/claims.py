@@ -340,15 +340,6 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def largest_failure_rate(seeds: int) -> float:
-    """Return what n successes in n random splits leave possible, at 95 % confidence.
-
-    A claim that fails in a share p of all splits holds in n of n with probability (1 - p)^n. This
-    is the largest p for which that is not below 5 %.
-    """
-    return 1 - (1 - CONFIDENCE) ** (1 / seeds)
-
-
 # --- the shell ---
 
 
@@ -455,7 +446,7 @@ def _compare(claim: Claim, seed: int | None, jobs: int) -> int:
 def _explain(standings: Sequence[Standing]) -> None:
     """Say what n of n means."""
     for n in sorted({len(standing.figures) for standing in standings if standing.holds}):
-        rate = largest_failure_rate(n)
+        rate = sl.intervals.failure_bound(n, CONFIDENCE)
         print(
             f"{n} of {n}: at {CONFIDENCE:.0%} confidence, a claim that holds at {n} of {n} seeds "
             f"fails in at most {rate:.0%} of random splits of the same data."

@@ -275,12 +275,6 @@ def test_stale_records_never_make_a_badge_that_says_holds(book, capsys, case):
     assert standing.badge in cell.source
 
 
-def test_what_n_of_n_leaves_possible():
-    for n in (1, 5, 6, 59):
-        assert (1 - claims.largest_failure_rate(n)) ** n == pytest.approx(0.05)
-    assert claims.largest_failure_rate(59) < 0.05 < claims.largest_failure_rate(58)
-
-
 def test_the_list_says_what_n_of_n_means(book, capsys):
     status, out, err = shell(capsys)
     assert (status, err) == (0, "")

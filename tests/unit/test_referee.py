@@ -139,6 +139,41 @@ def test_what_the_server_received_is_scored_apart(make_client, make_attack, digi
     assert sl.evaluate(flat, make_attack(), digits[2], n_match=100).received is None
 
 
+@pytest.mark.parametrize(
+    ("sent", "known"),
+    [({}, True), ({"sends_index": True}, True), ({"sends_labels": False}, False)],
+)
+def test_the_class_mean_is_a_floor_wherever_the_server_can_know_the_labels(
+    make_client, make_attack, digits, sent, known
+):
+    report = sl.evaluate(make_client(**sent), make_attack(), digits[2], n_match=50)
+    assert ("class_mean_public" in report.floors) == known
+
+
+def test_a_scorer_gives_the_figures_of_evaluate(hijack, digits):
+    client, attack, _, _ = hijack
+    private, public, referee = digits
+    report, scorer = sl.evaluate(client, attack, referee), sl.Scorer(private, referee)
+    nearest = sl.baselines.nearest_public(scorer.images.x, public.x)
+    assert scorer.score(nearest) == report.floors["nearest_public"]
+    z = sl.SmashedData(z=client.smash(scorer.images.x), sender="client", step=0)
+    assert scorer.further(attack.reconstruct(z)) | scorer.real() == report.other
+    perfect = scorer.table({"the images": scorer.images.x, "retrieval": nearest})
+    assert perfect.head[-2:] == ("matched by correlation", "recognised by second classifier")
+    assert [row[0] for row in perfect.rows] == ["the images", "retrieval"]
+    assert perfect.rows[0][1] == 0
+    assert perfect.rows[0][6] == perfect.rows[0][7] == 1
+    assert tuple(perfect.rows[1][1:7]) == tuple(scorer.score(nearest).values())
+    assert "500 of" in perfect.caption
+
+
+def test_a_scorer_takes_pictures_of_some_of_the_images(digits):
+    scorer = sl.Scorer(digits[0], digits[2], n_match=60)
+    rows = torch.arange(10, 20)
+    assert scorer.score(scorer.images.x[rows], rows)["matched"] == 1
+    assert scorer.score(scorer.images.x[rows.flip(0)], rows)["matched"] == 0
+
+
 def test_snapshots_cover_the_run(hijack):
     client, _, log, snapshots = hijack
     assert [s.step for s in snapshots.taken] == list(range(0, log.steps + 1, 100))

@@ -1,0 +1,92 @@
+"""How sure a figure is: intervals over independent runs, and over single cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+
+def mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return the t interval for the mean of a figure over independent runs.
+
+    Student (1908). It takes the figures to be independent and roughly normal. Splits of one small
+    data set overlap, so they are less than independent, and the interval is then too short. For
+    figures that crowd against a bound, such as shares near 1, give the range as well: the interval
+    can reach past the bound.
+
+    Args:
+        values: The figure of each run, at least two of them; a run is one seed, not one image.
+        confidence: In how many of such intervals the true mean should lie, between 0 and 1.
+
+    Returns:
+        (low, high), about the mean of the values.
+
+    Raises:
+        ValueError: If there are fewer than two values, one is not finite, or `confidence` is not
+            between 0 and 1.
+    """
+    from scipy import stats
+
+    _check_confidence(confidence)
+    values = [float(value) for value in values]
+    if len(values) < 2:
+        raise ValueError(f"an interval over runs needs at least two runs, not {len(values)}")
+    if not all(map(math.isfinite, values)):
+        raise ValueError("one of the values is not finite: leave out no run, and find out why")
+    quantile = float(stats.t.ppf((1 + confidence) / 2, df=len(values) - 1))
+    half = quantile * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+def proportion(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval for a share, from how often something happened in n cases.
+
+    C. J. Clopper and E. S. Pearson (1934). The cases have to be independent: images scored in one
+    run are, given that run, and say nothing of another run.
+
+    Args:
+        successes: How often, 0 to n.
+        n: Cases, at least 1.
+        confidence: At least in how many of such intervals the true share lies, between 0 and 1.
+
+    Returns:
+        (low, high), each from 0 to 1.
+
+    Raises:
+        ValueError: If the numbers do not fit, or `confidence` is not between 0 and 1.
+    """
+    from scipy import stats
+
+    _check_confidence(confidence)
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n}: of at least one case, 0 to all of them can succeed")
+    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def failure_bound(runs: int, confidence: float = 0.95) -> float:
+    """Return the largest failure rate that is compatible with no failure in a number of runs.
+
+    Were the true rate larger, a run of this many successes would have had a chance below
+    1 - confidence. The rule of three, 3 / runs, approximates it at 95 %.
+
+    Args:
+        runs: Independent runs, none of which failed, at least 1.
+        confidence: How sure, between 0 and 1.
+
+    Returns:
+        A rate from 0 to 1.
+
+    Raises:
+        ValueError: If there is no run, or `confidence` is not between 0 and 1.
+    """
+    _check_confidence(confidence)
+    if runs < 1:
+        raise ValueError("without a run nothing is known: there must be at least 1")
+    return 1 - (1 - confidence) ** (1 / runs)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is between 0 and 1, such as 0.95, not {confidence}")
