@@ -252,9 +252,9 @@ tiny = Setting(
     critic_steps=3,
     private={"mnist": 3000, "fashion_mnist": 3000},
 )
-# Measured for MNIST; the other sets have its number of steps. It was tried, not chosen, on ORL faces,
-# Omniglot and drawn faces, where single runs beat the nearest public image, and one on drawn faces
-# drew negatives. On CIFAR-10, CelebA and Tiny-ImageNet it is untested.
+# Measured for MNIST; the other sets have its number of steps. It was tried, not chosen, with a few
+# seeds: ORL faces, Omniglot and most runs on drawn faces beat the nearest public image; one on few
+# drawn faces drew negatives. On CIFAR-10, CelebA and Tiny-ImageNet it is untested.
 AT_SCALE = dict.fromkeys(
     (
         *("mnist", "fashion_mnist", "drawn_faces", "orl_faces", "omniglot"),
