@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -29,7 +30,7 @@ import torch
 import splitlab as sl
 from splitlab.checkpoint import write_atomically
 from splitlab.data import download
-from splitlab.settings import LOADERS, Setting
+from splitlab.settings import Setting
 from splitlab.tables import Table
 
 SECONDS = "chapter_seconds_"  # + a profile: the record's name
@@ -376,12 +377,15 @@ def _profile(setting: Setting, device: str) -> Finding:
 def _data_sets(setting: Setting) -> Iterator[Finding]:
     needed = next(iter(setting.steps))  # the data set that the chapters load
     offline = os.environ.get(download.OFFLINE, "0") not in ("", "0")
-    for name in LOADERS:
+    # Of Omniglot, each archive by itself.
+    sets = [[files.name for files in sl.data.card(s).files] or [s] for s in setting.steps]
+    for name in itertools.chain.from_iterable(sets):
         try:
             place, where = whereabouts(name)
         except sl.DataError as error:
             place, where = "broken", str(error).rstrip(".")
-        if place == "absent" and offline:
+        by_hand = name in sl.data.PUBLISHED and sl.data.PUBLISHED[name].by_hand
+        if place == "absent" and offline and not by_hand:
             place, where = "broken", f"{where}, but {download.OFFLINE} forbids it: unset that"
         state: State = "ok" if place == "here" else "note"
         if name == needed and place == "broken":

@@ -59,6 +59,7 @@ class Published:
         terms: the terms of use in one line, shown when the files are downloaded.
         by_hand: how to get the files where a program may not fetch them, the end of a sentence
             that begins with "get them"; empty where it may.
+        optional: more files, which the data set can be used without.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Published:
     files: dict[str, Pin]
     terms: str
     by_hand: str = field(default="", kw_only=True)
+    optional: dict[str, Pin] = field(default_factory=dict, kw_only=True)
 
     def how(self, name: str) -> str:
         """Say in a few words how to get one of the files, without the full stop."""
@@ -76,13 +78,13 @@ class Published:
         """Tell what is wrong with a file.
 
         Args:
-            name: the file's name in `files`.
+            name: the file's name in `files` or `optional`.
             path: where the file is.
 
         Returns:
             A sentence; None if the file is the published one.
         """
-        pin = self.files[name]
+        pin = (self.files | self.optional)[name]
         try:
             with path.open("rb") as file:
                 if pin.size in (None, os.fstat(file.fileno()).st_size):
@@ -99,7 +101,7 @@ class Published:
         )
 
     def check(self, folder: Path) -> list[str]:
-        """Compare all files with the originals.
+        """Compare all files with the originals, optional ones where they are there.
 
         Args:
             folder: the data set's own folder.
@@ -111,7 +113,8 @@ class Published:
             self.fault(name, folder / name)
             if (folder / name).exists()
             else f"{folder / name} is missing; {self.how(name)} and put it there."
-            for name in self.files
+            for name in (*self.files, *self.optional)
+            if name in self.files or (folder / name).exists()
         ]
         return [fault for fault in faults if fault]
 

@@ -72,7 +72,8 @@ def drawn_faces(
     light and background, with yes-or-no attributes to infer. It does not stand in for people.
     There is no identity (each face is another person, seen once), no age, no gender, no ancestry;
     skin is a shade drawn like the others. A drawing has flatter texture than a photograph, so a
-    reconstruction that succeeds here has still to be tried on photographs.
+    reconstruction that succeeds here has still to be tried on photographs. A face and its negative
+    have much in common: with some seeds the fast design of `FSHA` draws the negative.
 
     The attributes are independent of each other, of skin, pose, light and background. `smile` and
     `glasses` are present in half of the faces and so is `long_hair`; `dark_hair` (black to brown,

@@ -10,18 +10,20 @@ import hashlib
 import math
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from splitlab.data.base import (
     RESIZE_CHUNK,
     DataError,
     ImageData,
+    Split,
     check_size_and_channels,
     resize,
 )
@@ -163,7 +165,7 @@ def _md5(*pieces: bytes) -> str:
     return digest.hexdigest()
 
 
-def _read_labels(path: Path, files: IdxFiles, md5: str | None) -> torch.Tensor:
+def _read_labels(path: Path, files: IdxFiles, md5: str | None) -> Tensor:
     """Read labels, int64 of shape (N,), and check that they are classes of the data set."""
     labels = read_idx(path, md5)
     if labels.ndim != 1 or len(labels) == 0:
@@ -221,21 +223,53 @@ def load_idx(
         DataError: if a file in a named folder is missing, damaged or not what it should be (it is
             never replaced), or if the files cannot be downloaded.
     """
+    (whole,) = _load_dealt(files, size, channels, folder, verify, lambda rows: [rows])
+    return whole
+
+
+def split_idx(
+    files: IdxFiles, size: int, channels: int, deal: Callable[[ImageData], Split]
+) -> Split:
+    """Load an idx data set straight into its parts, without ever holding the whole of it.
+
+    To load the whole and then to copy it into parts takes twice the memory. Here the rows are
+    dealt first, and each image is resized into the part that it belongs to.
+
+    Args:
+        files: the data set; its files are looked for as in `load_idx`.
+        size: height and width wanted, in pixels (4 to 256).
+        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        deal: cuts the whole set into parts. It sees labels, blocks and row numbers, but images
+            of a single grey pixel in place of the real ones.
+
+    Returns:
+        What `deal` would return for `load_idx(files, size, channels, None, True)`, bit for bit;
+        each part has storage of its own.
+
+    Raises:
+        DataError: as in `load_idx`.
+    """
+    return Split(*_load_dealt(files, size, channels, None, True, deal))
+
+
+def _load_dealt(
+    files: IdxFiles,
+    size: int,
+    channels: int,
+    folder: str | Path | None,
+    verify: bool,
+    deal: Callable[[ImageData], Iterable[ImageData | None]],
+) -> list[ImageData | None]:
+    """Read the files, and resize each image into the part, or parts, that `deal` put it in."""
     check_size_and_channels(size, channels)
     found = paths(files, named_folder(files, folder) or fetch(files))
     md5 = files.md5 if verify else dict.fromkeys(files.md5)
     labels = [_read_labels(found[f"{name}.gz"], files, md5[name]) for _, name in PAIRS]
     # The labels are small and tell how many images there are. So room is made once, and one file
     # of raw images is held at a time: the peak stays near the size of the result.
-    x = torch.empty(sum(map(len, labels)), 1, size, size)
-    start = 0
-    for (name, _), y in zip(PAIRS, labels, strict=True):
-        part = x[start : start + len(y)]
-        _fill(part, _read_images(found[f"{name}.gz"], len(y), md5[name]))
-        start += len(y)
-    row = torch.arange(len(x))
-    return ImageData(
-        x=x.expand(-1, channels, -1, -1),
+    row = torch.arange(sum(map(len, labels)))
+    undrawn = ImageData(
+        x=torch.zeros(len(row), 1, 1, 1),
         y=torch.cat(labels),
         classes=files.classes,
         name=files.name,
@@ -243,11 +277,34 @@ def load_idx(
         row=row,
         train_rows=len(labels[0]),
     )
+    parts = list(deal(undrawn))  # None where a split has no third part
+    images = [torch.empty(len(part or ()), 1, size, size) for part in parts]
+    start = 0
+    for (name, _), y in zip(PAIRS, labels, strict=True):
+        raw = _read_images(found[f"{name}.gz"], len(y), md5[name])
+        for part, x in zip(parts, images, strict=True):
+            if part is None:
+                continue
+            here = (part.row >= start) & (part.row < start + len(y))
+            _fill(x, here.nonzero().flatten(), raw, part.row[here] - start)
+        start += len(y)
+    return [
+        part and replace(part, x=x.expand(-1, channels, -1, -1))
+        for part, x in zip(parts, images, strict=True)
+    ]
 
 
-def _fill(x: torch.Tensor, raw: np.ndarray) -> None:
-    """Write raw images (N, 28, 28), values 0..255, into `x` (N, 1, size, size), chunk by chunk."""
-    for start in range(0, len(raw), RESIZE_CHUNK):
-        chunk = torch.from_numpy(raw[start : start + RESIZE_CHUNK].astype(np.float32))
+def _fill(x: Tensor, places: Tensor, raw: np.ndarray, rows: Tensor) -> None:
+    """Write raw images, values 0..255, into `x` (N, 1, size, size), chunk by chunk.
+
+    Args:
+        x: the images to write.
+        places: which of them, int64, shape (n,).
+        raw: all raw images of a file, uint8, shape (M, 28, 28).
+        rows: the raw images that belong there, int64, shape (n,).
+    """
+    chunks = zip(places.split(RESIZE_CHUNK), rows.split(RESIZE_CHUNK), strict=True)
+    for place, row in chunks:
+        chunk = torch.from_numpy(raw[row.numpy()].astype(np.float32))
         scaled = resize(chunk.unsqueeze(1), x.shape[-1]) / 127.5 - 1
-        x[start : start + RESIZE_CHUNK] = scaled.clamp_(-1, 1)
+        x[place] = scaled.clamp_(-1, 1)

@@ -644,18 +644,69 @@ def faces(tmp_path):
     return folder
 
 
-def test_celeba_has_one_property_as_its_label(faces, tmp_path):
+def test_celeba_has_all_attributes_and_one_of_them_as_its_label(faces, tmp_path):
     before = held(tmp_path / "data")
     data = celeba(folder=tmp_path / "data", verify=False)
     assert data.shape == (3, 64, 64) and len(data) == 14 and not data.grey
-    assert data.classes == ("not Male", "Male")
+    assert data.classes == ("no Male", "Male")
     assert data.y.tolist() == [int(i % 2 == 0) for i in range(1, 15)]
     red = (data.x[:, 0, 32, 32] + 1) * 127.5
     assert torch.allclose(red, torch.arange(10.0, 150, 10), atol=3)  # JPEG loses a little
-    smiling = celeba(folder=tmp_path / "data", attribute="Smiling", verify=False)
+    assert list(data.attributes) == PROPERTIES
+    smiling = data.labelled("Smiling")
     assert smiling.y.tolist() == [int(i % 3 == 0) for i in range(1, 15)]
+    assert smiling.classes == ("no Smiling", "Smiling")
+    assert not data.attributes["Property_7"].any()
     assert [len(part) for part in data.split(0)] == [6, 4, 4]
     assert held(tmp_path / "data") == before
+
+
+def write_people(folder, person=lambda i: i // 2, count=14):
+    """The third file in its original format: a picture and the number of a person in each line."""
+    lines = [f"{i:06}.jpg {person(i)}\n" for i in range(1, count + 1)]
+    (folder / "identity_CelebA.txt").write_text("".join(lines))
+
+
+def test_celeba_without_its_third_file_is_split_by_picture(faces, tmp_path):
+    assert celeba(size=8, folder=tmp_path / "data", verify=False).block.tolist() == list(range(14))
+
+
+def test_celeba_with_its_third_file_is_split_by_person(faces, tmp_path):
+    write_people(faces)
+    data = celeba(size=8, folder=tmp_path / "data", verify=False)
+    assert data.block.tolist() == [i // 2 for i in range(1, 15)]
+    for seed in range(5):
+        people = [set(part.block.tolist()) for part in data.split(seed)]
+        assert len(set.union(*people)) == sum(map(len, people)) == 8
+    few = celeba(size=8, folder=tmp_path / "data", n=2, verify=False)
+    assert few.row.tolist() == [0, 7] and few.block.tolist() == [0, 4]
+    assert few.attributes["Male"].tolist() == [False, True]
+
+
+BAD_PEOPLE = {
+    "web page": ("<html>Quota exceeded</html>", "is a web page, not a list; get it from"),
+    "no person": ("000001.jpg 5\n000002.jpg\n", "line 2: not a picture and the number of a person"),
+    "a word": ("000001.jpg anna\n", "line 1: not a picture and the number of a person"),
+    "too much": ("000001.jpg 5 6\n", "line 1: not a picture and the number of a person"),
+    "cut short": ("000001.jpg 5\n", "is cut short: it does not say who is on 000002.jpg"),
+    "empty": ("", "is cut short: it does not say who is on 000001.jpg"),
+}
+
+
+@pytest.mark.parametrize("text, message", BAD_PEOPLE.values(), ids=BAD_PEOPLE)
+def test_bad_lists_of_people_are_refused(faces, tmp_path, text, message):
+    (faces / "identity_CelebA.txt").write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        celeba(size=8, folder=tmp_path / "data", verify=False)
+    assert str(faces / "identity_CelebA.txt") in one_sentence(error)
+
+
+def test_the_third_file_of_celeba_is_checked_only_where_it_is(faces):
+    complaints = PUBLISHED["celeba"].check(faces)
+    assert len(complaints) == 2
+    write_people(faces)
+    (third,) = set(PUBLISHED["celeba"].check(faces)) - set(complaints)
+    assert "identity_CelebA.txt is not the original file (its MD5 is not 32bd1bd6" in third
 
 
 def test_celeba_reads_only_what_is_asked_for(faces, tmp_path, monkeypatch):
@@ -688,9 +739,10 @@ def test_celeba_without_its_attributes_says_how_to_get_them(faces, tmp_path):
     one_sentence(error)
 
 
-def test_an_unknown_property_is_refused(faces, tmp_path):
-    with pytest.raises(DataError, match=r"no attribute 'Tall'; it has Property_0, .*Smiling"):
-        celeba(folder=tmp_path / "data", attribute="Tall")
+def test_an_unknown_attribute_is_refused(faces, tmp_path):
+    data = celeba(size=8, folder=tmp_path / "data", verify=False)
+    with pytest.raises(DataError, match=r"no attribute 'Tall'; its attributes are: Property_0, "):
+        data.labelled("Tall")
 
 
 GOOD_LIST = attributes(14)
@@ -699,6 +751,8 @@ BAD_LISTS = {
     "web page": ("<!DOCTYPE html><html>Quota exceeded</html>", "is a web page"),
     "no number": (GOOD_LIST.split("\n", 1)[1], "does not start with a number of pictures"),
     "a name less": (GOOD_LIST.replace("Property_7 ", ""), "the names of 40 attributes"),
+    "a name twice": (GOOD_LIST.replace("Property_7 ", "Property_8 "), "the names of 40"),
+    "other names": (GOOD_LIST.replace("Male ", "Man "), "the names of 40 attributes"),
     "cut between lines": (GOOD_LIST[: GOOD_LIST.index("000012")], "announces 14 .* and lists 11"),
     "cut in a line": (GOOD_LIST[:-20], "line 16: not a picture and 40 values"),
     "a value": (GOOD_LIST.replace(" 1 ", " 2 "), "line 4: not a picture and 40 values"),
@@ -1028,10 +1082,3 @@ def test_archives_are_never_held_several_times_in_memory():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert 0.8 <= float(result.stdout) < 1.3
-
-
-def test_the_loaders_are_for_the_library_and_not_for_the_profiles():
-    assert {"orl_faces", "omniglot", "cifar10", "celeba", "tiny_imagenet"} <= set(sl.data.__all__)
-    assert not {"orl_faces", "omniglot", "cifar10", "celeba", "tiny_imagenet"} & set(
-        sl.settings.LOADERS
-    )

@@ -57,6 +57,10 @@ def test_the_report_is_for_people(capsys):
         (["--device", "meta"], "is not supported"),
         (["--data", "mnist"], "SPLITLAB_OFFLINE forbids to download it"),
         (["--client-rate", "0"], "--client-rate"),
+        (["--data", "celeba"], "celeba makes no sense at profile tiny"),
+        (["--data", "celeba", "--profile", "gpu"], "must be got by hand"),
+        (["--data", "orl_faces", "--profile", "gpu"], "SPLITLAB_OFFLINE forbids to download it"),
+        (["--data", "cifar10", "--profile", "paper"], "SPLITLAB_OFFLINE forbids to download it"),
     ],
 )
 def test_wrong_requests_get_one_sentence(capsys, monkeypatch, arguments, sentence):
@@ -80,6 +84,27 @@ def test_the_command_is_installed_and_knows_its_version():
     command = os.path.join(os.path.dirname(sys.executable), "splitlab")
     shown = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == f"splitlab {sl.__version__}"
+
+
+def test_drawn_faces_at_tiny_scale(capsys):
+    assert cli.main(["attack", "fsha", "--data", "drawn_faces", "--steps", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == {"private": 4286, "public": 2857}
+    assert result["metrics"]["matched"] < 1
+
+
+def test_a_set_with_few_private_images_is_scored_on_all_of_them(capsys, monkeypatch):
+    few = sl.data.drawn_faces(700, size=16, channels=1)
+    monkeypatch.setitem(cli.LOADERS, "drawn_faces", lambda **options: few)
+    assert cli.main(["attack", "fsha", "--data", "drawn_faces", "--steps", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["n_match"] == result["images"]["private"] == 300
+
+
+def test_an_unknown_set_is_refused_with_those_that_are_known(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["attack", "fsha", "--data", "cifar"])
+    assert "invalid choice: 'cifar'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif("SPLITLAB_DATA" not in os.environ, reason="SPLITLAB_DATA is not set")

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import splitlab as sl
 from splitlab.data import DataError, ImageData, digits, fashion_mnist, mnist
 from splitlab.data.base import resize
 from splitlab.data.digits import FORM_STARTS
@@ -689,20 +690,47 @@ def test_size_16_is_an_antialiased_reduction():
     assert torch.allclose(*means, rtol=0.03)
 
 
+PEAK = """
+import re, torch, splitlab as sl
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+torch.nn.functional.interpolate(torch.rand(9, 1, 8, 8), size=16, mode="bilinear")
+before = peak()
+kept = {code}
+print((peak() - before) / (70_000 * 32 * 32 * 4))
+"""
+
+
 @real_files
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
-def test_loading_takes_little_more_memory_than_the_result():
+@pytest.mark.parametrize(
+    "code",
+    ["sl.data.mnist(channels=3)", "sl.paper.split('mnist', 0)", "sl.gpu.split('mnist', 0)"],
+)
+def test_the_peak_of_memory_is_little_more_than_one_copy(code):
     # Not getrusage: its peak starts from that of the process which started this one.
-    code = (
-        "import re, torch, splitlab.data as d\n"
-        "def peak():\n"
-        "    return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
-        "torch.nn.functional.interpolate(torch.rand(9, 1, 8, 8), size=16, mode='bilinear')\n"
-        "before = peak()\n"
-        "data = d.mnist(channels=3)\n"
-        "print((peak() - before) / (data.x.untyped_storage().nbytes() / 1024))"
-    )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PEAK.format(code=code)], capture_output=True, text=True, check=True
     )
-    assert 1.0 <= float(result.stdout) < 1.5
+    assert 0.85 <= float(result.stdout) < 1.5
+
+
+@real_files
+@pytest.mark.parametrize("profile", ["paper", "gpu", "tiny"])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_parts_dealt_before_they_are_drawn_are_those_of_the_whole(profile, name):
+    setting = sl.PROFILES[profile]
+    whole = getattr(sl.data, name)(size=setting.size, channels=setting.channels)
+    expected = whole.official_split() if profile == "paper" else whole.split(1)
+    if limit := setting.private.get(name):
+        expected = expected._replace(private=expected.private.subset(limit, seed=1))
+    parts = setting.split(name, 1)
+    assert len({p for part in parts if part for p in storages(part)}) == 4 * sum(map(bool, parts))
+    for part, wanted in zip(parts, expected, strict=True):
+        if wanted is None:
+            assert part is None
+            continue
+        assert repr(part) == repr(wanted)
+        assert part.x.stride() == wanted.x.stride()
+        for field in ("x", "y", "block", "row"):
+            assert torch.equal(getattr(part, field), getattr(wanted, field))

@@ -244,6 +244,20 @@ def test_an_absent_data_set_is_a_problem_where_it_is_needed_and_cannot_be_had(mo
     assert ("SPLITLAB_OFFLINE" in text) == offline
 
 
+def test_each_archive_is_listed_where_the_profile_knows_the_set(monkeypatch):
+    monkeypatch.setenv("SPLITLAB_OFFLINE", "1")
+    card = doctor("gpu")
+    for archive in ("small1", "small2", "background", "evaluation"):
+        state, text = line(card, f"omniglot_{archive}")
+        assert state == "note" and "SPLITLAB_OFFLINE forbids it" in text
+    # What everybody has to get by hand needs no download.
+    assert line(card, "celeba") == (
+        "note",
+        "not here; `splitlab data get celeba` says how to get it",
+    )
+    assert "omniglot_small1" not in {finding.what for finding in doctor().findings}
+
+
 def test_a_data_folder_that_is_none_stops_only_who_needs_it(tmp_path, monkeypatch):
     monkeypatch.setenv("SPLITLAB_DATA", str(tmp_path / "nowhere"))
     assert doctor().ok

@@ -1,12 +1,15 @@
 """The settings of the profiles, and the attacker's schedules."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import pytest
 import torch
 
 import splitlab as sl
-from splitlab.settings import falling, half_at
+from splitlab.data.download import missing
+from splitlab.settings import LOADERS, falling, half_at
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4])
@@ -47,6 +50,96 @@ def test_unknown_and_senseless_data_get_a_sentence():
         sl.tiny.split("cifar", 0)
     with pytest.raises(ValueError, match="digits makes no sense at profile paper"):
         sl.paper.split("digits", 0)
+
+
+@pytest.mark.parametrize("name", ["orl_faces", "omniglot", "cifar10", "celeba", "tiny_imagenet"])
+def test_photographs_and_alphabets_make_no_sense_at_tiny_scale(name):
+    with pytest.raises(
+        ValueError, match=f"{name} makes no sense at profile tiny: choose one of di"
+    ):
+        sl.tiny.split(name, 0)
+
+
+def test_every_set_has_a_profile_and_every_step_count_a_set():
+    assert set(LOADERS) == set(sl.data.CARDS)
+    assert set(sl.tiny.steps) | set(sl.gpu.steps) == set(LOADERS)
+    for setting in sl.PROFILES.values():
+        assert set(setting.steps) <= set(LOADERS)
+        assert set(setting.private) | set(setting.loader_options) <= set(setting.steps)
+        for name in setting.steps:
+            assert setting.default_steps(name) > 0
+
+
+@pytest.mark.parametrize(
+    "profile, shape, counts",
+    [
+        ("tiny", (1, 16, 16), (4286, 2857, 2857)),
+        ("gpu", (3, 32, 32), (4286, 2857, 2857)),
+        ("paper", (3, 32, 32), (4286, 2857, 2857)),
+    ],
+)
+def test_drawn_faces_at_every_profile(profile, shape, counts):
+    parts = sl.PROFILES[profile].split("drawn_faces", 0)
+    assert tuple(map(len, parts)) == counts
+    assert {part.shape for part in parts} == {shape}
+    assert set(parts.public.attributes) == set(sl.data.card("drawn_faces").attributes)
+
+
+@pytest.mark.parametrize(
+    "name, counts, blocks",
+    [("orl_faces", (200, 160, 40), (20, 16, 4)), ("omniglot", None, (3, 3, 2))],
+)
+def test_the_original_files_at_the_profile_gpu(name, counts, blocks):
+    root = os.environ.get("SPLITLAB_DATA") or "nowhere"
+    for files in sl.data.card(name).files[:2]:
+        if missing(files, Path(root) / files.folder):
+            pytest.skip(f"SPLITLAB_DATA does not hold the original files of {files.name}")
+    parts = sl.gpu.split(name, 0)
+    assert {part.shape for part in parts} == {(3, 32, 32)}
+    assert tuple(len(part.block.unique()) for part in parts) == blocks
+    assert not counts or tuple(map(len, parts)) == counts
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Loaders that make 70 random images, and what each was asked for."""
+    calls = {}
+
+    def loader(name):
+        def load(**options):
+            calls[name] = options
+            x = torch.rand(70, 3, 4, 4)
+            rows = None if name in ("omniglot", "celeba") else 60
+            return sl.ImageData(x, torch.zeros(70).long(), ("a",), name, train_rows=rows)
+
+        return load
+
+    for name in ("omniglot", "cifar10", "celeba", "tiny_imagenet"):
+        monkeypatch.setitem(LOADERS, name, loader(name))
+    return calls
+
+
+def test_large_sets_are_loaded_in_part_and_limited_at_the_profile_gpu(asked, monkeypatch):
+    monkeypatch.setitem(sl.gpu.private, "celeba", 20)
+    private, public, referee = sl.gpu.split("celeba", 0)
+    assert asked["celeba"] == {"size": 32, "channels": 3, "n": 70_000}
+    assert (len(private), len(public), len(referee)) == (20, 20, 20)
+
+
+def test_the_papers_scale_splits_by_published_file_where_there_is_one(asked):
+    assert sl.paper.split("cifar10", 0).referee is None
+    assert tuple(map(len, sl.paper.split("tiny_imagenet", 0)[:2])) == (60, 10)
+    assert [len(part) for part in sl.paper.split("celeba", 0)] == [30, 20, 20]
+    assert [len(part) for part in sl.paper.split("omniglot", 0)] == [30, 20, 20]
+    archives = ("background", "evaluation")
+    assert asked["omniglot"] == {"size": 32, "channels": 3, "archives": archives}
+    assert asked["celeba"] == {"size": 32, "channels": 3}
+
+
+def test_an_honest_server_has_as_many_classes_as_asked_for(digits):
+    z = sl.tiny.client_net()(digits[0].x[:3])
+    assert sl.tiny.server_net(classes=2)(z).shape == (3, 2)
+    assert sl.tiny.server_net()(z).shape == (3, 10)
 
 
 def test_data_of_ones_own_need_a_step_count(digits):
