@@ -15,6 +15,7 @@ from splitlab.data.base import ImageData, repeats_grey, stored_channels, take_ro
 from splitlab.metrics import squared_distances
 
 PRIVATE_CHUNK, PUBLIC_CHUNK = 500, 4000  # bounds the distance table to 16 MB
+HALVINGS = 3  # of a learning rate at which the referee's network learned nothing
 
 
 def mean_public(public: ImageData, n: int) -> Tensor:
@@ -230,14 +231,17 @@ def train_cnn_classifier(
 
     Always on the CPU, whatever the device of the data: the score then does not depend on the
     machine, and neither the global random stream nor a GPU's is moved. The images are deformed a
-    little at random: a small referee's part holds few writers, and others will be judged.
+    little at random: a small referee's part holds few writers, and others will be judged. Where the
+    step was too large, and the network calls everything by one name, it is trained anew with half
+    of it, up to three times.
 
     Args:
         data: the referee's own part of the data, at least 4x4 pixels.
         seed: initial weights, batches, deformations, noise and dropout.
         steps: how many batches to train on.
         batch_size: images in a batch, drawn at random with replacement.
-        learning_rate: Adam's step size at the start; it falls linearly to 0.
+        learning_rate: Adam's step size at the start; it falls linearly to 0. See above for when
+            it is halved.
         noise: standard deviation of the Gaussian noise added to the images, as a share of half
             the value range (so .15 means .15 on [-1, 1]).
         deform: strength of the random affine deformation (standard deviation of its linear
@@ -250,21 +254,32 @@ def train_cnn_classifier(
     if deform is None:
         deform = 0.16 if len(data) < 5000 else 0.05
     sigma = noise * (data.value_range[1] - data.value_range[0]) / 2
-    with _own_random_state(seed):
-        network = _network(*x.shape[1:], len(data.classes))
-        optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-3, total_iters=steps)
-        for _ in range(steps):
-            rows = torch.randint(len(x), (batch_size,))
-            images = _warp(x[rows], linear=deform, shift=0.6 * deform)
-            images += sigma * torch.randn(images.shape)
-            with torch.enable_grad():
-                loss = F.cross_entropy(network(images), y[rows])
-                optimizer.zero_grad()
-                loss.backward()
-            optimizer.step()
-            schedule.step()
-    return CNNClassifier(data, network)
+    for halvings in range(HALVINGS + 1):
+        with _own_random_state(seed):
+            network = _network(*x.shape[1:], len(data.classes))
+            rate = learning_rate / 2**halvings
+            optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+            schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-3, total_iters=steps)
+            for _ in range(steps):
+                rows = torch.randint(len(x), (batch_size,))
+                images = _warp(x[rows], linear=deform, shift=0.6 * deform)
+                images += sigma * torch.randn(images.shape)
+                with torch.enable_grad():
+                    loss = F.cross_entropy(network(images), y[rows])
+                    optimizer.zero_grad()
+                    loss.backward()
+                optimizer.step()
+                schedule.step()
+        classifier = CNNClassifier(data, network)
+        if not _says_one_thing(classifier, data):
+            break
+    return classifier
+
+
+def _says_one_thing(classifier: Classifier, data: ImageData) -> bool:
+    """Whether a classifier gives images of several classes one and the same label."""
+    x, y = data.x[:PRIVATE_CHUNK], data.y[:PRIVATE_CHUNK]
+    return len(y.unique()) > 1 and len(classifier(x).unique()) == 1
 
 
 def train_svm_classifier(data: ImageData, seed: int = 0, *, rows: int = 4000) -> SVMClassifier:

@@ -268,3 +268,15 @@ def test_classifiers_work_at_32_pixels_on_grey_images_with_three_channels():
     svm = baselines.train_svm_classifier(referee, rows=1500)
     for classifier in (cnn, svm):
         assert metrics.recognised(classifier, private.x, private.y) > 0.85
+
+
+def test_a_step_so_large_that_nothing_is_learned_is_halved(parts, monkeypatch):
+    """At .4 the network calls every digit by one name; at an eighth of that it does not."""
+
+    def names():
+        classifier = baselines.train_cnn_classifier(parts.referee, steps=100, learning_rate=0.4)
+        return len(classifier(parts.private.x).unique())
+
+    assert names() > 1
+    monkeypatch.setattr(baselines, "HALVINGS", 0)
+    assert names() == 1
