@@ -520,6 +520,14 @@ class PassiveServer(HonestServer):
     weights move as if nobody looked; that they did is checked after every look.
     """
 
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="server, honest but curious (passive)",
+        goal="train the joint network, and learn from what arrives",
+        sees=("z and labels, once a step",),
+        knows=("its own network s",),
+        does_not_know=("the images", "the client's network f"),
+    )
+
     def __init__(self, net: nn.Module, *, seed: int = 0, **honest: Any) -> None:
         super().__init__(net, seed=seed, **honest)
         self.attacker_randomness = RandomState("attacker", seed, self.device)

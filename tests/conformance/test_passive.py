@@ -94,3 +94,11 @@ def test_touching_the_honest_network_is_refused(make_client, meddle):
 
     with pytest.raises(sl.ThreatModelViolation, match="frozen_net"):
         sl.train([make_client()], Meddler(server_net()), 1)
+
+
+def test_its_card_says_that_it_looks_on(make_client):
+    cards = sl.PassiveServer.threat, sl.HonestServer.threat
+    assert "passive" in cards[0].who and "passive" not in cards[1].who
+    assert cards[0].goal != cards[1].goal
+    assert (cards[0].sees, cards[0].knows) == (cards[1].sees, cards[1].knows)
+    assert not cards[0].grants
