@@ -96,7 +96,7 @@ def test_touching_the_honest_network_is_refused(make_client, meddle):
         sl.train([make_client()], Meddler(server_net()), 1)
 
 
-def test_its_card_says_that_it_looks_on(make_client):
+def test_its_card_says_that_it_looks_on():
     cards = sl.PassiveServer.threat, sl.HonestServer.threat
     assert "passive" in cards[0].who and "passive" not in cards[1].who
     assert cards[0].goal != cards[1].goal
