@@ -210,8 +210,9 @@ def test_a_record_of_other_data_is_refused(run):
 
 def test_a_record_of_other_mathematics_is_refused(run, monkeypatch):
     run.write()
-    monkeypatch.setattr(record, "NUMERICS", record.NUMERICS + 1)
-    with pytest.raises(sl.StaleRecord, match="made with NUMERICS 1, now 2"):
+    now = record.NUMERICS + 1
+    monkeypatch.setattr(record, "NUMERICS", now)
+    with pytest.raises(sl.StaleRecord, match=f"made with NUMERICS {now - 1}, now {now}"):
         sl.replay("hijack", CONFIG)
 
 
@@ -369,8 +370,9 @@ def test_a_table_with_a_row_of_another_configuration_is_refused(table):
 def test_a_table_of_other_mathematics_is_refused(table, monkeypatch):
     table()
     table(seed=8)
-    monkeypatch.setattr(record, "NUMERICS", record.NUMERICS + 1)
-    sentence = r"stale \(vanilla/7: made with NUMERICS 1, now 2; and 1 more\)"
+    now = record.NUMERICS + 1
+    monkeypatch.setattr(record, "NUMERICS", now)
+    sentence = rf"stale \(vanilla/7: made with NUMERICS {now - 1}, now {now}; and 1 more\)"
     with pytest.raises(sl.StaleRecord, match=sentence):
         record.recorded("split_tiny")
 
@@ -421,6 +423,7 @@ def test_an_installed_package_brings_the_records(monkeypatch, tmp_path):
         "split_tiny.json",
     }
     (tmp_path / target).mkdir(parents=True)
-    (tmp_path / target / "elsewhere.json").write_text('{"rows": {"a": {"numerics": 1}}}')
+    row = {"numerics": record.NUMERICS}
+    (tmp_path / target / "elsewhere.json").write_text(json.dumps({"rows": {"a": row}}))
     monkeypatch.setattr("sys.prefix", str(tmp_path))
-    assert record.recorded("elsewhere") == [{"numerics": 1}]
+    assert record.recorded("elsewhere") == [row]
