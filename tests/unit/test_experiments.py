@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 import splitlab as sl
 from splitlab import experiments
-from splitlab.experiments import CpuTime, Hijack, SplitAgainstWhole
+from splitlab.experiments import CpuTime, Hijack, SplitAgainstWhole, WithoutAttack, unattacked
 
 
 def test_an_experiment_is_found_at_any_seed():
@@ -24,9 +25,9 @@ def test_an_experiment_is_found_at_any_seed():
     [
         ("digits_tiny", "fst", "choose from digits_tiny/fast; digits_tiny/no hijack"),
         (
-            "digits",
-            "fast",
-            "choose from digits_tiny; mnist_paper_scale; protocols_tiny; split_tiny",
+            *("digits", "fast"),
+            "choose from digits_tiny; honest_metrics; mnist_paper_scale; protocols_tiny; "
+            "split_tiny",
         ),
     ],
 )
@@ -39,7 +40,10 @@ def test_no_two_experiments_have_one_configuration():
     configs = [(one.table, json.dumps(one.config)) for one in experiments.experiments()]
     assert len(set(configs)) == len(configs)
     for one in experiments.experiments():
-        assert {"profile", "data", "seed", "steps", "cut", "client_rate"} <= one.config.keys()
+        assert {"data", "seed"} <= one.config.keys()
+        assert isinstance(one, WithoutAttack) == (one.steps == 0)
+        if one.steps:  # it trains
+            assert {"profile", "steps", "cut", "batch_size", "client_rate"} <= one.config.keys()
 
 
 def test_the_configuration_says_what_the_run_does():
@@ -173,3 +177,124 @@ def test_the_clock_stops_a_run_at_its_budget(make_client, make_attack):
     with pytest.raises(TimeoutError):
         sl.train([make_client()], make_attack(), 3, observers=[clock])
     assert clock.seconds > 0
+
+
+FLOORS = ["mean_public", "class_mean_public", "nearest_public"]
+DISGUISED = ["moved_by_a_pixel", "brighter", "inverted", "blurred"]
+
+
+def test_pictures_that_no_attack_made_have_names_and_one_for_each_image(digits):
+    scored, public = digits[0].subset(30), digits[1]
+    pictures = unattacked(scored, public)
+    assert list(pictures) == FLOORS + DISGUISED
+    for images in pictures.values():
+        assert images.shape == scored.x.shape
+        assert not torch.equal(images, scored.x)
+
+
+def test_the_floors_are_made_of_public_images(digits):
+    scored, public = digits[0].subset(30), digits[1]
+    pictures = unattacked(scored, public)
+    torch.testing.assert_close(pictures["mean_public"], public.x.mean(0).expand_as(scored.x))
+    means = torch.stack([public.x[public.y == label].mean(0) for label in scored.y])
+    torch.testing.assert_close(pictures["class_mean_public"], means)
+    nearest = torch.cdist(scored.x.flatten(1), public.x.flatten(1)).argmin(1)
+    assert torch.equal(pictures["nearest_public"], public.x[nearest])
+
+
+def test_the_disguises_are_the_librarys(digits):
+    scored = replace(digits[0].subset(30), x=digits[0].subset(30).x / 2 + 0.5, value_range=(0, 1))
+    pictures = unattacked(scored, replace(digits[1], value_range=(0, 1), x=digits[1].x / 2 + 0.5))
+    assert len(sl.disguises.DISGUISES) == len(DISGUISED)
+    for name, disguise in sl.disguises.DISGUISES.items():
+        disguised = disguise(scored.x, scored.value_range)
+        assert torch.equal(pictures[name.replace(" ", "_")], disguised)
+
+
+@pytest.fixture
+def quick_classifiers(monkeypatch):
+    """Classifiers that know one class each, the first 0 and the second 1; returns their lessons.
+
+    The faces are few, for they are drawn anew for each row.
+    """
+    lessons = []
+
+    def says(label):
+        def train(data, seed):
+            lessons.append((data, seed))
+            return lambda images: torch.full((len(images),), label)
+
+        return train
+
+    monkeypatch.setattr(sl.referee, "train_cnn_classifier", says(0))
+    monkeypatch.setattr(sl.referee, "train_svm_classifier", says(1))
+    monkeypatch.setattr(sl.referee, "_trained", {})
+    faces = partial(sl.data.drawn_faces, 1500)
+    monkeypatch.setitem(sl.settings.LOADERS, "drawn_faces", faces)
+    return lessons
+
+
+FACES = WithoutAttack("table", "faces", 5, 0, data="drawn_faces", label="glasses")
+
+
+@pytest.fixture
+def scored():
+    """The private images that `FACES` scores, and the public ones."""
+    whole = sl.data.drawn_faces(1500, size=16, channels=1, labels="glasses")
+    private, public, _ = whole.split(5)
+    order = torch.randperm(len(private), generator=torch.Generator().manual_seed(5))
+    return private.select(order[:500]), public
+
+
+def test_a_row_has_all_figures_of_each_picture(quick_classifiers, scored):
+    row = FACES.row()
+    images, public = scored
+    assert (row["run"], row["seed"], row["config"]) == ("faces", 5, FACES.config)
+    assert row["n_match"] == 500
+    assert row["cpu_seconds"] > 0
+    assert list(row["pictures"]) == FLOORS + DISGUISED
+    without, having = ((images.y == label).double().mean().item() for label in (0, 1))
+    for name, pictures in unattacked(images, public).items():
+        figures = row["pictures"][name]
+        further = ["matched_by_correlation", "recognised_by_second_classifier"]
+        assert list(figures) == [*sl.metrics.METRICS, *further]
+        assert figures["mse"] == sl.metrics.mse(pictures, images.x)
+        assert figures["matched"] == sl.metrics.matched(pictures, images.x)
+        assert figures["recognised"] == pytest.approx(without)
+        assert figures["recognised_by_second_classifier"] == pytest.approx(having)
+    assert row["other"] == {
+        "real_images_recognised": pytest.approx(without),
+        "real_images_recognised_by_second_classifier": pytest.approx(having),
+    }
+
+
+def test_its_classifiers_learn_from_the_referees_part(quick_classifiers, scored):
+    FACES.row()
+    images, public = scored
+    assert len(quick_classifiers) == 2
+    for lesson, seed in quick_classifiers:
+        assert (lesson.part, seed) == ("referee", 5)
+        assert lesson.classes == images.classes
+        assert not lesson.image_hashes() & (images.image_hashes() | public.image_hashes())
+
+
+def test_the_configuration_says_what_the_figures_are_a_function_of(quick_classifiers):
+    row = FACES.row()
+    settings = {"data": "drawn_faces", "size": 16, "channels": 1, "label": "glasses", "seed": 5}
+    assert FACES.config == settings
+    idle = replace(FACES, steps=9, profile="paper", table="other", run="other")
+    assert idle.config == settings
+    assert idle.row()["pictures"] == row["pictures"]
+    for change in ({"seed": 6}, {"size": 32}, {"channels": 3}, {"label": "hat"}):
+        other = replace(FACES, **change)
+        assert other.config == settings | change
+        assert other.row()["pictures"] != row["pictures"], change
+
+
+@pytest.mark.parametrize("data", ["drawn_faces", "digits"])
+def test_without_a_label_the_data_sets_own_is_used(quick_classifiers, data):
+    unlabelled = replace(FACES, data=data, label="")
+    assert (unlabelled.config["data"], unlabelled.config["label"]) == (data, "")
+    unlabelled.row()
+    (lesson, _), _ = quick_classifiers
+    assert lesson.classes == sl.settings.LOADERS[data](size=16, channels=1).classes

@@ -1,0 +1,57 @@
+"""The experiments behind the recorded runs and the claims: whoever has the package can rerun them.
+
+An experiment is one run, a function of its `config`. Experiments that differ by the seed alone are
+of one kind: they share a table in `book/runs/` and a `run`, the name of the kind. Every seed will
+do; those in `experiments()` are the recorded ones, and they chose no setting.
+"""
+
+from splitlab.experiments.against_whole import (
+    SplitAgainstWhole,
+    accuracy,
+    largest_difference,
+    train_whole,
+)
+from splitlab.experiments.base import CpuTime, Device, Experiment
+from splitlab.experiments.catalogue import (
+    CPU_BUDGET,
+    DIGITS_SEEDS,
+    METRICS_SEEDS,
+    MNIST_SEEDS,
+    PROTOCOLS,
+    SPLIT_SEEDS,
+    experiments,
+    find,
+)
+from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
+from splitlab.experiments.protocols_against_whole import (
+    SGD_RATE,
+    ClippedAdam,
+    ProtocolAgainstWhole,
+)
+from splitlab.experiments.without_attack import WithoutAttack, unattacked
+
+__all__ = [
+    "CPU_BUDGET",
+    "DIGITS_SEEDS",
+    "METRICS_SEEDS",
+    "MNIST_SEEDS",
+    "PROTOCOLS",
+    "SGD_RATE",
+    "SNAPSHOTS",
+    "SPLIT_SEEDS",
+    "ClippedAdam",
+    "CpuTime",
+    "Device",
+    "Experiment",
+    "Hijack",
+    "ProtocolAgainstWhole",
+    "SplitAgainstWhole",
+    "WatchedHijack",
+    "WithoutAttack",
+    "accuracy",
+    "experiments",
+    "find",
+    "largest_difference",
+    "train_whole",
+    "unattacked",
+]

@@ -1,0 +1,96 @@
+"""All recorded experiments, and how to find one of a kind at any seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import splitlab as sl
+from splitlab.experiments.against_whole import SplitAgainstWhole
+from splitlab.experiments.base import Experiment
+from splitlab.experiments.hijacks import Hijack, WatchedHijack
+from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
+from splitlab.experiments.without_attack import WithoutAttack
+
+DIGITS_SEEDS = tuple(range(100, 106))
+SPLIT_SEEDS = tuple(range(100, 105))
+METRICS_SEEDS = tuple(range(100, 110))
+MNIST_SEEDS = (1, 2, 3)
+CPU_BUDGET = 600.0  # seconds, for the paper's own design at its own scale
+
+# The kinds of `protocols_tiny`, in the order in which a table shows them: four that are whole
+# training, one that is but for rounding, and those that are not.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "U-shaped": {"protocol": "U-shaped"},
+    "labels at the server": {"protocol": "labels at the server"},
+    "in turn": {"protocol": "sequential", "clinics": 3},
+    "in turn, through the server": {"protocol": "through the server", "clinics": 3},
+    "SplitFed v1, SGD, no BatchNorm": {
+        **{"protocol": "SplitFed v1", "clinics": 3},
+        **{"optimizer": "SGD", "change": "without BatchNorm"},
+    },
+    "SplitFed v1, SGD": {"protocol": "SplitFed v1", "clinics": 3, "optimizer": "SGD"},
+    "SplitFed v1": {"protocol": "SplitFed v1", "clinics": 3},
+    "SplitFed v2": {"protocol": "SplitFed v2", "clinics": 3},
+    "in turn, Adam's state stays": {
+        **{"protocol": "sequential", "clinics": 3, "optimizer_state": False},
+    },
+    "in turn, with Dropout": {"protocol": "sequential", "clinics": 3, "change": "with Dropout"},
+    "nothing handed on": {"protocol": "vanilla", "clinics": 3},
+    "vanilla, norms clipped": {"protocol": "vanilla", "optimizer": "clipped Adam"},
+}
+
+
+@cache
+def experiments() -> tuple[Experiment, ...]:
+    """Return all recorded experiments, those worth most first."""
+    digits: list[Experiment] = [WatchedHijack("hijack_digits", "", 0, 300)]
+    digits += [SplitAgainstWhole("split_tiny", "vanilla", seed, 400) for seed in SPLIT_SEEDS]
+    for name, options in PROTOCOLS.items():
+        digits += [
+            ProtocolAgainstWhole("protocols_tiny", name, seed, 30, **options)
+            for seed in SPLIT_SEEDS
+        ]
+    for name, design, steps in (
+        ("fast", "fast", 300),
+        ("no hijack", None, 300),
+        ("paper", "paper", 300),
+        ("paper, ten times the steps", "paper", 3000),
+    ):
+        digits += [Hijack("digits_tiny", name, s, steps, design=design) for s in DIGITS_SEEDS]
+    faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
+    digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]
+    digits += [
+        WithoutAttack("honest_metrics", "drawn faces", s, 0, **faces) for s in METRICS_SEEDS[:5]
+    ]
+    at_scale: Any = {"data": "mnist", "profile": "paper"}
+    mnist: list[Experiment] = [WatchedHijack("hijack_mnist", "", 0, 240, **at_scale)]
+    rate = sl.paper.client_rate
+    for name, data in (("MNIST", "mnist"), ("Fashion-MNIST", "fashion_mnist")):
+        own = {"data": data, "profile": "paper", "size": 32}
+        mnist += [WithoutAttack("honest_metrics", name, s, 0, **own) for s in METRICS_SEEDS[:5]]
+    for name, design, steps, client_rate, seeds in (
+        ("fast", "fast", 240, rate, MNIST_SEEDS),
+        ("fast, client rate 1e-05", "fast", 480, 1e-5, (1,)),
+        ("paper, client rate 1e-05", "paper", sl.paper.paper_steps, 1e-5, (1,)),
+        ("paper, client rate 0.0003", "paper", sl.paper.paper_steps, rate, (1,)),
+    ):
+        own = {"design": design, "rate": client_rate}
+        own["budget"] = CPU_BUDGET if design == "paper" else None
+        mnist += [Hijack("mnist_paper_scale", name, s, steps, **at_scale, **own) for s in seeds]
+    return (*digits, *mnist)
+
+
+def find(table: str, run: str, seed: int) -> Experiment:
+    """Return the experiment of a kind with any seed, recorded or not.
+
+    Raises:
+        ValueError: If there is no such kind; names those of the table.
+    """
+    kinds = {(one.table, one.run): one for one in experiments()}
+    if (table, run) not in kinds:
+        of_table = [f"{t}/{r}" for t, r in kinds if t == table]
+        known = of_table or sorted({t for t, r in kinds if r})
+        raise ValueError(f"no experiment makes {table}/{run}: choose from {'; '.join(known)}")
+    return replace(kinds[table, run], seed=seed)
