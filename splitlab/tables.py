@@ -12,6 +12,8 @@ from typing import Any
 class Table:
     """Rows under a head. The first cell of a row is its heading.
 
+    Under a head, numbers stand to the right and columns of words to the left.
+
     Attributes:
         head: Names of the columns; empty for a table of two columns without a head.
         rows: Cells, as many in each row as there are columns. Floats show three decimals,
@@ -30,10 +32,11 @@ class Table:
         if self.head:
             lines.insert(0, list(self.head))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        right = self._right()
         text = "\n".join(
             "  ".join(
-                cell.rjust(width) if number and self.head else cell.ljust(width)
-                for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+                cell.rjust(width) if flush else cell.ljust(width)
+                for flush, cell, width in zip(right, line, widths, strict=True)
             ).rstrip()
             for line in lines
         )
@@ -43,20 +46,29 @@ class Table:
 
     def _repr_html_(self) -> str:
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        align = ["right" if flush else "left" for flush in self._right()]
         head = "".join(
-            f'<th scope="col" style="text-align:{"right" if number else "left"};'
+            f'<th scope="col" style="text-align:{side};'
             f'padding:0.1em 0.5em">{html.escape(name)}</th>'
-            for number, name in enumerate(self.head)
+            for side, name in zip(align, self.head, strict=False)
         )
         head = f"<thead><tr>{head}</tr></thead>" if head else ""
-        body = "".join(self._row(number, row) for number, row in enumerate(self.rows))
+        body = "".join(self._row(number, row, align) for number, row in enumerate(self.rows))
         return f'<table class="splitlab">{caption}{head}<tbody>{body}</tbody></table>'
 
-    def _row(self, number: int, row: Sequence[Any]) -> str:
+    def _right(self) -> list[bool]:
+        """For each column, whether its cells stand to the right: those that hold figures do."""
+        columns = zip(*(self.rows or [self.head]), strict=True)
+        figures = [any(map(str.isdigit, "".join(map(_text, column)))) for column in columns]
+        return [bool(self.head) and number > 0 and has for number, has in enumerate(figures)]
+
+    def _row(self, number: int, row: Sequence[Any], align: Sequence[str]) -> str:
         first, *others = (html.escape(_text(cell)) for cell in row)
         weight = "bold" if number == self.strong else "normal"
-        style = f"text-align:{'right' if self.head else 'left'};padding:0.1em 0.5em"
-        cells = "".join(f'<td style="{style}">{cell}</td>' for cell in others)
+        cells = "".join(
+            f'<td style="text-align:{side};padding:0.1em 0.5em">{cell}</td>'
+            for side, cell in zip(align[1:], others, strict=True)
+        )
         return (
             f'<tr style="font-weight:{weight}">'
             f'<th scope="row" style="text-align:left">{first}</th>{cells}</tr>'

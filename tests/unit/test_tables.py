@@ -25,3 +25,15 @@ def test_a_card_has_no_head():
     card = Table((), [("who", "server"), ("goal", "images")])
     assert "<thead>" not in card._repr_html_()
     assert str(card).splitlines() == ["who   server", "goal  images"]
+
+
+def test_words_stand_to_the_left_and_figures_to_the_right():
+    table = Table(["", "sees", "bytes"], [["a", "z and labels", 12], ["b", "z", "3,000"]])
+    assert str(table).splitlines() == [
+        "   sees          bytes",
+        "a  z and labels     12",
+        "b  z             3,000",
+    ]
+    page = table._repr_html_()
+    assert '<td style="text-align:left;padding:0.1em 0.5em">z and labels</td>' in page
+    assert '<td style="text-align:right;padding:0.1em 0.5em">12</td>' in page
