@@ -34,7 +34,7 @@ from splitlab.messages import (
     Weights,
 )
 from splitlab.observers import Observer, Progress, Wiretap
-from splitlab.parties import Client, HonestServer, PassiveServer, Server
+from splitlab.parties import Client, HonestServer, PassiveClient, PassiveServer, Server
 from splitlab.protocols import Log, Rounds, Sequential, SplitFed, Wire, train, u_shaped, vanilla
 from splitlab.record import NUMERICS, Record, StaleRecord, replay
 from splitlab.referee import (
@@ -69,6 +69,7 @@ __all__ = [
     "NoHijack",
     "Observer",
     "OutputGradient",
+    "PassiveClient",
     "PassiveServer",
     "Progress",
     "ReceivedError",

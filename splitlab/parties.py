@@ -1,4 +1,4 @@
-"""The parties of split learning: a client with private data, and servers of three characters."""
+"""The parties of split learning: clients with private data, and servers of three characters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, ClassVar, final
 
@@ -282,6 +282,61 @@ class Client:
         for defense in self.defenses:
             z = defense.smash(self, turn, z)
         return z
+
+
+class PassiveClient(Client):
+    """Honest but curious: takes every turn as `Client` does, and looks at the gradient it is sent.
+
+    An attack overrides `observe`. Its randomness comes from a state of its own, so that the weights
+    move as if nobody looked.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="client, honest but curious (passive)",
+        goal="train the joint network, and learn from the gradients that arrive",
+        sees=("the gradient with respect to z, once a step",),
+        knows=("its private images", "its own network f"),
+        does_not_know=("the server's network and loss", "labels that stay at the server"),
+    )
+
+    def __init__(self, net: nn.Module, data: ImageData, *, seed: int = 0, **honest: Any) -> None:
+        super().__init__(net, data, seed=seed, **honest)
+        self.attacker_randomness = RandomState("attacker", seed, self.device)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for method in ("forward", "finish", "backward"):
+            if method in cls.__dict__:
+                raise TypeError(
+                    f"{cls.__name__} overrides {method}, but a passive client takes its turns "
+                    "honestly: override observe, or derive from Client"
+                )
+
+    @final
+    def backward(self, message: Gradient) -> None:
+        """Take the honest step, then let the attack look at the gradient and the batch's rows."""
+        index = self._turn(message, "a gradient").index
+        super().backward(message)
+        who = f"{type(self).__name__}.observe"
+        with _looking(self.attacker_randomness, self._networks(), who):
+            self.observe(message, index)
+
+    def observe(self, message: Gradient, index: Tensor) -> None:
+        """Learn from one step's gradient. Does nothing by default.
+
+        Args:
+            message: dz, one row for each image of the batch.
+            index: The batch's row numbers in the client's data, int64 (B,).
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the honest client's state and the attacker's random state."""
+        return super().state_dict() | {"attacker": self.attacker_randomness.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.attacker_randomness.load_state_dict(state["attacker"])
 
 
 class Server(ABC):
@@ -574,23 +629,8 @@ class PassiveServer(HonestServer):
         """Return a copy of the server's network, in evaluation mode, without gradients."""
         return copy.deepcopy(self.net).eval().requires_grad_(False)
 
-    @contextmanager
-    def _looking(self) -> Iterator[None]:
-        """The attacker's own randomness inside; the honest network must be the same afterwards."""
-        before = self._fingerprint()
-        with self.attacker_randomness.lent():
-            yield
-        if self._fingerprint() != before:
-            raise ThreatModelViolation(
-                f"{type(self).__name__}.observe changed the honest server's network: "
-                "work on frozen_net() instead"
-            )
-
-    def _fingerprint(self) -> list[tuple[int, bool]]:
-        """Version counters and modes: they change with any in-place write or mode switch."""
-        tensors = [*self.net.parameters(), *self.net.buffers()]
-        state = [(t._version, t.requires_grad) for t in tensors]
-        return state + [(0, module.training) for module in self.net.modules()]
+    def _looking(self) -> AbstractContextManager[None]:
+        return _looking(self.attacker_randomness, self.net, f"{type(self).__name__}.observe")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the honest server's state and the attacker's random state."""
@@ -600,6 +640,26 @@ class PassiveServer(HonestServer):
         """Continue from a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.attacker_randomness.load_state_dict(state["attacker"])
+
+
+@contextmanager
+def _looking(randomness: RandomState, net: nn.Module, who: str) -> Iterator[None]:
+    """The attacker's own randomness inside; the honest network must be the same afterwards."""
+    before = _fingerprint(net)
+    with randomness.lent():
+        yield
+    if _fingerprint(net) != before:
+        raise ThreatModelViolation(
+            f"{who} changed the honest party's network: work on a copy, such as "
+            "frozen_net() of a server, instead"
+        )
+
+
+def _fingerprint(net: nn.Module) -> list[tuple[int, bool]]:
+    """Version counters and modes: they change with any in-place write or mode switch."""
+    tensors = [*net.parameters(), *net.buffers()]
+    state = [(t._version, t.requires_grad) for t in tensors]
+    return state + [(0, module.training) for module in net.modules()]
 
 
 @contextmanager

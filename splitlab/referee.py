@@ -39,15 +39,14 @@ PICTURES = 8
 
 
 class Reconstructor(Protocol):
-    """What the referee needs of an attack that reconstructs images."""
+    """What the referee needs of an attack that reconstructs images.
 
-    public: ImageData
+    It may have `public` images of its own, and an `autoencode` that sends images (N, C, H, W)
+    through the networks it decodes with: then what those could show at best is a ceiling.
+    """
 
     def reconstruct(self, message: SmashedData) -> Tensor:
         """Decode smashed data into images (N, C, H, W)."""
-
-    def autoencode(self, x: Tensor) -> Tensor:
-        """Send images through the attacker's own pilot and decoder."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +228,7 @@ def evaluate(
     attack: Reconstructor,
     referee: ImageData | None,
     *,
+    public: ImageData | None = None,
     n_match: int | None = None,
     seed: int = 0,
 ) -> Report:
@@ -236,9 +236,11 @@ def evaluate(
 
     Args:
         client: The client, after training.
-        attack: The attack: `reconstruct`, `autoencode` and its `public` images.
+        attack: The attack: `reconstruct` and, where it has them, `public` and `autoencode`.
         referee: The referee's own part of the data, on which its classifiers train. None where the
             split leaves nothing: it then sets aside private images that it does not score.
+        public: Images for the floors. By default the attack's own; an attack that has none needs
+            them here, and never sees them.
         n_match: How many private images to score, and to choose among when matching: 500 where
             the private data have fewer than 1000 images, else 1000.
         seed: Seeds the choice of images and the referee's own training.
@@ -247,9 +249,15 @@ def evaluate(
         The report.
 
     Raises:
-        ValueError: If public and private data overlap, or there are too few private images.
+        ValueError: If there are no public images, if they overlap the private ones, or if there
+            are too few private images.
     """
-    private, public = client.data, attack.public
+    private = client.data
+    public = getattr(attack, "public", None) if public is None else public
+    if public is None:
+        raise ValueError(
+            f"{type(attack).__name__} has no public images for the floors: pass public= to evaluate"
+        )
     _refuse_overlap(private, public)
     scorer = Scorer(private, referee, n_match=n_match, seed=seed)
     x, y, n, score = scorer.images.x, scorer.images.y, len(scorer.images), scorer.score
@@ -262,10 +270,9 @@ def evaluate(
     if client.sends_labels or client.sends_index:  # row numbers: the server holds the labels
         floors["class_mean_public"] = score(class_mean_public(public, y))
     oracle, rows = _oracle_decoder(client, private, scorer.order, n, seed)
-    ceilings = {
-        "own_autoencoder": score(attack.autoencode(x)),
-        "oracle_decoder": score(oracle(z[rows]), rows),
-    }
+    ceilings = {"oracle_decoder": score(oracle(z[rows]), rows)}
+    if hasattr(attack, "autoencode"):
+        ceilings = {"own_autoencoder": score(attack.autoencode(x))} | ceilings
     received = None
     if any(
         isinstance(m, nn.modules.batchnorm._BatchNorm | nn.Dropout) for m in client.net.modules()

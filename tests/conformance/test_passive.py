@@ -96,6 +96,58 @@ def test_touching_the_honest_network_is_refused(make_client, meddle):
         sl.train([make_client()], Meddler(server_net()), 1)
 
 
+class Curious(sl.PassiveClient):
+    """A client that draws random numbers and writes into the gradient once it has used it."""
+
+    def observe(self, message, index):
+        assert len(message.dz) == len(index)
+        torch.randn(100)
+        message.dz.zero_()
+
+
+def test_a_passive_client_trains_as_an_honest_one(digits):
+    states, gradients = [], []
+    for kind in (sl.Client, Curious):
+        replies = Replies()
+        options = sl.tiny.client() | {"batch_size": 16}
+        client = kind(sl.tiny.client_net(), digits[0], **options)
+        server = sl.HonestServer(server_net())
+        sl.train([client], server, 8, observers=[replies])
+        states.append(client.net.state_dict() | server.net.state_dict())
+        gradients.append(replies.dz)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("method", ["forward", "finish", "backward"])
+def test_a_passive_client_cannot_act(method):
+    with pytest.raises(TypeError, match="override observe"):
+        type("Active", (sl.PassiveClient,), {method: lambda self, message: None})
+
+
+def test_a_passive_client_may_not_touch_its_network(digits):
+    class Meddler(sl.PassiveClient):
+        def observe(self, message, index):
+            self.net.eval()
+
+    client = Meddler(sl.tiny.client_net(), digits[0], batch_size=16)
+    with pytest.raises(sl.ThreatModelViolation, match="observe changed the honest"):
+        sl.train([client], sl.HonestServer(server_net()), 1)
+
+
+def test_a_passive_client_resumes_with_its_own_randomness(digits):
+    class Draws(sl.PassiveClient):
+        def observe(self, message, index):
+            self.drawn = torch.randn(3)
+
+    clients = [Draws(sl.tiny.client_net(), digits[0], batch_size=16) for _ in range(2)]
+    sl.train(clients[:1], sl.HonestServer(server_net()), 2)
+    clients[1].load_state_dict(clients[0].state_dict())
+    for client in clients:
+        sl.train([client], sl.HonestServer(server_net()), 1)
+    assert torch.equal(clients[0].drawn, clients[1].drawn)
+
+
 def test_its_card_says_that_it_looks_on():
     cards = sl.PassiveServer.threat, sl.HonestServer.threat
     assert "passive" in cards[0].who and "passive" not in cards[1].who

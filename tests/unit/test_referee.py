@@ -62,6 +62,23 @@ def test_evaluation_is_repeatable(hijack, digits):
     assert one == two
 
 
+def test_an_attack_without_public_images_is_scored_against_given_ones(make_client, digits):
+    class Blank:
+        """Knows nothing and has no networks."""
+
+        def reconstruct(self, message):
+            return torch.zeros(len(message.z), 1, 16, 16)
+
+    private, public, referee = digits
+    report = sl.evaluate(make_client(), Blank(), referee, public=public, n_match=20)
+    assert report.n_match == 20 and set(report.ceilings) == {"oracle_decoder"}
+    assert report.floors["nearest_public"]["mse"] < report.metrics["mse"]
+    with pytest.raises(ValueError, match="pass public= to evaluate"):
+        sl.evaluate(make_client(), Blank(), referee)
+    with pytest.raises(ValueError, match="both private and public"):
+        sl.evaluate(make_client(), Blank(), referee, public=private)
+
+
 def test_public_data_that_overlap_private_data_are_refused(make_client, digits):
     client = make_client()
     public = digits[1]
