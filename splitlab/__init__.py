@@ -22,7 +22,7 @@ from splitlab import (
     tables,
 )
 from splitlab.aggregation import Aggregator, ServerCopies
-from splitlab.attacks import FSHA, NoHijack
+from splitlab.attacks import FSHA, NoHijack, UnSplit, UnSplitBrightOnDark, UnSplitLabels
 from splitlab.checkpoint import CheckpointError
 from splitlab.data import DataError, ImageData
 from splitlab.defenses import Defense, HijackingDetected, Turn
@@ -89,6 +89,9 @@ __all__ = [
     "ThreatModel",
     "ThreatModelViolation",
     "Turn",
+    "UnSplit",
+    "UnSplitBrightOnDark",
+    "UnSplitLabels",
     "Weights",
     "Wire",
     "Wiretap",

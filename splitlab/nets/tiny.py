@@ -46,6 +46,30 @@ def server(*, cut: int = 2, classes: int = 10, seed: int = 0) -> nn.Module:
 
 
 @seeded
+def shallow_client(*, channels: int = 1, seed: int = 0) -> nn.Module:
+    """Return one convolution of a client: (B, channels, H, W) -> z of (8, H/2, W/2)."""
+    return nn.Sequential(nn.Conv2d(channels, 8, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2))
+
+
+@seeded
+def shallow_server(*, classes: int = 10, size: int = 16, seed: int = 0) -> nn.Module:
+    """Return the server's network after `shallow_client`: z -> logits (B, classes).
+
+    Args:
+        classes: How many.
+        size: Side of the images in pixels.
+        seed: Seeds the initial weights.
+    """
+    return nn.Sequential(
+        nn.Conv2d(8, 16, 3, 1, 1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * (size // 4) ** 2, classes),
+    )
+
+
+@seeded
 def pilot(*, cut: int = 2, channels: int = 1, seed: int = 0) -> nn.Module:
     """Return the attacker's pilot f~: (B, 1, 16, 16) -> z."""
     check_cut(cut)
