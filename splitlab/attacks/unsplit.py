@@ -22,7 +22,7 @@ from splitlab.priors import total_variation
 from splitlab.threat import ThreatModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moment:
     """Where an attempt stood after some rounds.
 
@@ -37,7 +37,7 @@ class Moment:
     error: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attempt:
     """One start of the search, and where it led.
 

@@ -105,6 +105,24 @@ class UnSplitLabels(PassiveServer):
             distances.append((candidate - da).flatten(1).square().sum(1))
         return torch.stack(distances, dim=1).argmin(1)
 
+    def infer_from_weights(self, a: Tensor, gradient: Tensor) -> int:
+        """Return one image's label from the gradient of the tail's own weights: the public code.
+
+        No message of the protocol carries that gradient, so this is here to compare with.
+
+        Args:
+            a: The server's output for the image, (1, F).
+            gradient: Of the loss with respect to all of the tail's weights, flattened, (P,).
+        """
+        logits, weights = self.clone(a), list(self.clone.parameters())
+        distances = []
+        for label in range(logits.shape[1]):
+            loss = cross_entropy(logits, torch.tensor([label], device=a.device))
+            parts = torch.autograd.grad(loss, weights, retain_graph=True)
+            candidate = torch.cat([part.flatten() for part in parts])
+            distances.append(float((candidate - gradient).square().sum()))
+        return distances.index(min(distances))
+
     def state_dict(self) -> dict[str, Any]:
         """Return the honest server's state, the clone, its optimizer and the guesses."""
         return super().state_dict() | {
