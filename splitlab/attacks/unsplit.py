@@ -29,11 +29,15 @@ class Moment:
     Attributes:
         round: Rounds so far.
         images: The images x^ of then, (N, C, H, W), in the range of the data.
-        error: Mean squared error of the clone's z on them: all that the attacker sees of its way.
+        z: What the clone makes of them, in z's shape; of the images before they are clamped to
+            the range of the data, or turned round.
+        error: The mean squared difference of that to the z that was sent: all that the attacker
+            sees of its way.
     """
 
     round: int
     images: Tensor
+    z: Tensor
     error: float
 
 
@@ -92,7 +96,8 @@ class UnSplit(PassiveServer):
         honest: Further arguments of `HonestServer`.
 
     Raises:
-        ValueError: If a number of steps or starts is less than 1, or a share is not from 0 to 1.
+        ValueError: If a number of steps or starts is less than 1, a share is not from 0 to 1, or
+            the range is empty.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -138,6 +143,10 @@ class UnSplit(PassiveServer):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share}: give a share of the range, from 0 to 1")
         low, high = value_range
+        if not low < high:
+            raise ValueError(
+                f"value_range is {value_range}: give the smallest value, then the largest"
+            )
         self.architecture, self.image_shape, self.value_range = (
             architecture,
             image_shape,
@@ -230,8 +239,9 @@ class UnSplit(PassiveServer):
 
     def _moment(self, number: int, clone: nn.Module, x: Tensor, z: Tensor) -> Moment:
         with torch.no_grad():
-            error = float(mse_loss(clone(x), z))
-        return Moment(number, self.sign(x.clamp(*self.value_range)), error)
+            made = clone(x)
+        images = self.sign(x.clone().clamp(*self.value_range))
+        return Moment(number, images, made, float(mse_loss(made, z)))
 
 
 class UnSplitBrightOnDark(UnSplit):
