@@ -50,10 +50,10 @@ CUTS: dict[str, dict[str, Any]] = {
     "cut 1, no BatchNorm": {"cut": 1, "norm": False, "starts": 2},
     "cut 1": {"cut": 1, "starts": 2},
     "cut 2, no BatchNorm": {"cut": 2, "norm": False, "starts": 2},
-    "cut 2": {"cut": 2, "starts": 2},
-    "cut 3": {"cut": 3, "starts": 2},
+    "cut 2": {"cut": 2, "starts": 1},
     "faces, shallow": FACES,
-    "faces, cut 2, no BatchNorm": FACES | {"cut": 2, "norm": False, "starts": 2},
+    "faces, cut 2, no BatchNorm": FACES | {"cut": 2, "norm": False, "starts": 1},
+    "cut 3": {"cut": 3, "starts": 1},
 }
 TAILS: dict[str, dict[str, Any]] = {
     "labels, one layer": {},
