@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 import splitlab as sl
+from splitlab import experiments
 from splitlab.attacks.unsplit import Attempt, Moment, brighter_sides, negatives, stretched
-from splitlab.experiments import correlations
+from splitlab.experiments import Inversion, TailLabels, correlations
 
 QUICK = {"rounds": 2, "image_steps": 2, "clone_steps": 2}
 
@@ -236,3 +237,52 @@ def test_it_draws_private_images_behind_one_convolution(name, background):
     assert len(fit.sign().unique()) == 1, "one clone, so all are negatives or none"
     pictures = found.images if fit.mean() > 0 else negatives(found.images, (-1.0, 1.0))
     assert sl.metrics.matched_by_correlation(pictures, x) >= 0.7
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A search of two rounds, and a referee whose classifiers know one answer."""
+
+    def zeros(images):
+        return torch.zeros(len(images), dtype=torch.int64)
+
+    settings = sl.settings.Setting.unsplit
+    monkeypatch.setattr(
+        sl.settings.Setting, "unsplit", lambda self, **options: settings(self, **options) | QUICK
+    )
+    monkeypatch.setattr(sl.referee, "_classifiers", lambda referee, seed: (zeros, zeros))
+    monkeypatch.setattr(sl.referee, "ORACLE_STEPS", 2)
+
+
+@pytest.mark.parametrize("options", [{}, {"cut": 2, "norm": False}, {"cut": 1, "starts": 2}])
+def test_an_inversion_says_what_each_start_came_to(quick, options):
+    row = Inversion("table", "kind", 5, 3, **options).row()
+    starts = options.get("starts", 3)
+    assert len(row["errors"]) == len(row["correlations"]) == starts
+    assert row["errors"][row["chosen"]] == min(row["errors"])
+    assert row["kept"] == row["correlations"][row["chosen"]]
+    assert row["negatives"] == sum(fit < 0 for fit in row["correlations"])
+    assert abs(row["signed"]) == pytest.approx(abs(row["kept"]))
+    assert (row["received"] is None) == (options.get("cut") != 1), "BatchNorm is in cut 1 alone"
+    assert {"class_mean_public", "mean_public", "nearest_public"} == set(row["floors"])
+    assert row["stretched"]["mse"] != row["metrics"]["mse"]
+    assert row["n_match"] == 20
+    assert 0 <= row["clone_accuracy"] <= 1 and 0 < row["majority"] < 0.2
+    assert row["config"]["background"] == 0.0 and row["config"]["tv_weight"] > 0
+
+
+def test_the_catalogue_has_cuts_from_shallow_to_deep():
+    first, *deeper = [experiments.find("unsplit_tiny", name, 7) for name in experiments.CUTS]
+    assert first.cut == 0
+    assert {one.cut for one in deeper} == {0, 1, 2, 3}
+    assert {one.data for one in deeper} == {"digits", "drawn_faces"}
+    for one in (first, *deeper):
+        begun = [type(m) for m in one.client_net(seed=1).modules()]
+        assert (nn.BatchNorm2d in begun) == one.config["norm"], one.run
+
+
+def test_label_inference_is_scored_early_and_late():
+    row = TailLabels("table", "kind", 5, 4, known=True).row()
+    assert row["early"] == row["late"] == row["early_matched"] == row["late_matched"] == 1.0
+    assert row["from_weights"] == 1.0
+    assert row["config"]["protocol"] == "U-shaped"
