@@ -31,6 +31,7 @@ from splitlab.attacks import (
     UnSplit,
     UnSplitBrightOnDark,
     UnSplitLabels,
+    UnSplitLabelsKnownStart,
 )
 from splitlab.checkpoint import CheckpointError
 from splitlab.data import DataError, ImageData
@@ -106,6 +107,7 @@ __all__ = [
     "UnSplit",
     "UnSplitBrightOnDark",
     "UnSplitLabels",
+    "UnSplitLabelsKnownStart",
     "Weights",
     "Wire",
     "Wiretap",

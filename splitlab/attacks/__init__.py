@@ -7,7 +7,7 @@ from splitlab.attacks.gradient_norm import GradientNorm
 from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.attacks.no_hijack import NoHijack
 from splitlab.attacks.unsplit import UnSplit, UnSplitBrightOnDark
-from splitlab.attacks.unsplit_labels import UnSplitLabels
+from splitlab.attacks.unsplit_labels import UnSplitLabels, UnSplitLabelsKnownStart
 
 __all__ = [
     "FSHA",
@@ -20,4 +20,5 @@ __all__ = [
     "UnSplit",
     "UnSplitBrightOnDark",
     "UnSplitLabels",
+    "UnSplitLabelsKnownStart",
 ]

@@ -13,6 +13,7 @@ first weights.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -33,7 +34,8 @@ class UnSplitLabels(PassiveServer):
 
     Args:
         net: The honest server's network s: z -> a.
-        clone: Its own tail: a -> logits (B, K), of the layers of the client's.
+        clone: Its own tail: a -> logits (B, K), of the layers of the client's and, unless it was
+            granted them (`UnSplitLabelsKnownStart`), with other first weights.
         clone_optimizer: Makes the clone's optimizer.
         seed: As in `Server`.
         honest: Further arguments of `HonestServer`.
@@ -137,3 +139,17 @@ class UnSplitLabels(PassiveServer):
         self.clone.load_state_dict(state["clone"])
         self.clone_optimizer.load_state_dict(state["clone_optimizer"])
         self.guesses = [guess.to(self.device) for guess in state["guesses"]]
+
+
+class UnSplitLabelsKnownStart(UnSplitLabels):
+    """The same, granted that the clone begins with the tail's own first weights.
+
+    Then the names of its classes are the client's, and a right guess keeps the clone the tail's
+    twin: it takes the same step.
+    """
+
+    threat: ClassVar[ThreatModel] = replace(
+        UnSplitLabels.threat,
+        does_not_know=("the labels", "the weights of the tail after the first step"),
+        grants=("the first weights of the tail",),
+    )

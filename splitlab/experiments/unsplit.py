@@ -218,7 +218,8 @@ class TailLabels(Experiment):
             tail=tail(seed=seed),
             **setting.client(seed=seed, device=device),
         )
-        attack = sl.UnSplitLabels(
+        kind = sl.UnSplitLabelsKnownStart if self.known else sl.UnSplitLabels
+        attack = kind(
             body[:-1],
             clone=tail(seed=seed if self.known else seed + 10_000),
             clone_optimizer=setting.client_optimizer,

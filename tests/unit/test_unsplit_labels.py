@@ -124,6 +124,12 @@ def test_it_resumes_where_it_was(make_client):
     assert torch.equal(torch.cat(resumed.guesses), torch.cat(whole.guesses))
 
 
+def test_a_known_start_is_a_grant_on_its_card():
+    assert sl.UnSplitLabelsKnownStart.threat.grants and not sl.UnSplitLabels.threat.grants
+    assert "the weights of the tail" in sl.UnSplitLabels.threat.does_not_know
+    assert "the weights of the tail" not in sl.UnSplitLabelsKnownStart.threat.does_not_know
+
+
 def test_a_tail_has_one_layer_or_two():
     assert isinstance(sl.nets.tiny.shallow_tail(), nn.Linear)
     assert len(sl.nets.tiny.shallow_tail(layers=2)) == 3
