@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
@@ -255,6 +254,8 @@ def clusters(gradients: Tensor, classes: int, *, seed: int = 0) -> Tensor:
         classes: How many clusters.
         seed: Seeds k-means.
     """
+    from sklearn.cluster import KMeans  # heavy, and not needed by whoever only looks things up
+
     rows = normalize(gradients.flatten(1), dim=1).cpu().numpy()
     found = KMeans(classes, n_init=4, random_state=seed).fit_predict(rows)
     return torch.from_numpy(found).long().to(gradients.device)
