@@ -269,10 +269,10 @@ SETTING = settings.tiny
 SEED = 21  # the notebook's is 0
 STEPS, DRAWS = 30, 5
 CAPTION = (
-    f"Right: all rows have one expected squared norm, and the mean is the gradient. Leak AUC on "
+    "Right: all rows have one expected squared norm, and the mean is the gradient. Leak AUC on "
     f"the gradients of the first {STEPS} steps of a split that learns 'is it a 0', a mean over "
-    "batches. The noise in all directions has the same power. Score: 1 minus twice the distance "
-    "of the norm's AUC from 1/2"
+    "batches. The noise in all directions has the same power. Hidden: 1 where the norm's AUC is "
+    "1/2, 0 where it is 1"
 )
 
 
@@ -293,10 +293,15 @@ class _Batch:
 
 def score(answer: Answer) -> Score:
     """Compare what the norm and the cosine tell without noise, with simple noise and with yours."""
-    rows = [*_beside(), ("yours", *_leaks(answer))]
-    value = 1 - 2 * abs(rows[-1][1] - 0.5)
-    head = ("noise", "norm", "cosine", "cosine without sign")
-    return Score(value, Table(head, rows, caption=CAPTION, strong=len(rows) - 1))
+    leaks = _beside() | {"yours": _leaks(answer)}
+    rows = [(name, *aucs, _hidden(aucs[0])) for name, aucs in leaks.items()]
+    head = ("noise", "norm", "cosine", "cosine without sign", "hidden")
+    table = Table(head, rows, caption=CAPTION, strong=len(rows) - 1)
+    return Score(_hidden(leaks["yours"][0]), table)
+
+
+def _hidden(auc: float) -> float:
+    return 1 - 2 * abs(auc - 0.5)
 
 
 class _Curious(PassiveClient):
@@ -351,12 +356,12 @@ def _auc(scores: Tensor, positive: Tensor) -> float:
 
 
 @functools.cache
-def _beside() -> tuple[tuple[str, float, float, float], ...]:
-    """The rows beside the answer's."""
-    return (
-        ("none", *_leaks(lambda dz, generator: dz)),
-        ("in all directions", *_leaks(_isotropic)),
-    )
+def _beside() -> dict[str, tuple[float, float, float]]:
+    """What simple noise does: name -> leak AUCs."""
+    return {
+        "none": _leaks(lambda dz, generator: dz),
+        "in all directions": _leaks(_isotropic),
+    }
 
 
 def _isotropic(dz: Tensor, generator: torch.Generator) -> Tensor:
