@@ -18,11 +18,11 @@ from splitlab.checks.labels_leak.common import undisturbed
 from splitlab.messages import Gradient
 from splitlab.tables import Table
 
-COPIES = 4000  # of each gradient in a batch: as many draws of its noise
+COPIES = 2000  # of each gradient in a batch: as many draws of its noise
 NORMS = (0.4, 1.0, 1.7, 2.6, 4.0)
 LARGEST = NORMS[-1]
-SPREAD = 0.06  # a standard deviation may be off by this share of it; one percent is luck
-BIAS = 0.08  # and a mean by this share of the standard deviation
+SPREAD = 0.08  # a standard deviation may be off by this share of it, five times the usual luck
+BIAS = 0.11  # and a mean by this share of the standard deviation, likewise
 UNLIKELY = 1e-6  # a test of normality that fails less often than this is no accident
 
 
@@ -149,13 +149,13 @@ def _check_noise(answer: Answer) -> None:
         )
     _check_mean(by_norm[:-1])
     _check_spread(by_norm[:-1], expected)
-    for factors_of_one in by_norm[:-1]:
-        eps = (factors_of_one - factors_of_one.mean()) / factors_of_one.std()
-        if stats.kstest(eps.numpy(), "norm").pvalue < UNLIKELY:
-            wrong(
-                "the mean and the expected squared norm are right, and eps is not normal: draw it "
-                "with torch.randn"
-            )
+    rest = by_norm[:-1]
+    eps = ((rest - rest.mean(1, keepdim=True)) / rest.std(1, keepdim=True)).flatten()
+    if stats.kstest(eps.numpy(), "norm").pvalue < UNLIKELY:
+        wrong(
+            "the mean and the expected squared norm are right, and eps is not normal: draw it with "
+            "torch.randn"
+        )
 
 
 def _check_direction(dz: Tensor, noisy: Tensor, factors: Tensor) -> None:
