@@ -195,7 +195,7 @@ def _case(
 
 
 def mixing_case() -> Case:
-    """An f that only mixes pixels, f(x) = A x, and loses none: it gives them away, up to 1e-3.
+    """An f that only mixes pixels, f(x) = A x, and loses none: it gives the images away.
 
     The error after k steps has a formula: (1 - 2 rate A^T A)^k times the first one.
     """

@@ -44,8 +44,8 @@ def ask_oracle(answer: Answer) -> None:
         attack.check_use(decode)
 
 
-class Client:
-    """A client as its oracle's user must not see it: it notes what is asked, and who looks.
+class _Client:
+    """The client behind the oracle: it notes what is asked about, and by whom it is looked at.
 
     Args:
         public: The images that may be asked about, (N, C, H, W).
@@ -86,9 +86,9 @@ class Client:
                     "these images alone, exactly as they are"
                 )
             self.asked[rows] += 1
-        return self._unlike(self.net(x))
+        return self._scaled(self.net(x))
 
-    def _unlike(self, z: Tensor) -> Tensor:
+    def _scaled(self, z: Tensor) -> Tensor:
         """Features of very unlike sizes, one of them silent on public images."""
         scale = torch.logspace(-1, 1, z[0].numel(), dtype=z.dtype).view(z.shape[1:])
         z = scale * (z + scale.sqrt())
@@ -99,12 +99,12 @@ class Client:
     def public_z(self) -> Tensor:
         """The answers to all questions, for the check itself."""
         with torch.no_grad():
-            return self._unlike(self.net(self._public))
+            return self._scaled(self.net(self._public))
 
     def private_z(self) -> Tensor:
         """What crosses of private images; the silent number is live there, and next to nothing."""
         with torch.no_grad():
-            z = self._unlike(self.net(self._private))
+            z = self._scaled(self.net(self._private))
         z[:, 0, 0, 0] = torch.linspace(-3, 3, len(z), dtype=z.dtype) * SMALLEST
         return z
 
@@ -132,7 +132,7 @@ class _Attack:
 
     def __init__(self, optimizer: Callable[..., Optimizer], batches: list[Tensor]) -> None:
         self.public, self.batches, self.make = _images(PUBLIC), batches, optimizer
-        self.client = Client(self.public)
+        self.client = _Client(self.public)
         self.decoder = nn.Sequential(
             nn.Conv2d(2, 3, 3, padding=1, bias=False),
             nn.BatchNorm2d(3),
