@@ -85,6 +85,10 @@ mistakes(
         ("go round the edge", lambda x: own(x - x.roll(-1, -2)) + own(x - x.roll(-1, -1))),
         ("in black beyond its edge", padded),
         (
+            "a neighbour in both directions",
+            lambda x: own(down(x)[..., :-1]) + own(right(x)[..., :-1, :]),
+        ),
+        (
             "the differences are absolute",
             lambda x: down(x).abs().mean((1, 2, 3)) + right(x).abs().mean((1, 2, 3)),
         ),
@@ -434,6 +438,11 @@ def adam(net, z, start, steps, rate, weight, limits):
     return optimized(lambda xs: torch.optim.Adam(xs, lr=rate), net, z, start, steps, weight, limits)
 
 
+@bank.mistake("invert", "does not lead there")
+def from_anywhere(net, z, start, *rest):
+    return descent(net, z, torch.rand_like(start) - 0.5, *rest)
+
+
 @bank.mistake("invert", "these are steps with momentum")
 def momentum(net, z, start, steps, rate, weight, limits):
     return optimized(
@@ -772,6 +781,12 @@ def with_a_graph(*given):
 def one_image_alone(*given):
     decode = learn(*given)
     return lambda z: decode(z)[:1]
+
+
+@bank.mistake("ask_oracle", "the function that ask_oracle returns stopped with TypeError")
+def takes_two_arguments(*given):
+    decode = learn(*given)
+    return lambda z, limits: decode(z).clamp(*limits)
 
 
 @bank.mistake("ask_oracle", "a single z is decoded to another image")

@@ -17,21 +17,27 @@ Limits = tuple[float, float]
 Loss = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 Update = Callable[[Tensor, list[Tensor], float], Tensor]
 ANYWHERE = (-100.0, 100.0)  # a range whose ends nothing reaches
+GIVEN_AWAY = 1e-3  # how far a pixel may be off, where f loses nothing
 
 
 @check("f gives these images away, each by its own features, and did not move for it.")
 def invert(answer: Answer) -> None:
     """`invert(net, z, start, steps, rate, weight, limits)`: descent on the images."""
-    mixed = mixing_case()
     cases = [
-        mixed,
         _case(4, 6, 0.3, (-0.8, 0.9)),
         _case(1, 1, 0.7, ANYWHERE, with_graph=True),
         _case(3, 5, 2.0, (0.0, 0.7), with_graph=True),
         _case(2, 7, 0.0, (-0.5, 0.25), rate=2.0),
+        mixing_case(),
     ]
     found = [case.asked(answer) for case in cases]
-    off = (found[0] - mixed.private).abs().max().item()
+    off = (found[-1] - cases[-1].private).abs().max().item()
+    consequence = (
+        "an f that only mixes pixels gives the very images away, and here they are off by up to "
+        f"{off:.2g}"
+        if off > GIVEN_AWAY
+        else "it begins at start"
+    )
     expect_right(
         found,
         [(case,) for case in cases],
@@ -39,8 +45,7 @@ def invert(answer: Answer) -> None:
         _mistakes(),
         "the descent does not lead there: a step is x - rate * gradient, brought back into limits, "
         "and the loss is the squared differences of net(x) and z, summed, plus weight times each "
-        "image's total variation; an f that only mixes pixels should give the very images away, "
-        f"and here they are off by up to {off:.2g}",
+        f"image's total variation; {consequence}",
     )
 
 

@@ -188,8 +188,8 @@ class _Attack:
             optimizer.step()
         return decoder
 
-    def train(self, answer: Answer) -> Callable[[Tensor], Any]:
-        """Let the student's function train, and return what it returns.
+    def train(self, answer: Answer) -> Answer:
+        """Let the student's function train, and return the function that it returns.
 
         Raises:
             CheckFailed: If it asks what it may not, or leaves traces.
@@ -222,7 +222,7 @@ class _Attack:
                 f"ask_oracle returns {what(decode)}: return a function z -> images, which "
                 "normalises z, decodes it, and brings the images into limits"
             )
-        return decode
+        return Answer(decode, "the function that ask_oracle returns")
 
     def check_training(self) -> None:
         """Compare the decoder with one that was trained by the book, and name the slip."""
@@ -350,7 +350,7 @@ class _Attack:
 
     # --- the decoder at use ---
 
-    def check_use(self, decode: Callable[[Tensor], Any]) -> None:
+    def check_use(self, decode: Answer) -> None:
         """Decode private z, and see what is done besides.
 
         Raises:
@@ -371,7 +371,7 @@ class _Attack:
                 "a single z is decoded to another image than in a batch: nothing of the others "
                 "may count"
             )
-        self._check_kept(decode)
+        self._check_kept()
 
     def _decoded(
         self,
@@ -437,8 +437,8 @@ class _Attack:
                 self._decoded(None, _standard(self.z)[1].masked_fill(self.z.std(0) == 0, other)),
             )
 
-    def _check_kept(self, decode: Callable[[Tensor], Any]) -> None:
-        """See that nothing holds the oracle any more, with the decoder still in use."""
+    def _check_kept(self) -> None:
+        """See that nothing holds the oracle any more, while the decoder is still in use."""
         held = weakref.ref(self.client)
         del self.client
         gc.collect()
@@ -447,7 +447,6 @@ class _Attack:
                 "the oracle is kept after the training: whoever holds it holds the client and its "
                 "images; let the decoder keep two tensors, mean and standard deviation"
             )
-        assert callable(decode)  # it is still here: what it holds, it holds
 
 
 _AT_USE = (

@@ -97,6 +97,11 @@ def _mistakes() -> Iterator[tuple[str, Formula]]:
         ),
     )
     yield (
+        "only pixels that have a neighbour in both directions are counted: the last row has "
+        "neighbours to the side, and the last column has some below",
+        lambda x: _per_image(_down(x)[..., :-1]) + _per_image(_right(x)[..., :-1, :]),
+    )
+    yield (
         "the differences are absolute where they should be squared",
         lambda x: _per_image(_down(x).abs().sqrt()) + _per_image(_right(x).abs().sqrt()),
     )
