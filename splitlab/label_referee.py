@@ -195,8 +195,7 @@ def _averaged(client: LabelInference, received: Received, labels: Tensor) -> Fig
 def _unknown(client: LabelInference, received: Received) -> Received:
     """What was received, without the rows whose label the attack was told."""
     known = torch.tensor(sorted(client.known), dtype=torch.int64, device=received.index.device)
-    rest = ~torch.isin(received.index, known)
-    return Received(received.step[rest], received.index[rest], received.dz[rest])
+    return received.of(~torch.isin(received.index, known))
 
 
 def _shown(value: float | None) -> float | str:

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.data import ImageData
@@ -69,7 +68,7 @@ class GradientCosine(LabelInference):
         Raises:
             ValueError: If a known row has not come up yet.
         """
-        rows = normalize(received.dz, dim=1)
+        rows = received.directions()
         labels = torch.tensor(list(self.known.values()), device=rows.device)
         cosines = torch.stack(
             [(rows * self._reference(row, received)).sum(1) for row in self.known], dim=1
@@ -88,10 +87,10 @@ class GradientCosine(LabelInference):
     def _reference(self, row: int, received: Received) -> Tensor:
         """The known row's gradient nearest in time to each received one, of length 1, (n, d)."""
         everything = self.received()
-        mine = everything.index == row
-        if not mine.any():
+        mine = everything.of(everything.index == row)
+        if not len(mine):
             raise ValueError(
                 f"the known row {row} has not come up in a batch yet: train for an epoch"
             )
-        apart = (received.step[:, None] - everything.step[mine][None]).abs()
-        return normalize(everything.dz[mine], dim=1)[apart.argmin(1)]
+        apart = (received.step[:, None] - mine.step[None]).abs()
+        return mine.directions()[apart.argmin(1)]

@@ -36,6 +36,23 @@ class Received:
     def __len__(self) -> int:
         return len(self.step)
 
+    def of(self, rows: Tensor) -> Received:
+        """Return some of the rows, chosen by a mask, bool (n,)."""
+        return Received(self.step[rows], self.index[rows], self.dz[rows])
+
+    def norms(self) -> Tensor:
+        """Return the length of each gradient, float64 (n,)."""
+        return self.dz.double().norm(dim=1)
+
+    def directions(self) -> Tensor:
+        """Return each gradient at length 1, float64 (n, d); a gradient of 0 stays 0.
+
+        However short it is: a network that is sure sends gradients of 1e-14, whose direction says
+        what it always said. Libraries' `normalize` treats such lengths as 0.
+        """
+        norms = self.norms()[:, None]
+        return self.dz.double() / torch.where(norms == 0, 1.0, norms)
+
 
 class LabelInference(PassiveClient):
     """A passive client that keeps the gradients, and infers labels from them. It sees no label.

@@ -72,11 +72,11 @@ class MaxNorm(LabelDefense):
 
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
         """Return dz_i (1 + s_i e), where e is standard normal and 1 + s_i^2 = max^2 / |dz_i|^2."""
-        rows = dz.flatten(1)
+        rows = dz.flatten(1).double()  # some are a billion times as long as others
         norms = rows.norm(dim=1)
-        ratio = (norms.max() / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp(1, 1e6)
+        ratio = torch.where(norms == 0, 1.0, norms.max() / norms)
         stretch = (ratio.square() - 1).sqrt() * torch.randn_like(norms)
-        return dz + (stretch[:, None] * rows).view_as(dz)
+        return (rows + stretch[:, None] * rows).to(dz.dtype).view_as(dz)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Marvell(LabelDefense):
                 f"Marvell's noise is for the labels 0 and 1, and there is a {int(labels.max())}: "
                 "use GradientNoise for more classes"
             )
-        rows = dz.flatten(1)
+        rows = dz.flatten(1).double()  # late in training they are short, and their squares 0
         if labels.min() < labels.max():
             self._choose(rows, labels)
         if self.noise is None:
@@ -144,7 +144,8 @@ class Marvell(LabelDefense):
         along = (noise @ self.direction)[:, None] * self.direction
         by_class = torch.tensor([self.noise.along, self.noise.across], dtype=rows.dtype)
         a, b = by_class.to(rows.device).sqrt()[:, labels]
-        return dz + (a[:, None] * along + b[:, None] * (noise - along)).view_as(dz)
+        noise = a[:, None] * along + b[:, None] * (noise - along)
+        return (rows + noise).to(dz.dtype).view_as(dz)
 
     def _choose(self, rows: Tensor, labels: Tensor) -> None:
         """Set the noise and its direction from a batch with both classes."""
