@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import rankdata
 from torch import Tensor
 
 from splitlab.attacks import LabelInference, Received
@@ -43,13 +41,14 @@ def leak_auc(scores: Tensor, labels: Tensor) -> float | None:
         )
     if scores.isnan().any():
         raise ValueError("a score is NaN, which is neither higher nor lower than another")
-    positive = (labels == 1).cpu().numpy()
+    positive = (labels == 1).cpu()
     if not ((labels == 0) | (labels == 1)).all():
         raise ValueError("the leak AUC is of the labels 0 and 1: ask for one class at a time")
     ones, zeros = int(positive.sum()), int((~positive).sum())
     if ones == 0 or zeros == 0:
         return None
-    ranks = rankdata(scores.double().cpu().numpy())  # ties share the mean of their ranks
+    _, place, count = scores.double().cpu().unique(return_inverse=True, return_counts=True)
+    ranks = (count.cumsum(0) - (count.double() - 1) / 2)[place]  # ties share the mean of their ranks
     return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
@@ -71,6 +70,8 @@ def accuracy_after_matching(clusters: Tensor, labels: Tensor) -> float:
             f"clusters have the shape {tuple(clusters.shape)} and labels {tuple(labels.shape)}: "
             "pass one of each for each row, and at least one row"
         )
+    from scipy.optimize import linear_sum_assignment
+
     count = int(max(clusters.max(), labels.max())) + 1
     pairs = torch.bincount(clusters.cpu() * count + labels.cpu(), minlength=count**2)
     table = pairs.view(count, count)

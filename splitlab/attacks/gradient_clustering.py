@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from splitlab.attacks.label_inference import LabelInference, Received
@@ -39,6 +38,8 @@ class GradientClustering(LabelInference):
         A gradient of 0 has no direction and lies at the origin. There are as many clusters as
         classes, or as gradients where those are fewer.
         """
+        from sklearn.cluster import KMeans  # whoever does not cluster need not wait for it
+
         rows = received.directions().float().cpu().numpy()
         count = min(self.classes, len(rows))
         means = KMeans(count, n_init=STARTS, random_state=self.attacker_randomness.seed)
