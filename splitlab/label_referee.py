@@ -48,7 +48,9 @@ def leak_auc(scores: Tensor, labels: Tensor) -> float | None:
     if ones == 0 or zeros == 0:
         return None
     _, place, count = scores.double().cpu().unique(return_inverse=True, return_counts=True)
-    ranks = (count.cumsum(0) - (count.double() - 1) / 2)[place]  # ties share the mean of their ranks
+    ranks = (count.cumsum(0) - (count.double() - 1) / 2)[
+        place
+    ]  # ties share the mean of their ranks
     return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 

@@ -99,8 +99,14 @@ def test_what_an_attack_lacks_gets_a_sentence(make, digits):
             make(sl.GradientCosine, **options)
     attack = make(sl.GradientCosine, known={5: 1})
     told(attack, [[1.0]])
-    with pytest.raises(ValueError, match="row 5 has not come up in a batch yet"):
+    with pytest.raises(ValueError, match="a known row has not come up in a batch yet"):
         attack.score(attack.received())
+    attack = make(sl.GradientCosine, known={0: 0, 1: 1, 2: 2, 3: 2}, classes=3)
+    told(attack, [[1.0, 0.0], [0.0, 1.0]])
+    with pytest.raises(ValueError, match="nor another one of its class"):
+        attack.score(attack.received())
+    told(attack, [[-1.0, 0.0]], rows=[3])  # one row of each class is enough
+    assert attack.infer_labels(attack.received()).tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="label 1 has a share between 0 and 1"):
         make(sl.GradientNorm, share=1.0)
     with pytest.raises(ValueError, match="cannot tell 10 classes apart"):
