@@ -24,7 +24,7 @@ from splitlab.experiments.catalogue import (
     find,
 )
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
-from splitlab.experiments.label_leak import LabelLeak
+from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -58,4 +58,5 @@ __all__ = [
     "largest_difference",
     "train_whole",
     "unattacked",
+    "worst_auc",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,13 +13,13 @@ from torch.optim import SGD
 import splitlab as sl
 from splitlab.experiments.base import Device, Experiment
 
+MORE = 10  # rows that are known to the better informed of the attacks
 DEFENSES = {
     "": lambda strength: (),
     "noise": lambda strength: (sl.defenses.GradientNoise(strength),),
     "max norm": lambda strength: (sl.defenses.MaxNorm(),),
     "Marvell": lambda strength: (sl.defenses.Marvell(strength),),
 }
-MORE = 10  # rows that are known to the better informed of the attacks
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,9 @@ class LabelLeak(Experiment):
             )
             for name, kind in kinds.items()
         }
+
+
+def worst_auc(row: Mapping[str, Any]) -> float:
+    """Return the largest leak AUC of a row, over its attacks and windows, averaging included."""
+    figures = [window for attack in row["attacks"].values() for window in attack.values()]
+    return max(window["auc"] for window in figures if window.get("auc") is not None)

@@ -321,7 +321,14 @@ def test_a_label_leak_has_each_attack_and_its_floors(leaks):
     assert row["attacks"]["cosine"]["early"]["auc"] > 0.98
     assert row["floors"]["auc"] == 0.5 and 0.8 < row["floors"]["majority"] < 0.95
     assert row["noise"] == 0
+    assert experiments.worst_auc(row) == 1
     json.dumps(row)
+
+
+def test_the_worst_auc_is_over_attacks_and_windows():
+    one = {"early": {"auc": 0.4}, "averaged": {"auc": 0.7}}
+    other = {"early": {"auc": None, "accuracy": 0.9}, "averaged": {"accuracy": 0.9}}
+    assert experiments.worst_auc({"attacks": {"one": one, "other": other}}) == 0.7
 
 
 def test_a_label_leak_is_a_function_of_its_configuration(leaks):
