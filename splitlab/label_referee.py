@@ -115,7 +115,13 @@ class LabelReport:
         chance, majority, auc = (self.floors[name] for name in ("chance", "majority", "auc"))
         rows.append(("floor: chance", _shown(auc), _shown(auc), _shown(chance), "-"))
         rows.append(("floor: majority", "-", "-", *[_shown(majority)] * 2))
-        return Table(("", *names.values()), rows)
+        left_out = [
+            f"{window} {figures['one_class']} of {figures['batches']}"
+            for window, figures in self.windows.items()
+            if figures.get("one_class")
+        ]
+        caption = f"Batches of one label, which have no AUC: {', '.join(left_out)}."
+        return Table(("", *names.values()), rows, caption=caption if left_out else "")
 
     def __str__(self) -> str:
         return str(self.table())

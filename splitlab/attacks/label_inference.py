@@ -6,7 +6,7 @@ of row i, is (p_i - y_i) times a vector: Li, Sun and others, ICLR 2022.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +54,7 @@ class Received:
         return self.dz.double() / torch.where(norms == 0, 1.0, norms)
 
 
-class LabelInference(PassiveClient):
+class LabelInference(PassiveClient, ABC):
     """A passive client that keeps the gradients, and infers labels from them. It sees no label.
 
     A subclass overrides `score` and `infer_labels`. Both depend on what was received alone, so that

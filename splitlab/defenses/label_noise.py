@@ -141,7 +141,8 @@ class Marvell(LabelDefense):
         if self.noise is None:
             return dz
         noise = torch.randn_like(rows)
-        along = (noise @ self.direction)[:, None] * self.direction
+        direction = self.direction.to(rows.device)  # a checkpoint's are on the CPU
+        along = (noise @ direction)[:, None] * direction
         by_class = torch.tensor([self.noise.along, self.noise.across], dtype=rows.dtype)
         a, b = by_class.to(rows.device).sqrt()[:, labels]
         noise = a[:, None] * along + b[:, None] * (noise - along)

@@ -115,6 +115,8 @@ def test_what_an_attack_lacks_gets_a_sentence(make, digits):
         sl.GradientNorm(sl.tiny.client_net(), digits[0])
     with pytest.raises(ValueError, match="kept no gradient"):
         make(sl.GradientClustering).received()
+    with pytest.raises(TypeError, match="infer_labels"):
+        make(sl.attacks.LabelInference)
 
 
 def test_clusters_of_directions_whatever_their_length(make):

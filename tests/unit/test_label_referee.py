@@ -97,6 +97,7 @@ def test_evaluate_labels_by_hand(told):
     text = str(report)
     assert "averaged" in text and "floor: majority" in text and "None" not in text
     assert report._repr_html_().startswith("<table")
+    assert "Batches of one label, which have no AUC: all 2 of 3, last 2 of 2." in text
     assert report.to_dict() == {"windows": report.windows, "floors": report.floors}
 
 
