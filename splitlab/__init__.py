@@ -22,10 +22,11 @@ from splitlab import (
     tables,
 )
 from splitlab.aggregation import Aggregator, ServerCopies
-from splitlab.attacks import FSHA, NoHijack
+from splitlab.attacks import FSHA, GradientClustering, GradientCosine, GradientNorm, NoHijack
 from splitlab.checkpoint import CheckpointError
 from splitlab.data import DataError, ImageData
 from splitlab.defenses import Defense, HijackingDetected, Turn
+from splitlab.label_referee import LabelReport, accuracy_after_matching, evaluate_labels, leak_auc
 from splitlab.messages import (
     Gradient,
     Message,
@@ -62,9 +63,13 @@ __all__ = [
     "DataError",
     "Defense",
     "Gradient",
+    "GradientClustering",
+    "GradientCosine",
+    "GradientNorm",
     "HijackingDetected",
     "HonestServer",
     "ImageData",
+    "LabelReport",
     "Log",
     "Message",
     "NoHijack",
@@ -92,6 +97,7 @@ __all__ = [
     "Weights",
     "Wire",
     "Wiretap",
+    "accuracy_after_matching",
     "attacks",
     "audit",
     "baselines",
@@ -101,8 +107,10 @@ __all__ = [
     "defenses",
     "disguises",
     "evaluate",
+    "evaluate_labels",
     "gpu",
     "intervals",
+    "leak_auc",
     "logits",
     "metrics",
     "nets",

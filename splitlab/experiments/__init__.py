@@ -15,6 +15,7 @@ from splitlab.experiments.base import CpuTime, Device, Experiment
 from splitlab.experiments.catalogue import (
     CPU_BUDGET,
     DIGITS_SEEDS,
+    LABELS,
     METRICS_SEEDS,
     MNIST_SEEDS,
     PROTOCOLS,
@@ -23,6 +24,7 @@ from splitlab.experiments.catalogue import (
     find,
 )
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
+from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -33,6 +35,7 @@ from splitlab.experiments.without_attack import WithoutAttack, unattacked
 __all__ = [
     "CPU_BUDGET",
     "DIGITS_SEEDS",
+    "LABELS",
     "METRICS_SEEDS",
     "MNIST_SEEDS",
     "PROTOCOLS",
@@ -44,6 +47,7 @@ __all__ = [
     "Device",
     "Experiment",
     "Hijack",
+    "LabelLeak",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
     "WatchedHijack",
@@ -54,4 +58,5 @@ __all__ = [
     "largest_difference",
     "train_whole",
     "unattacked",
+    "worst_auc",
 ]
