@@ -22,7 +22,17 @@ from splitlab import (
     tables,
 )
 from splitlab.aggregation import Aggregator, ServerCopies
-from splitlab.attacks import FSHA, GradientClustering, GradientCosine, GradientNorm, NoHijack
+from splitlab.attacks import (
+    FSHA,
+    GradientClustering,
+    GradientCosine,
+    GradientNorm,
+    NoHijack,
+    UnSplit,
+    UnSplitBrightOnDark,
+    UnSplitLabels,
+    UnSplitLabelsKnownStart,
+)
 from splitlab.checkpoint import CheckpointError
 from splitlab.data import DataError, ImageData
 from splitlab.defenses import Defense, HijackingDetected, Turn
@@ -94,6 +104,10 @@ __all__ = [
     "ThreatModel",
     "ThreatModelViolation",
     "Turn",
+    "UnSplit",
+    "UnSplitBrightOnDark",
+    "UnSplitLabels",
+    "UnSplitLabelsKnownStart",
     "Weights",
     "Wire",
     "Wiretap",

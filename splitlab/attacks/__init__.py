@@ -6,6 +6,8 @@ from splitlab.attacks.gradient_cosine import GradientCosine
 from splitlab.attacks.gradient_norm import GradientNorm
 from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.attacks.no_hijack import NoHijack
+from splitlab.attacks.unsplit import UnSplit, UnSplitBrightOnDark
+from splitlab.attacks.unsplit_labels import UnSplitLabels, UnSplitLabelsKnownStart
 
 __all__ = [
     "FSHA",
@@ -15,4 +17,8 @@ __all__ = [
     "LabelInference",
     "NoHijack",
     "Received",
+    "UnSplit",
+    "UnSplitBrightOnDark",
+    "UnSplitLabels",
+    "UnSplitLabelsKnownStart",
 ]

@@ -14,12 +14,14 @@ from splitlab.experiments.against_whole import (
 from splitlab.experiments.base import CpuTime, Device, Experiment
 from splitlab.experiments.catalogue import (
     CPU_BUDGET,
+    CUTS,
     DIGITS_SEEDS,
     LABELS,
     METRICS_SEEDS,
     MNIST_SEEDS,
     PROTOCOLS,
     SPLIT_SEEDS,
+    TAILS,
     experiments,
     find,
 )
@@ -30,10 +32,12 @@ from splitlab.experiments.protocols_against_whole import (
     ClippedAdam,
     ProtocolAgainstWhole,
 )
+from splitlab.experiments.unsplit import Inversion, TailLabels, clusters, correlations
 from splitlab.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
     "CPU_BUDGET",
+    "CUTS",
     "DIGITS_SEEDS",
     "LABELS",
     "METRICS_SEEDS",
@@ -42,17 +46,22 @@ __all__ = [
     "SGD_RATE",
     "SNAPSHOTS",
     "SPLIT_SEEDS",
+    "TAILS",
     "ClippedAdam",
     "CpuTime",
     "Device",
     "Experiment",
     "Hijack",
+    "Inversion",
     "LabelLeak",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
+    "TailLabels",
     "WatchedHijack",
     "WithoutAttack",
     "accuracy",
+    "clusters",
+    "correlations",
     "experiments",
     "find",
     "largest_difference",

@@ -12,6 +12,7 @@ from splitlab.experiments.base import Experiment
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
+from splitlab.experiments.unsplit import Inversion, TailLabels
 from splitlab.experiments.without_attack import WithoutAttack
 
 DIGITS_SEEDS = tuple(range(100, 106))
@@ -59,6 +60,25 @@ for _name, _task in (("is it a 0", ZERO), ("hat", HAT)):
         for _strength in (1.0, 4.0, 16.0):
             _defended = {"defense": _kind, "strength": _strength}
             LABELS[f"{_name}, {_kind} {_strength:g}"] = _task | _defended
+# The kinds of `unsplit_tiny`: the cuts from shallow to deep, and the U-shaped protocol's labels.
+# Faces are light on grey, not on black, and the attacker is told so.
+FACES: dict[str, Any] = {"data": "drawn_faces", "background": 0.25}
+CUTS: dict[str, dict[str, Any]] = {
+    "shallow": {},
+    "cut 1, no BatchNorm": {"cut": 1, "norm": False, "starts": 2},
+    "cut 1": {"cut": 1, "starts": 2},
+    "cut 2, no BatchNorm": {"cut": 2, "norm": False, "starts": 2},
+    "cut 2": {"cut": 2, "starts": 1},
+    "faces, shallow": FACES,
+    "faces, cut 2, no BatchNorm": FACES | {"cut": 2, "norm": False, "starts": 1},
+    "cut 3": {"cut": 3, "starts": 1},
+}
+TAILS: dict[str, dict[str, Any]] = {
+    "labels, one layer": {},
+    "labels, one layer, known": {"known": True},
+    "labels, two layers": {"layers": 2},
+    "labels, two layers, known": {"layers": 2, "known": True},
+}
 
 
 @cache
@@ -73,6 +93,10 @@ def experiments() -> tuple[Experiment, ...]:
         ]
     for name, options in LABELS.items():
         digits += [LabelLeak("labels_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
+    for seed in SPLIT_SEEDS:  # one seed after the other: the kinds share the referee's classifiers
+        digits += [Inversion("unsplit_tiny", n, seed, 400, **o) for n, o in CUTS.items()]
+    for name, options in TAILS.items():
+        digits += [TailLabels("unsplit_tiny", name, s, 400, **options) for s in SPLIT_SEEDS]
     for name, design, steps in (
         ("fast", "fast", 300),
         ("no hijack", None, 300),
