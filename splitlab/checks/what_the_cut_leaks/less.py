@@ -155,7 +155,7 @@ def _check_single_images(net: nn.Module, x: Tensor) -> None:
     if not torch.equal(_ask(net, x), z):
         wrong(
             "in evaluation mode z is another one the second time: f may neither draw lots nor "
-            "remember or count its calls; noise is the subject of chapter 11"
+            "remember or count its calls; noise is for a later chapter"
         )
     if not same(_ask(net, x.flip(0)).flip(0), z, 1e-4) or not same(_ask(net, x[:1]), z[:1], 1e-4):
         wrong(
