@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import torch
 from bank import Bank
+from torch import nn
 from torch.nn import functional as F
 
-from splitlab import priors
+from splitlab import nets, priors
 from splitlab.checks import what_the_cut_leaks
 from splitlab.parties import evaluating
 
@@ -1029,3 +1030,89 @@ def looks_again(surrogate, optimizer, server, x, labels):
     imitate(surrogate, optimizer, server, x, labels)
     state = copy.deepcopy(surrogate)
     return F.cross_entropy(copy.deepcopy(server).eval()(state.train()(x)), labels).item()
+
+
+# --- make_client ------------------------------------------------------------------------------
+
+
+@bank.also_right("make_client")
+def six_numbers():
+    return nn.Sequential(nn.Flatten(), nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 6))
+
+
+@bank.also_right("make_client")
+def nothing_to_train():
+    return nn.Sequential(nn.AvgPool2d(2), nn.Dropout(0.1))
+
+
+@bank.also_right("make_client")
+def deep_and_narrow():
+    return nn.Sequential(nets.tiny.client(cut=2), nn.Flatten(), nn.Linear(512, 6))
+
+
+class Layer(nn.Module):
+    """A trained layer, and then any function of its result.
+
+    Args:
+        function: (z, layer) -> z; the layer knows how often it was called.
+        size: Numbers that the trained layer gives an image.
+    """
+
+    def __init__(self, function, size=8):
+        super().__init__()
+        self.function = function
+        self.linear = nn.Linear(256, size)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.function(self.linear(x.flatten(1)), self)
+
+
+def layer(function):
+    return lambda: Layer(function)
+
+
+everybodys = nn.Linear(256, 8)
+
+
+class Twice(nn.Module):
+    """Gives z in two parts."""
+
+    def forward(self, x):
+        return x, x
+
+
+mistakes(
+    "make_client",
+    [
+        ("the function itself, not a network", nn.Sequential(nn.Flatten(), nn.Linear(256, 8))),
+        ("return a network", lambda: nn.Sequential),
+        ("return a network", lambda: [nn.Flatten(), nn.Linear(256, 8)]),
+        ("or shares weights with it", lambda: everybodys),
+        ("or shares weights with it", lambda: nn.Sequential(nn.Flatten(), everybodys)),
+        ("f stopped with", lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 8))),
+        ("f stopped with", nn.Module),
+        ("f changes the images", lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Flatten())),
+        ("each image needs a z of its own", layer(lambda z, _: z.mean(0))),
+        ("each image needs a z of its own", layer(lambda z, _: z.mean(0, keepdim=True))),
+        ("each image needs a z of its own", layer(lambda z, _: z.mean())),
+        ("z should be a tensor", Twice),
+        ("z should hold floating-point numbers", layer(lambda z, _: z > 0)),
+        ("z should hold floating-point numbers", layer(lambda z, _: z.argmax(1, keepdim=True))),
+        ("z is not finite", layer(lambda z, _: (z - 100).log())),
+        ("at most 512 may cross", lambda: nn.Conv2d(1, 3, 3)),
+        ("at most 512 may cross", lambda: Layer(lambda z, _: z, 513)),
+        ("no gradient reaches f's weights", layer(lambda z, _: z.round())),
+        ("no gradient reaches f's weights", layer(lambda z, _: z.detach())),
+        ("no gradient reaches f's weights", layer(lambda z, _: z.sigmoid().round() + z - z)),
+        ("another one the second time", layer(lambda z, _: z + torch.rand_like(z))),
+        ("another one the second time", layer(lambda z, f: z + f.calls)),
+        ("another one the second time", layer(lambda z, f: F.dropout(z, training=True))),
+        ("the other images of the batch", layer(lambda z, _: z - z.mean(0))),
+        (
+            "the other images of the batch",
+            lambda: nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()),
+        ),
+    ],
+)
