@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import rankdata
 from torch import Tensor
 
 from splitlab.attacks import LabelInference, Received
@@ -43,13 +41,16 @@ def leak_auc(scores: Tensor, labels: Tensor) -> float | None:
         )
     if scores.isnan().any():
         raise ValueError("a score is NaN, which is neither higher nor lower than another")
-    positive = (labels == 1).cpu().numpy()
+    positive = (labels == 1).cpu()
     if not ((labels == 0) | (labels == 1)).all():
         raise ValueError("the leak AUC is of the labels 0 and 1: ask for one class at a time")
     ones, zeros = int(positive.sum()), int((~positive).sum())
     if ones == 0 or zeros == 0:
         return None
-    ranks = rankdata(scores.double().cpu().numpy())  # ties share the mean of their ranks
+    _, place, count = scores.double().cpu().unique(return_inverse=True, return_counts=True)
+    ranks = (count.cumsum(0) - (count.double() - 1) / 2)[
+        place
+    ]  # ties share the mean of their ranks
     return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
@@ -71,6 +72,8 @@ def accuracy_after_matching(clusters: Tensor, labels: Tensor) -> float:
             f"clusters have the shape {tuple(clusters.shape)} and labels {tuple(labels.shape)}: "
             "pass one of each for each row, and at least one row"
         )
+    from scipy.optimize import linear_sum_assignment
+
     count = int(max(clusters.max(), labels.max())) + 1
     pairs = torch.bincount(clusters.cpu() * count + labels.cpu(), minlength=count**2)
     table = pairs.view(count, count)
@@ -112,7 +115,13 @@ class LabelReport:
         chance, majority, auc = (self.floors[name] for name in ("chance", "majority", "auc"))
         rows.append(("floor: chance", _shown(auc), _shown(auc), _shown(chance), "-"))
         rows.append(("floor: majority", "-", "-", *[_shown(majority)] * 2))
-        return Table(("", *names.values()), rows)
+        left_out = [
+            f"{window} {figures['one_class']} of {figures['batches']}"
+            for window, figures in self.windows.items()
+            if figures.get("one_class")
+        ]
+        caption = f"Batches of one label, which have no AUC: {', '.join(left_out)}."
+        return Table(("", *names.values()), rows, caption=caption if left_out else "")
 
     def __str__(self) -> str:
         return str(self.table())
@@ -195,8 +204,7 @@ def _averaged(client: LabelInference, received: Received, labels: Tensor) -> Fig
 def _unknown(client: LabelInference, received: Received) -> Received:
     """What was received, without the rows whose label the attack was told."""
     known = torch.tensor(sorted(client.known), dtype=torch.int64, device=received.index.device)
-    rest = ~torch.isin(received.index, known)
-    return Received(received.step[rest], received.index[rest], received.dz[rest])
+    return received.of(~torch.isin(received.index, known))
 
 
 def _shown(value: float | None) -> float | str:

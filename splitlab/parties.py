@@ -446,7 +446,8 @@ class HonestServer(Server):
         labels: Labels of its own, int64 (N,), by the client's row numbers; it keeps a copy. None
             where the client sends labels, or keeps them.
         defenses: What guards labels that the server holds: each changes the gradient that is sent,
-            in this order. The server's own step is taken with the true one.
+            in this order. The server's own step is taken with the true one. `metrics` then has the
+            "noise", the length of the change in parts of the gradient's.
         seed: As in `Server`.
         device: As in `Server`.
         name: As in `Server`.
@@ -496,6 +497,8 @@ class HonestServer(Server):
         dz = z.grad
         for defense in self.defenses:
             dz = defense.outgoing(dz, labels)
+        if self.defenses:
+            self.metrics["noise"] = (dz - z.grad).norm() / z.grad.norm()
         return self.gradient(message, dz)
 
     @with_own_randomness

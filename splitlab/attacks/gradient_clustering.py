@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.threat import ThreatModel
@@ -40,7 +38,9 @@ class GradientClustering(LabelInference):
         A gradient of 0 has no direction and lies at the origin. There are as many clusters as
         classes, or as gradients where those are fewer.
         """
-        rows = normalize(received.dz.float(), dim=1).cpu().numpy()
+        from sklearn.cluster import KMeans  # whoever does not cluster need not wait for it
+
+        rows = received.directions().float().cpu().numpy()
         count = min(self.classes, len(rows))
         means = KMeans(count, n_init=STARTS, random_state=self.attacker_randomness.seed)
         clusters = torch.from_numpy(means.fit_predict(rows)).long()

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.data import ImageData
@@ -64,15 +63,22 @@ class GradientCosine(LabelInference):
         Returns:
             For two classes (n,): the mean over the known rows, those of label 0 with the sign
             turned. For K classes (n, K): the largest over the known rows of each class. A gradient
-            of 0 has cosine 0 with everything.
+            of 0 has cosine 0 with everything. Known rows that have not come up yet are left out.
 
         Raises:
-            ValueError: If a known row has not come up yet.
+            ValueError: If none of a class (of two classes: none at all) has come up yet.
         """
-        rows = normalize(received.dz, dim=1)
-        labels = torch.tensor(list(self.known.values()), device=rows.device)
+        everything, rows = self.received(), received.directions()
+        seen = {row: everything.of(everything.index == row) for row in self.known}
+        seen = {row: mine for row, mine in seen.items() if len(mine)}
+        labels = torch.tensor([self.known[row] for row in seen], device=rows.device)
+        if not seen or (self.classes > 2 and len(labels.unique()) < self.classes):
+            raise ValueError(
+                "a known row has not come up in a batch yet, nor another one of its class: train "
+                "for an epoch"
+            )
         cosines = torch.stack(
-            [(rows * self._reference(row, received)).sum(1) for row in self.known], dim=1
+            [(rows * _nearest(mine, received.step)).sum(1) for mine in seen.values()], dim=1
         )
         if self.classes == 2:
             return (cosines * (2 * labels - 1)).mean(1)
@@ -85,13 +91,7 @@ class GradientCosine(LabelInference):
         score = self.score(received)
         return (score > 0).long() if self.classes == 2 else score.argmax(1)
 
-    def _reference(self, row: int, received: Received) -> Tensor:
-        """The known row's gradient nearest in time to each received one, of length 1, (n, d)."""
-        everything = self.received()
-        mine = everything.index == row
-        if not mine.any():
-            raise ValueError(
-                f"the known row {row} has not come up in a batch yet: train for an epoch"
-            )
-        apart = (received.step[:, None] - everything.step[mine][None]).abs()
-        return normalize(everything.dz[mine], dim=1)[apart.argmin(1)]
+
+def _nearest(mine: Received, steps: Tensor) -> Tensor:
+    """A known row's gradient nearest in time to each step, at length 1, (n, d)."""
+    return mine.directions()[(steps[:, None] - mine.step[None]).abs().argmin(1)]

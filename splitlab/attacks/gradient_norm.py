@@ -54,7 +54,7 @@ class GradientNorm(LabelInference):
 
     def score(self, received: Received) -> Tensor:
         """Return the length of each gradient, (n,)."""
-        return received.dz.norm(dim=1)
+        return received.norms()
 
     def infer_labels(self, received: Received) -> Tensor:
         """Give label 1 to the longest gradients, as many as are to be expected; int64 (n,)."""

@@ -6,7 +6,7 @@ of row i, is (p_i - y_i) times a vector: Li, Sun and others, ICLR 2022.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +36,25 @@ class Received:
     def __len__(self) -> int:
         return len(self.step)
 
+    def of(self, rows: Tensor) -> Received:
+        """Return some of the rows, chosen by a mask, bool (n,)."""
+        return Received(self.step[rows], self.index[rows], self.dz[rows])
 
-class LabelInference(PassiveClient):
+    def norms(self) -> Tensor:
+        """Return the length of each gradient, float64 (n,)."""
+        return self.dz.double().norm(dim=1)
+
+    def directions(self) -> Tensor:
+        """Return each gradient at length 1, float64 (n, d); a gradient of 0 stays 0.
+
+        However short it is: a network that is sure sends gradients of 1e-14, whose direction says
+        what it always said. Libraries' `normalize` treats such lengths as 0.
+        """
+        norms = self.norms()[:, None]
+        return self.dz.double() / torch.where(norms == 0, 1.0, norms)
+
+
+class LabelInference(PassiveClient, ABC):
     """A passive client that keeps the gradients, and infers labels from them. It sees no label.
 
     A subclass overrides `score` and `infer_labels`. Both depend on what was received alone, so that

@@ -72,11 +72,11 @@ class MaxNorm(LabelDefense):
 
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
         """Return dz_i (1 + s_i e), where e is standard normal and 1 + s_i^2 = max^2 / |dz_i|^2."""
-        rows = dz.flatten(1)
+        rows = dz.flatten(1).double()  # some are a billion times as long as others
         norms = rows.norm(dim=1)
-        ratio = (norms.max() / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp(1, 1e6)
+        ratio = torch.where(norms == 0, 1.0, norms.max() / norms)
         stretch = (ratio.square() - 1).sqrt() * torch.randn_like(norms)
-        return dz + (stretch[:, None] * rows).view_as(dz)
+        return (rows + stretch[:, None] * rows).to(dz.dtype).view_as(dz)
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,10 @@ class Marvell(LabelDefense):
     Args:
         strength: The noise's mean squared length, in parts of the squared distance of the means.
 
+    Attributes:
+        noise: The variances in use; None before the first batch with both classes.
+        eps: KL(0, 1) + KL(1, 0) that they leave, by that batch.
+
     Raises:
         ValueError: If the strength is negative.
     """
@@ -117,6 +121,7 @@ class Marvell(LabelDefense):
     def __init__(self, strength: float) -> None:
         self.strength = _not_negative("Marvell", strength)
         self.noise: Variances | None = None
+        self.eps = float("inf")
         self.direction = torch.empty(0)
 
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
@@ -130,16 +135,18 @@ class Marvell(LabelDefense):
                 f"Marvell's noise is for the labels 0 and 1, and there is a {int(labels.max())}: "
                 "use GradientNoise for more classes"
             )
-        rows = dz.flatten(1)
+        rows = dz.flatten(1).double()  # late in training they are short, and their squares 0
         if labels.min() < labels.max():
             self._choose(rows, labels)
         if self.noise is None:
             return dz
         noise = torch.randn_like(rows)
-        along = (noise @ self.direction)[:, None] * self.direction
+        direction = self.direction.to(rows.device)  # a checkpoint's are on the CPU
+        along = (noise @ direction)[:, None] * direction
         by_class = torch.tensor([self.noise.along, self.noise.across], dtype=rows.dtype)
         a, b = by_class.to(rows.device).sqrt()[:, labels]
-        return dz + (a[:, None] * along + b[:, None] * (noise - along)).view_as(dz)
+        noise = a[:, None] * along + b[:, None] * (noise - along)
+        return (rows + noise).to(dz.dtype).view_as(dz)
 
     def _choose(self, rows: Tensor, labels: Tensor) -> None:
         """Set the noise and its direction from a batch with both classes."""
@@ -148,33 +155,27 @@ class Marvell(LabelDefense):
         gap = float(difference.square().sum())
         if gap == 0:
             return
-        spread = [
-            float((c - c.mean(0)).square().mean()) if len(c) > 1 else None for c in (zero, one)
-        ]
-        first, second = spread
-        # One row has no spread of its own: it is given the other class's.
-        u, v = first if first is not None else second, second if second is not None else first
-        if u is None or v is None:  # two rows in all
-            u = v = 0.0
+        # A class with one row has no spread of its own: it is given the other class's.
+        spread = [float(c.var(0).mean()) for c in (zero, one) if len(c) > 1]
+        u, v = spread if len(spread) == 2 else (spread or [0.0]) * 2
+        d, share = rows.shape[1], len(one) / len(rows)
         self.direction = difference / gap**0.5
-        share = len(one) / len(rows)
-        self.noise = marvell(u, v, gap, rows.shape[1], share, self.strength * gap)
+        self.noise = marvell(u, v, gap, d, share, self.strength * gap)
+        self.eps = sum_kl(self.noise, u, v, gap, d)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the noise of the latest batch with both classes."""
         if self.noise is None:
             return {"noise": None}
-        return {
-            "noise": {"along": list(self.noise.along), "across": list(self.noise.across)},
-            "direction": self.direction,
-        }
+        variances = {"along": list(self.noise.along), "across": list(self.noise.across)}
+        return {"noise": variances, "direction": self.direction, "eps": self.eps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned."""
         self.noise = None
         if state["noise"] is not None:
             self.noise = Variances(*(tuple(state["noise"][key]) for key in ("along", "across")))
-            self.direction = state["direction"].clone()
+            self.direction, self.eps = state["direction"].clone(), state["eps"]
 
 
 def sum_kl(noise: Variances, u: float, v: float, gap: float, d: int) -> float:
@@ -187,11 +188,9 @@ def sum_kl(noise: Variances, u: float, v: float, gap: float, d: int) -> float:
         gap: Squared distance of the means.
         d: Number of directions.
     """
-    (zero, one), (zero_across, one_across) = noise.along, noise.across
-    parts = _sum_kl(
-        *(torch.tensor(x) for x in (u + zero, v + one, u + zero_across)), v + one_across, gap, d
-    )
-    return float(parts)
+    a = u + torch.tensor([noise.along[0], noise.across[0]], dtype=torch.float64)
+    b = v + torch.tensor([noise.along[1], noise.across[1]], dtype=torch.float64)
+    return float(_sum_kl(a[0], b[0], a[1], b[1], gap, d))
 
 
 def auc_bound(eps: float) -> float:
@@ -226,7 +225,7 @@ def marvell(u: float, v: float, gap: float, d: int, share: float, budget: float)
         )
         x, y = x[:, None], y[None]
         across = x * most
-        left = budget - shares[smaller] * (d - 1) * across
+        left = (budget - shares[smaller] * (d - 1) * across).clamp_min(0)
         along = [(1 - y) * left / shares[0], y * left / shares[1]]
         apart = [across * 0, across * 0]
         apart[smaller] = across
@@ -237,7 +236,7 @@ def marvell(u: float, v: float, gap: float, d: int, share: float, budget: float)
         low = [max(0.0, c - h) for c, h in zip(centre, half, strict=True)]
         high = [min(1.0, c + h) for c, h in zip(centre, half, strict=True)]
     x, y = centre
-    left = budget - shares[smaller] * (d - 1) * x * most
+    left = max(budget - shares[smaller] * (d - 1) * x * most, 0.0)  # rounding may go below
     apart = (0.0, x * most) if smaller else (x * most, 0.0)
     return Variances(((1 - y) * left / shares[0], y * left / shares[1]), apart)
 

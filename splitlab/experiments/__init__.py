@@ -16,6 +16,7 @@ from splitlab.experiments.catalogue import (
     CPU_BUDGET,
     CUTS,
     DIGITS_SEEDS,
+    LABELS,
     METRICS_SEEDS,
     MNIST_SEEDS,
     PROTOCOLS,
@@ -25,6 +26,7 @@ from splitlab.experiments.catalogue import (
     find,
 )
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
+from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -37,6 +39,7 @@ __all__ = [
     "CPU_BUDGET",
     "CUTS",
     "DIGITS_SEEDS",
+    "LABELS",
     "METRICS_SEEDS",
     "MNIST_SEEDS",
     "PROTOCOLS",
@@ -50,6 +53,7 @@ __all__ = [
     "Experiment",
     "Hijack",
     "Inversion",
+    "LabelLeak",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
     "TailLabels",
@@ -63,4 +67,5 @@ __all__ = [
     "largest_difference",
     "train_whole",
     "unattacked",
+    "worst_auc",
 ]

@@ -10,6 +10,7 @@ import splitlab as sl
 from splitlab.experiments.against_whole import SplitAgainstWhole
 from splitlab.experiments.base import Experiment
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
+from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.experiments.unsplit import Inversion, TailLabels
 from splitlab.experiments.without_attack import WithoutAttack
@@ -42,6 +43,23 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "vanilla, norms clipped": {"protocol": "vanilla", "optimizer": "clipped Adam"},
 }
 
+# The kinds of `labels_tiny`. "Hats" are faces in three of ten of which there is a hat, cut deeper,
+# so that the client has more to learn.
+ZERO: dict[str, Any] = {"label": "0"}
+HAT: dict[str, Any] = {"data": "drawn_faces", "label": "hat", "at": 4}
+LABELS: dict[str, dict[str, Any]] = {
+    "is it a 0": ZERO,
+    "ten digits": {},
+    "glasses": {"data": "drawn_faces", "label": "glasses"},
+    "hat": HAT,
+}
+for _name, _task in (("is it a 0", ZERO), ("hat", HAT)):
+    LABELS[f"{_name}, f frozen"] = _task | {"learns": False}
+    LABELS[f"{_name}, max norm"] = _task | {"defense": "max norm"}
+    for _kind in ("noise", "Marvell"):
+        for _strength in (1.0, 4.0, 16.0):
+            _defended = {"defense": _kind, "strength": _strength}
+            LABELS[f"{_name}, {_kind} {_strength:g}"] = _task | _defended
 # The kinds of `unsplit_tiny`: the cuts from shallow to deep, and the U-shaped protocol's labels.
 # Faces are light on grey, not on black, and the attacker is told so.
 FACES: dict[str, Any] = {"data": "drawn_faces", "background": 0.25}
@@ -73,6 +91,8 @@ def experiments() -> tuple[Experiment, ...]:
             ProtocolAgainstWhole("protocols_tiny", name, seed, 30, **options)
             for seed in SPLIT_SEEDS
         ]
+    for name, options in LABELS.items():
+        digits += [LabelLeak("labels_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
     for seed in SPLIT_SEEDS:  # one seed after the other: the kinds share the referee's classifiers
         digits += [Inversion("unsplit_tiny", n, seed, 400, **o) for n, o in CUTS.items()]
     for name, options in TAILS.items():
