@@ -178,6 +178,51 @@ def test_a_defense_that_does_nothing_leaves_every_bit(make_client):
     assert log["noise"] == [0.0] * 6
 
 
+def test_the_class_that_varies_less_gets_the_noise_across():
+    dz, labels = gradients()
+    for flipped in (labels, 1 - labels):
+        defense = Marvell(4.0)
+        defense.outgoing(dz, flipped)
+        rare = int(flipped[0])  # the first rows vary more
+        assert defense.noise.across[rare] == 0 < defense.noise.across[1 - rare]
+
+
+def test_defenses_work_one_after_the_other(make_client):
+    class AddOne(LabelDefense):
+        def outgoing(self, dz, labels):
+            return dz + 1
+
+    class Double(LabelDefense):
+        def outgoing(self, dz, labels):
+            return 2 * dz
+
+    message = make_client(sends_index=True).forward()
+    labels = torch.zeros(700, dtype=torch.int64)
+
+    def reply(*defenses):
+        net = sl.tiny.server_net(classes=2)
+        return sl.HonestServer(net, labels=labels, defenses=defenses).reply(message.delivered()).dz
+
+    torch.testing.assert_close(reply(AddOne(), Double()), 2 * (reply() + 1))
+
+
+def test_a_servers_state_has_its_defenses(make_client):
+    first, second = (
+        sl.HonestServer(
+            sl.tiny.server_net(classes=2),
+            labels=torch.arange(700) % 2,
+            defenses=[Marvell(1.0)],
+        )
+        for _ in range(2)
+    )
+    sl.train([make_client(sends_index=True)], first, 2)
+    second.load_state_dict(first.state_dict())
+    (one,), (other,) = first.defenses, second.defenses
+    assert one.noise is not None
+    assert (one.noise, one.eps) == (other.noise, other.eps)
+    assert torch.equal(one.direction, other.direction)
+
+
 @pytest.mark.parametrize("make", [lambda: GradientNoise(1.0), MaxNorm, lambda: Marvell(1.0)])
 def test_a_defended_run_resumes_where_it_stopped(make_client, tmp_path, make):
     whole = defended(make_client, 6, [make()])[0]

@@ -73,7 +73,7 @@ class Told(LabelInference):
 def told(digits):
     """Three steps of two rows, with scores made by hand; row 1 is of label 1, as is row 2."""
     attack = Told(sl.tiny.client_net(), digits[0].without_labels(), known={2: 1})
-    for step, rows, scores in ((0, [0, 1], [1, 2]), (1, [0, 3], [-3, -1]), (2, [2, 1], [9, 0.5])):
+    for step, rows, scores in ((0, [1, 0], [2, 1]), (1, [0, 3], [-3, -1]), (2, [2, 1], [9, 0.5])):
         dz = torch.tensor(scores)[:, None].float()
         attack.observe(sl.Gradient(dz=dz, sender="server", step=step), torch.tensor(rows))
     labels = torch.zeros(len(digits[0]), dtype=torch.int64)
