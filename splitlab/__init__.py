@@ -22,7 +22,13 @@ from splitlab import (
     tables,
 )
 from splitlab.aggregation import Aggregator, ServerCopies
-from splitlab.attacks import FSHA, NoHijack
+from splitlab.attacks import (
+    FSHA,
+    BlackBoxInversion,
+    NoHijack,
+    QueryFreeInversion,
+    WhiteBoxInversion,
+)
 from splitlab.checkpoint import CheckpointError
 from splitlab.data import DataError, ImageData
 from splitlab.defenses import Defense, HijackingDetected, Turn
@@ -57,6 +63,7 @@ __all__ = [
     "NUMERICS",
     "PROFILES",
     "Aggregator",
+    "BlackBoxInversion",
     "CheckpointError",
     "Client",
     "DataError",
@@ -73,6 +80,7 @@ __all__ = [
     "PassiveClient",
     "PassiveServer",
     "Progress",
+    "QueryFreeInversion",
     "ReceivedError",
     "Record",
     "Report",
@@ -90,6 +98,7 @@ __all__ = [
     "ThreatModelViolation",
     "Turn",
     "Weights",
+    "WhiteBoxInversion",
     "Wire",
     "Wiretap",
     "attacks",

@@ -15,6 +15,8 @@ from splitlab.experiments.base import CpuTime, Device, Experiment
 from splitlab.experiments.catalogue import (
     CPU_BUDGET,
     DIGITS_SEEDS,
+    LEAKS,
+    LEAKS_SEEDS,
     METRICS_SEEDS,
     MNIST_SEEDS,
     PROTOCOLS,
@@ -23,6 +25,7 @@ from splitlab.experiments.catalogue import (
     find,
 )
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
+from splitlab.experiments.leaks import PassiveInversions, grant
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -33,6 +36,8 @@ from splitlab.experiments.without_attack import WithoutAttack, unattacked
 __all__ = [
     "CPU_BUDGET",
     "DIGITS_SEEDS",
+    "LEAKS",
+    "LEAKS_SEEDS",
     "METRICS_SEEDS",
     "MNIST_SEEDS",
     "PROTOCOLS",
@@ -44,6 +49,7 @@ __all__ = [
     "Device",
     "Experiment",
     "Hijack",
+    "PassiveInversions",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
     "WatchedHijack",
@@ -51,6 +57,7 @@ __all__ = [
     "accuracy",
     "experiments",
     "find",
+    "grant",
     "largest_difference",
     "train_whole",
     "unattacked",
