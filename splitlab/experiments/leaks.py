@@ -50,7 +50,7 @@ class PassiveInversions(Experiment):
         Returns:
             `accuracy` of client and server on the referee's part; the numbers in one image's z
             (`numbers`) and in x (`pixels`); figures of the three `attacks`, of `floors` and
-            `ceilings`, by name; those of z in training mode (`received`), where asked for; how
+            `ceilings`, by name; those of z in training mode (`as_received`), where asked for; how
             often the `real` images are recognised; `n_match`; and the `cpu_seconds` of the
             training.
         """
@@ -84,7 +84,7 @@ class PassiveInversions(Experiment):
             "real": scorer.real(),
         }
         if self.as_received:
-            row["received"] = scores(client.smash(x, training_mode=True))
+            row["as_received"] = scores(client.smash(x, training_mode=True))
         return row
 
     def train(
