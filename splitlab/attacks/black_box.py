@@ -1,6 +1,6 @@
 """Black-box inversion: ask the client what z it makes of public images, and learn the way back.
 
-He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, section 5:
+He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019:
 the attacker may query f as an oracle, and trains an inverse network on the pairs.
 """
 

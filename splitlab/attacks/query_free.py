@@ -1,6 +1,6 @@
 """Query-free inversion: train a surrogate client that the server's own layers understand.
 
-He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, section 6:
+He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019:
 with neither f's weights nor answers from it, the attacker reconstructs f from the layers that it
 holds and images of its own, and then inverts what it has reconstructed.
 """

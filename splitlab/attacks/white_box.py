@@ -1,8 +1,8 @@
 """White-box inversion: descend on the image until the client's own network makes the same z of it.
 
-He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, section 4,
-whose regularised maximum likelihood estimation this is. Written for inference there; here it
-follows honest training.
+He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, whose
+regularised maximum likelihood estimation this is. There it meets inference; here it follows honest
+training.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def invert(
         )
     return torch.cat(
         [
-            _descend(f, part, first, value_range, steps, rate, weight)
+            descend(f, part, first, value_range, steps, rate, weight)
             for part, first in zip(
                 z.split(EVALUATION_BATCH), x.split(EVALUATION_BATCH), strict=True
             )
@@ -178,7 +178,7 @@ def invert(
     )
 
 
-def _descend(
+def descend(
     f: nn.Module,
     z: Tensor,
     start: Tensor,
@@ -187,6 +187,7 @@ def _descend(
     rate: float,
     weight: float,
 ) -> Tensor:
+    """Take the steps of `invert`, for an f in evaluation mode and one start for each z."""
     x = start.detach().clone().requires_grad_()
     size = z.square().flatten(1).mean(1).clamp_min(torch.finfo(z.dtype).tiny)
     optimizer = torch.optim.Adam([x], lr=rate)
