@@ -47,7 +47,7 @@ class BlackBoxInversion(PassiveServer):
         knows=("its own network s", "public images of the same kind as the private ones"),
         does_not_know=("the private images", "the client's network f: neither weights nor layers"),
         grants=("an oracle: f's answers to images of its own choice, after training",),
-        source="He, Zhang, Lee, ACSAC 2019, black-box",
+        source="He, Zhang, Lee, ACSAC 2019",
     )
 
     def __init__(

@@ -59,7 +59,7 @@ class QueryFreeInversion(PassiveServer):
         ),
         does_not_know=("the private images", "the weights of f"),
         grants=("the architecture of f",),
-        source="He, Zhang, Lee, ACSAC 2019, query-free",
+        source="He, Zhang, Lee, ACSAC 2019",
     )
 
     def __init__(

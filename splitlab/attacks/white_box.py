@@ -49,7 +49,7 @@ class WhiteBoxInversion(PassiveServer):
         knows=("its own network s", "the shape of an image, and one image to start from"),
         does_not_know=("the private images",),
         grants=("the architecture of f", "the weights of f after training"),
-        source="He, Zhang, Lee, ACSAC 2019, white-box",
+        source="He, Zhang, Lee, ACSAC 2019",
     )
 
     def __init__(

@@ -14,6 +14,7 @@ from splitlab.experiments.against_whole import (
 from splitlab.experiments.base import CpuTime, Device, Experiment
 from splitlab.experiments.catalogue import (
     CPU_BUDGET,
+    CUTS,
     DIGITS_SEEDS,
     LEAKS,
     LEAKS_SEEDS,
@@ -35,6 +36,7 @@ from splitlab.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
     "CPU_BUDGET",
+    "CUTS",
     "DIGITS_SEEDS",
     "LEAKS",
     "LEAKS_SEEDS",

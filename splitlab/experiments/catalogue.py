@@ -54,6 +54,7 @@ LEAKS: dict[str, dict[str, Any]] = {
     "cut 2, f never learns": {"cut": 2, "frozen": True},
     "drawn faces, cut 2": {"cut": 2, "data": "drawn_faces"},
 }
+CUTS = ("cut 1", "cut 2", "cut 3", "cut 4")
 
 
 @cache

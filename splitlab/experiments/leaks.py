@@ -138,6 +138,18 @@ class PassiveInversions(Experiment):
             "white_box": sl.WhiteBoxInversion(s(), f=self.networks(other, classes)[0], **own),
         }
 
+    def drawn(self, split: sl.data.Split, x: Tensor, device: Device = "cpu") -> dict[str, Tensor]:
+        """Train honestly, attack, and return what each attack draws of private images x, (n, ...).
+
+        The images themselves are there, too, as "private".
+        """
+        client, server, _ = self.train(split, device)
+        attacks = grant(self.attacks(server, split.public, device), client)
+        z = client.smash(x)
+        message = sl.SmashedData(z=z, sender=client.name, step=client.step).delivered()
+        drawn = {name: attack.reconstruct(message).cpu() for name, attack in attacks.items()}
+        return {"private": x.cpu()} | drawn
+
     def _true_pairs(self, client: sl.Client, scorer: sl.Scorer, z: Tensor) -> Tensor:
         """Decode with what a decoder learns from private images that are not scored."""
         others = client.data.select(scorer.order[len(z) :])
