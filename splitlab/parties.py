@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from splitlab.data import ImageData
-from splitlab.defenses import Defense, Turn
+from splitlab.defenses import Defense, LabelDefense, Turn
 from splitlab.messages import (
     Gradient,
     Message,
@@ -445,6 +445,9 @@ class HonestServer(Server):
         loss: Of logits (B, K) and labels (B,); cross-entropy by default.
         labels: Labels of its own, int64 (N,), by the client's row numbers; it keeps a copy. None
             where the client sends labels, or keeps them.
+        defenses: What guards labels that the server holds: each changes the gradient that is sent,
+            in this order. The server's own step is taken with the true one. `metrics` then has the
+            "noise", the length of the change in parts of the gradient's.
         seed: As in `Server`.
         device: As in `Server`.
         name: As in `Server`.
@@ -465,6 +468,7 @@ class HonestServer(Server):
         optimizer: OptimizerFactory = partial(Adam, lr=1e-3),
         loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
         labels: Tensor | None = None,
+        defenses: Sequence[LabelDefense] = (),
         seed: int = 0,
         device: torch.device | str = "cpu",
         name: str = "server",
@@ -474,6 +478,7 @@ class HonestServer(Server):
         self.optimizer = optimizer(self.net.parameters())
         self.loss = loss
         self.labels = None if labels is None else labels.to(self.device, copy=True)
+        self.defenses = list(defenses)
         self._graph: tuple[Tensor, Tensor] | None = None  # U-shaped: z and a, between two messages
 
     @with_own_randomness
@@ -489,11 +494,25 @@ class HonestServer(Server):
         self.optimizer.step()
         accuracy = (logits.argmax(1) == labels).float().mean()
         self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
-        return self.gradient(message, z.grad)
+        dz = z.grad
+        for defense in self.defenses:
+            dz = defense.outgoing(dz, labels)
+        if self.defenses:
+            self.metrics["noise"] = (dz - z.grad).norm() / z.grad.norm()
+        return self.gradient(message, dz)
 
     @with_own_randomness
     def forward(self, message: SmashedData) -> ServerOutput:
-        """Run s on the batch, in training mode; the step is taken in `backward`."""
+        """Run s on the batch, in training mode; the step is taken in `backward`.
+
+        Raises:
+            ValueError: If it has defenses, which need labels.
+        """
+        if self.defenses:
+            raise ValueError(
+                f"{self.name} has defenses that guard its labels, and in the U-shaped protocol the "
+                "client has the labels: leave out defenses, or use protocol=vanilla"
+            )
         z = message.z.detach().requires_grad_()
         self.net.train()
         a = self.net(z)
@@ -554,10 +573,11 @@ class HonestServer(Server):
         return in_parts(self.net, z).argmax(1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the random state, the network and the optimizer."""
+        """Return the random state, the network, the optimizer and the defenses' states."""
         return super().state_dict() | {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "defenses": [defense.state_dict() for defense in self.defenses],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -565,6 +585,8 @@ class HonestServer(Server):
         super().load_state_dict(state)
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for defense, saved in zip(self.defenses, state["defenses"], strict=True):
+            defense.load_state_dict(saved)
 
 
 class PassiveServer(HonestServer):

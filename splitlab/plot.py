@@ -291,6 +291,81 @@ def frames(snapshots: "Snapshots", log: "Log") -> list[Frame]:
     return drawn
 
 
+def thresholds(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    xlabel: str,
+    names: tuple[str, str],
+    log: bool = False,
+    count: int = 13,
+) -> list[Frame]:
+    """Draw one frame of a scrubber for each threshold on a score of two classes.
+
+    Each shows how the scores of either class are spread, where the threshold is, and which shares
+    of either class lie above it; beside it, these two shares for all thresholds (the ROC curve).
+
+    Args:
+        scores: One score for each row, (n,).
+        labels: 0 or 1, (n,); both occur.
+        xlabel: What the score is.
+        names: What label 0 and label 1 mean.
+        log: Whether scores are on a logarithmic scale, those of 0 at its lower end.
+        count: How many thresholds, evenly from the lowest score to the highest.
+
+    Raises:
+        ValueError: If one of the labels does not occur.
+    """
+    import matplotlib.pyplot as plt
+
+    if labels.min() == labels.max():
+        raise ValueError(
+            f"all labels are {int(labels[0])}: a threshold needs rows of both to tell apart"
+        )
+    scores, labels = scores.double().cpu(), labels.cpu()
+    if log:
+        scores = scores.clamp_min(float(scores[scores > 0].min())).log10()
+    groups = [scores[labels == label] for label in (0, 1)]
+    ends = [float(v) for v in scores.aminmax()]
+    shown = (lambda value: 10**value) if log else (lambda value: value)
+    edges = shown(torch.linspace(*ends, 31, dtype=torch.float64)).tolist()
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(6.4, 2.8), layout="constrained", width_ratios=[2, 1]
+    )
+    for group, name, party, hatch in zip(
+        groups, names, ("client", "attacker"), ("", "//"), strict=True
+    ):
+        style = {"color": PARTY[party]["color"], "alpha": 0.55, "hatch": hatch}
+        share = [1 / len(group)] * len(group)
+        left.hist(shown(group).tolist(), bins=edges, weights=share, label=name, **style)
+    line = left.axvline(edges[0], color="black", linewidth=1.5)
+    left.set(xlabel=xlabel, ylabel="share of its class", xscale="log" if log else "linear")
+    left.legend(frameon=False, fontsize=8)
+    every = torch.cat([torch.tensor([-torch.inf]), scores.sort().values])
+    roc = [1 - torch.searchsorted(g.sort().values, every, right=True) / len(g) for g in groups]
+    right.plot(*roc, color=PARTY["attacker"]["color"])
+    right.plot([0, 1], [0, 1], color="#707070", linewidth=0.8, linestyle=":")
+    (dot,) = right.plot([0], [0], "o", color="black")
+    right.set(xlabel=f"share of '{names[0]}' above", ylabel=f"share of '{names[1]}' above")
+    right.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # nothing moves from here on but a line and a dot
+    drawn = []
+    for threshold in torch.linspace(*ends, count, dtype=torch.float64):
+        wrong, found = (float((group > threshold).double().mean()) for group in groups)
+        line.set_xdata([float(shown(threshold))] * 2)
+        dot.set_data([wrong], [found])
+        label = f"{float(shown(threshold)):.3g}"
+        alt = (
+            f"Two histograms of the {xlabel} with a threshold at {label}: above it lie "
+            f"{found:.0%} of the rows '{names[1]}' and {wrong:.0%} of the rows '{names[0]}'. "
+            "Beside them the curve of these two shares for all thresholds, with this one marked."
+        )
+        drawn.append(Frame(png(figure), alt, f"{label} ({found:.0%} against {wrong:.0%} above)"))
+    plt.close(figure)
+    return drawn
+
+
 def _draw_progress(
     axis: "Axes", points: Sequence[tuple[int, float]], now: int, label: str, party: str
 ) -> None:

@@ -172,6 +172,42 @@ class Setting:
         make = self._fast if design == "fast" else self._paper
         return arguments | make(public, cut, steps, seed)
 
+    def unsplit(
+        self,
+        *,
+        architecture: Callable[..., nn.Module] | None = None,
+        background: float = 0.0,
+        starts: int = 3,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Return the arguments of `UnSplit` beside the server's network; those chosen at "tiny".
+
+        Args:
+            architecture: Makes a network of the client's layers; `nets.tiny.shallow_client` by
+                default.
+            background: The value of most pixels, as a share of the range: 0 is dark.
+            starts: How many starts.
+            seed: Seeds the attack.
+        """
+        shallow = partial(nets.tiny.shallow_client, channels=self.channels)
+        return {
+            "architecture": shallow if architecture is None else architecture,
+            "image_shape": (self.channels, self.size, self.size),
+            "value_range": (-1.0, 1.0),
+            "rounds": 40,
+            "image_steps": 20,
+            "clone_steps": 20,
+            "image_rate": 0.02,
+            "clone_rate": 0.01,
+            "tv_weight": 0.3,
+            "background_weight": 0.03,
+            "background": background,
+            "start": background + 0.05,
+            "starts": starts,
+            "optimizer": self.client_optimizer,
+            "seed": seed,
+        }
+
     def default_steps(self, name: str, design: Design = "fast") -> int:
         """Return the number of steps for a data set and a design.
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NOT_KNOWN = "not known"  # the one class of images without labels
 RESIZE_CHUNK = 2000  # images resized at a time: keeps the working memory at a few megabytes
 
 
@@ -263,6 +264,37 @@ class ImageData:
             )
         words = attribute.replace("_", " ")
         return replace(self, y=self.attributes[attribute].long(), classes=(f"no {words}", words))
+
+    def one_against_rest(self, wanted: int | str) -> "ImageData":
+        """Give the same images another label: whether they are of one class.
+
+        Args:
+            wanted: the class, by number or by name.
+
+        Returns:
+            A data set of two classes, 1 for the wanted one and 0 for all others. It shares images
+            and attributes with this one.
+
+        Raises:
+            DataError: if there is no such class.
+        """
+        number = self._class_number(wanted)
+        name = self.classes[number]
+        return replace(self, y=(self.y == number).long(), classes=(f"not {name}", name))
+
+    def without_labels(self) -> "ImageData":
+        """Copy the images alone, for a party that is not to know the labels.
+
+        All labels are 0, of the one class "not known". Attributes, blocks and row numbers, which
+        could tell, are left out.
+
+        Returns:
+            A data set that shares no storage with this one.
+        """
+        x = take_rows(self.x, torch.arange(len(self)))
+        y = torch.zeros_like(self.y)
+        blank = {"block": None, "row": None, "attributes": {}}
+        return replace(self, x=x, y=y, classes=(NOT_KNOWN,), **blank)
 
     def to(self, device: torch.device | str) -> "ImageData":
         """Copy to another device; a repeated grey channel stays one channel there.

@@ -15,52 +15,64 @@ from splitlab.experiments.base import CpuTime, Device, Experiment
 from splitlab.experiments.catalogue import (
     CPU_BUDGET,
     CUTS,
+    DEPTHS,
     DIGITS_SEEDS,
+    LABELS,
     LEAKS,
-    LEAKS_SEEDS,
     METRICS_SEEDS,
     MNIST_SEEDS,
     PROTOCOLS,
     SPLIT_SEEDS,
+    TAILS,
     experiments,
     find,
 )
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
+from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.leaks import PassiveInversions, grant
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
     ProtocolAgainstWhole,
 )
+from splitlab.experiments.unsplit import Inversion, TailLabels, clusters, correlations
 from splitlab.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
     "CPU_BUDGET",
     "CUTS",
+    "DEPTHS",
     "DIGITS_SEEDS",
+    "LABELS",
     "LEAKS",
-    "LEAKS_SEEDS",
     "METRICS_SEEDS",
     "MNIST_SEEDS",
     "PROTOCOLS",
     "SGD_RATE",
     "SNAPSHOTS",
     "SPLIT_SEEDS",
+    "TAILS",
     "ClippedAdam",
     "CpuTime",
     "Device",
     "Experiment",
     "Hijack",
+    "Inversion",
+    "LabelLeak",
     "PassiveInversions",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
+    "TailLabels",
     "WatchedHijack",
     "WithoutAttack",
     "accuracy",
+    "clusters",
+    "correlations",
     "experiments",
     "find",
     "grant",
     "largest_difference",
     "train_whole",
     "unattacked",
+    "worst_auc",
 ]

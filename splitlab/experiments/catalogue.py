@@ -10,13 +10,14 @@ import splitlab as sl
 from splitlab.experiments.against_whole import SplitAgainstWhole
 from splitlab.experiments.base import Experiment
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
+from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
+from splitlab.experiments.unsplit import Inversion, TailLabels
 from splitlab.experiments.without_attack import WithoutAttack
 
 DIGITS_SEEDS = tuple(range(100, 106))
 SPLIT_SEEDS = tuple(range(100, 105))
-LEAKS_SEEDS = tuple(range(100, 105))
 METRICS_SEEDS = tuple(range(100, 110))
 MNIST_SEEDS = (1, 2, 3)
 CPU_BUDGET = 600.0  # seconds, for the paper's own design at its own scale
@@ -54,7 +55,43 @@ LEAKS: dict[str, dict[str, Any]] = {
     "cut 2, f never learns": {"cut": 2, "frozen": True},
     "drawn faces, cut 2": {"cut": 2, "data": "drawn_faces"},
 }
-CUTS = ("cut 1", "cut 2", "cut 3", "cut 4")
+DEPTHS = ("cut 1", "cut 2", "cut 3", "cut 4")
+# The kinds of `labels_tiny`. "Hats" are faces in three of ten of which there is a hat, cut deeper,
+# so that the client has more to learn.
+ZERO: dict[str, Any] = {"label": "0"}
+HAT: dict[str, Any] = {"data": "drawn_faces", "label": "hat", "at": 4}
+LABELS: dict[str, dict[str, Any]] = {
+    "is it a 0": ZERO,
+    "ten digits": {},
+    "glasses": {"data": "drawn_faces", "label": "glasses"},
+    "hat": HAT,
+}
+for _name, _task in (("is it a 0", ZERO), ("hat", HAT)):
+    LABELS[f"{_name}, f frozen"] = _task | {"learns": False}
+    LABELS[f"{_name}, max norm"] = _task | {"defense": "max norm"}
+    for _kind in ("noise", "Marvell"):
+        for _strength in (1.0, 4.0, 16.0):
+            _defended = {"defense": _kind, "strength": _strength}
+            LABELS[f"{_name}, {_kind} {_strength:g}"] = _task | _defended
+# The kinds of `unsplit_tiny`: the cuts from shallow to deep, and the U-shaped protocol's labels.
+# Faces are light on grey, not on black, and the attacker is told so.
+FACES: dict[str, Any] = {"data": "drawn_faces", "background": 0.25}
+CUTS: dict[str, dict[str, Any]] = {
+    "shallow": {},
+    "cut 1, no BatchNorm": {"cut": 1, "norm": False, "starts": 2},
+    "cut 1": {"cut": 1, "starts": 2},
+    "cut 2, no BatchNorm": {"cut": 2, "norm": False, "starts": 2},
+    "cut 2": {"cut": 2, "starts": 1},
+    "faces, shallow": FACES,
+    "faces, cut 2, no BatchNorm": FACES | {"cut": 2, "norm": False, "starts": 1},
+    "cut 3": {"cut": 3, "starts": 1},
+}
+TAILS: dict[str, dict[str, Any]] = {
+    "labels, one layer": {},
+    "labels, one layer, known": {"known": True},
+    "labels, two layers": {"layers": 2},
+    "labels, two layers, known": {"layers": 2, "known": True},
+}
 
 
 @cache
@@ -67,6 +104,12 @@ def experiments() -> tuple[Experiment, ...]:
             ProtocolAgainstWhole("protocols_tiny", name, seed, 30, **options)
             for seed in SPLIT_SEEDS
         ]
+    for name, options in LABELS.items():
+        digits += [LabelLeak("labels_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
+    for seed in SPLIT_SEEDS:  # one seed after the other: the kinds share the referee's classifiers
+        digits += [Inversion("unsplit_tiny", n, seed, 400, **o) for n, o in CUTS.items()]
+    for name, options in TAILS.items():
+        digits += [TailLabels("unsplit_tiny", name, s, 400, **options) for s in SPLIT_SEEDS]
     for name, design, steps in (
         ("fast", "fast", 300),
         ("no hijack", None, 300),
@@ -74,7 +117,7 @@ def experiments() -> tuple[Experiment, ...]:
         ("paper, ten times the steps", "paper", 3000),
     ):
         digits += [Hijack("digits_tiny", name, s, steps, design=design) for s in DIGITS_SEEDS]
-    for seed in LEAKS_SEEDS:  # seed by seed: the referee keeps its classifiers for one split
+    for seed in SPLIT_SEEDS:  # seed by seed: the referee keeps its classifiers for one split
         digits += [PassiveInversions("leaks_tiny", n, seed, 300, **o) for n, o in LEAKS.items()]
     faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
     digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]

@@ -117,7 +117,7 @@ class ProtocolAgainstWhole(Experiment):
 
     def _nets(self, device: Device) -> tuple[nn.Module, nn.Sequential]:
         """f, which reads the float32 images, and s."""
-        change = {"": _as_is, "without BatchNorm": _without_norm, "with Dropout": _with_dropout}
+        change = {"": _as_is, "without BatchNorm": without_norm, "with Dropout": _with_dropout}
         net_f = change[self.change](self.setting.client_net(seed=self.seed)).double().to(device)
         net_f.register_forward_pre_hook(lambda net, inputs: inputs[0].double())
         net_s: Any = self.setting.server_net(seed=self.seed).double().to(device)
@@ -177,7 +177,7 @@ def _as_is(net: nn.Module) -> nn.Module:
     return net
 
 
-def _without_norm(net: nn.Module) -> nn.Module:
+def without_norm(net: nn.Module) -> nn.Module:
     """The tiny f; its BatchNorm is in the first block."""
     net[0][1] = nn.Identity()
     return net

@@ -67,6 +67,53 @@ def server(
 
 
 @seeded
+def shallow_client(*, channels: int = 1, seed: int = 0) -> nn.Module:
+    """Return one convolution of a client: (B, channels, H, W) -> z of (8, H/2, W/2)."""
+    return nn.Sequential(nn.Conv2d(channels, 8, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2))
+
+
+@seeded
+def shallow_server(*, classes: int = 10, size: int = 16, seed: int = 0) -> nn.Module:
+    """Return the server's network after `shallow_client`: z -> logits (B, classes).
+
+    Args:
+        classes: How many.
+        size: Side of the images in pixels.
+        seed: Seeds the initial weights.
+    """
+    return nn.Sequential(
+        nn.Conv2d(8, 16, 3, 1, 1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * (size // 4) ** 2, classes),
+    )
+
+
+@seeded
+def shallow_tail(*, layers: int = 1, classes: int = 10, size: int = 16, seed: int = 0) -> nn.Module:
+    """Return what a client keeps of `shallow_server` in the U-shaped protocol: a -> logits.
+
+    The server is left with all but its last layer, `shallow_server()[:-1]`.
+
+    Args:
+        layers: 1, or 2: then 64 units and a ReLU come before the last layer.
+        classes: How many.
+        size: Side of the images in pixels.
+        seed: Seeds the initial weights.
+
+    Raises:
+        ValueError: If `layers` is neither 1 nor 2.
+    """
+    if layers not in (1, 2):
+        raise ValueError(f"there is no tail of {layers!r} layers: choose 1 or 2")
+    width = 16 * (size // 4) ** 2
+    if layers == 1:
+        return nn.Linear(width, classes)
+    return nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, classes))
+
+
+@seeded
 def pilot(*, cut: int = 2, channels: int = 1, seed: int = 0) -> nn.Module:
     """Return the attacker's pilot f~: (B, 1, 16, 16) -> z."""
     check_cut(cut)

@@ -25,7 +25,8 @@ def live():
 
 
 def test_there_are_claims_for_the_chapters_that_prove_one():
-    assert {"00", "01", "01b", "02", "03", "06"} <= {claim.chapter for claim in CLAIMS}
+    chapters = {"00", "01", "01b", "02", "03", "04", "05", "06"}
+    assert chapters <= {claim.chapter for claim in CLAIMS}
 
 
 @each_claim

@@ -734,3 +734,13 @@ def test_parts_dealt_before_they_are_drawn_are_those_of_the_whole(profile, name)
         assert part.x.stride() == wanted.x.stride()
         for field in ("x", "y", "block", "row"):
             assert torch.equal(getattr(part, field), getattr(wanted, field))
+
+
+def test_one_class_against_the_rest(data):
+    for wanted in (3, "3"):
+        three = data.one_against_rest(wanted)
+        assert torch.equal(three.y, (data.y == 3).long())
+        assert three.classes == ("not 3", "3")
+        assert three.x is data.x
+    with pytest.raises(DataError, match="has no class 'cat'"):
+        data.one_against_rest("cat")

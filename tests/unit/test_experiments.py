@@ -26,8 +26,8 @@ def test_an_experiment_is_found_at_any_seed():
         ("digits_tiny", "fst", "choose from digits_tiny/fast; digits_tiny/no hijack"),
         (
             *("digits", "fast"),
-            "choose from digits_tiny; honest_metrics; leaks_tiny; mnist_paper_scale; "
-            "protocols_tiny; split_tiny",
+            "choose from digits_tiny; honest_metrics; labels_tiny; leaks_tiny; "
+            "mnist_paper_scale; protocols_tiny; split_tiny; unsplit_tiny",
         ),
     ],
 )
@@ -338,3 +338,58 @@ def test_the_attackers_networks_start_from_weights_of_their_own():
     for attack in attacks.values():
         assert torch.equal(attack.net[1].weight, server.net[1].weight)
         assert attack.net[1].weight is not server.net[1].weight
+
+
+@pytest.fixture(scope="module")
+def leaks():
+    """Short runs on digits: without a defense, with one, and with an f that does not learn."""
+
+    def row(**changes):
+        one = experiments.find("labels_tiny", "is it a 0", 7)
+        return replace(one, steps=102, **changes).row()
+
+    changes = {"plain": {}, "frozen": {"learns": False}}
+    changes["noise"] = {"defense": "noise", "strength": 4.0}
+    return {name: row(**changed) for name, changed in changes.items()}
+
+
+def test_a_label_leak_has_each_attack_and_its_floors(leaks):
+    row = leaks["plain"]
+    assert set(row["attacks"]) == {"norm", "cosine", "cosine, ten known", "clustering"}
+    for windows in row["attacks"].values():
+        assert list(windows)[:2] == ["early", "late"]
+    assert row["attacks"]["cosine"]["early"]["auc"] > 0.98
+    assert row["floors"]["auc"] == 0.5 and 0.8 < row["floors"]["majority"] < 0.95
+    assert row["noise"] == 0
+    assert experiments.worst_auc(row) == 1
+    json.dumps(row)
+
+
+def test_the_worst_auc_is_over_attacks_and_windows():
+    one = {"early": {"auc": 0.4}, "averaged": {"auc": 0.7}}
+    other = {"early": {"auc": None, "accuracy": 0.9}, "averaged": {"accuracy": 0.9}}
+    assert experiments.worst_auc({"attacks": {"one": one, "other": other}}) == 0.7
+
+
+def test_a_label_leak_is_a_function_of_its_configuration(leaks):
+    noisy, plain = leaks["noise"], leaks["plain"]
+    assert noisy["noise"] > 4
+    assert noisy["config"] == plain["config"] | {"defense": "noise", "strength": 4.0}
+    assert noisy["attacks"]["cosine"]["late"]["auc"] < plain["attacks"]["cosine"]["late"]["auc"]
+    assert leaks["frozen"]["attacks"] != plain["attacks"]
+    hat = experiments.find("labels_tiny", "hat", 7)
+    assert (hat.config["cut"], hat.config["data"], hat.config["label"]) == (4, "drawn_faces", "hat")
+
+
+def test_an_f_that_does_not_learn_stays_as_it_was_drawn():
+    one = experiments.find("labels_tiny", "ten digits", 7)
+    private = sl.tiny.split("digits", 7).private
+    for learns in (True, False):
+        attacks = replace(one, learns=learns)._attacks(private, "cpu")
+        assert set(attacks) == {"cosine", "clustering"}
+        client = attacks["clustering"]
+        sl.train([client], sl.HonestServer(sl.tiny.server_net(), labels=private.y), 2)
+        fresh = dict(sl.tiny.client_net(seed=7).named_parameters())
+        moved = [not torch.equal(v, fresh[k]) for k, v in client.net.named_parameters()]
+        assert all(moved) if learns else not any(moved)
+        assert set(attacks["cosine"].known.values()) == set(range(10))

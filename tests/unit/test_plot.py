@@ -178,3 +178,35 @@ def test_strips_are_frames_one_for_each_view():
     with pytest.raises(ValueError, match="needs alt text"):
         plot.strips(views, alts={"1": "one"})
     assert plt.get_fignums() == before
+
+
+def test_thresholds_say_what_lies_above_them():
+    scores = torch.tensor([0.0, 1.0, 2.0, 3.0, 2.0, 4.0])
+    labels = torch.tensor([0, 0, 0, 0, 1, 1])
+    about = {"xlabel": "score", "names": ("well", "ill")}
+    frames = plot.thresholds(scores, labels, count=5, **about)
+    assert [frame.label for frame in frames] == [
+        "0 (100% against 75% above)",
+        "1 (100% against 50% above)",
+        "2 (50% against 25% above)",
+        "3 (50% against 0% above)",
+        "4 (0% against 0% above)",
+    ]
+    assert "50% of the rows 'ill' and 25% of the rows 'well'" in frames[2].alt
+    assert len({frame.png for frame in frames}) == 5
+    assert len({Image.open(io.BytesIO(frame.png)).size for frame in frames}) == 1
+    with pytest.raises(ValueError, match="all labels are 1"):
+        plot.thresholds(scores, torch.ones(6), **about)
+
+
+def test_thresholds_on_a_logarithmic_scale_keep_the_order():
+    scores = torch.tensor([0.0, 1e-12, 1e-6, 1.0])
+    labels = torch.tensor([0, 0, 1, 1])
+    frames = plot.thresholds(
+        scores, labels, xlabel="length", names=("well", "ill"), log=True, count=3
+    )
+    assert [frame.label for frame in frames] == [
+        "1e-12 (100% against 0% above)",
+        "1e-06 (50% against 0% above)",
+        "1 (0% against 0% above)",
+    ]

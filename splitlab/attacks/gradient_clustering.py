@@ -1,0 +1,47 @@
+"""Label inference without any label: gradients of one class point one way, so they form clusters.
+
+The same leak as in Li, Sun and others, ICLR 2022, with the known example replaced by k-means on
+directions. It finds who belongs together, not what the groups are called.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from splitlab.attacks.label_inference import LabelInference, Received
+from splitlab.threat import ThreatModel
+
+STARTS = 4
+
+
+class GradientClustering(LabelInference):
+    """Cluster the directions of the gradients by k-means, one cluster for each class.
+
+    Its arguments are those of `LabelInference`.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="client, honest but curious (passive)",
+        goal="find out which rows share a label, where the labels lie with the server",
+        sees=("the gradient with respect to z, one row for each image, once a step",),
+        knows=("its private images", "its own network f", "how many classes there are"),
+        does_not_know=("any label", "the server's network and loss"),
+        source="after Li, Sun and others, ICLR 2022",
+    )
+
+    def infer_labels(self, received: Received) -> Tensor:
+        """Return the cluster of each gradient, int64 (n,). Which class it is, nobody has said.
+
+        A gradient of 0 has no direction and lies at the origin. There are as many clusters as
+        classes, or as gradients where those are fewer.
+        """
+        from sklearn.cluster import KMeans  # whoever does not cluster need not wait for it
+
+        rows = received.directions().float().cpu().numpy()
+        count = min(self.classes, len(rows))
+        means = KMeans(count, n_init=STARTS, random_state=self.attacker_randomness.seed)
+        clusters = torch.from_numpy(means.fit_predict(rows)).long()
+        return clusters.to(received.index.device)

@@ -1,0 +1,63 @@
+"""Label inference from the length of the gradient: the rare class pulls harder.
+
+Li, Sun and others: "Label Leakage and Protection in Two-party Split Learning", ICLR 2022, the norm
+attack. |dz_i| is |p_i - y_i| times a factor. Where label 1 is rare, the network soon says 0 of
+everybody, and |p_i - 1| is large.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from splitlab.attacks.label_inference import LabelInference, Received
+from splitlab.data import ImageData
+from splitlab.threat import ThreatModel
+
+
+class GradientNorm(LabelInference):
+    """Take the rows with the longest gradients for the rare class, label 1.
+
+    Args:
+        net: The client's network f.
+        data: The private images, without labels.
+        share: How rare label 1 is, between 0 and 1. `score` does not need it.
+        options: Further arguments of `LabelInference`.
+
+    Raises:
+        ValueError: If the share is not between 0 and 1, or there are more than two classes.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="client, honest but curious (passive)",
+        goal="infer the labels, which lie with the server",
+        sees=("the gradient with respect to z, one row for each image, once a step",),
+        knows=("its private images", "its own network f", "how rare label 1 is"),
+        does_not_know=("any label", "the server's network and loss"),
+        source="Li, Sun and others, ICLR 2022",
+    )
+
+    def __init__(
+        self, net: nn.Module, data: ImageData, *, share: float = 0.1, **options: Any
+    ) -> None:
+        super().__init__(net, data, **options)
+        if not 0 < share < 1:
+            raise ValueError(f"share is {share}: label 1 has a share between 0 and 1")
+        if self.classes != 2:
+            raise ValueError(
+                f"a length cannot tell {self.classes} classes apart: use GradientCosine or "
+                "GradientClustering"
+            )
+        self.share = share
+
+    def score(self, received: Received) -> Tensor:
+        """Return the length of each gradient, (n,)."""
+        return received.norms()
+
+    def infer_labels(self, received: Received) -> Tensor:
+        """Give label 1 to the longest gradients, as many as are to be expected; int64 (n,)."""
+        score = self.score(received)
+        longest = score.topk(round(self.share * len(score))).indices
+        return torch.zeros_like(received.index).scatter(0, longest, 1)

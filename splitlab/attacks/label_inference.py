@@ -1,0 +1,144 @@
+"""What all attacks on labels by the client share: they keep the gradients that arrive.
+
+In vertical split learning the server holds the labels. The client sees none, but dz_i, the gradient
+of row i, is (p_i - y_i) times a vector: Li, Sun and others, ICLR 2022.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splitlab.data import ImageData
+from splitlab.messages import Gradient
+from splitlab.parties import PassiveClient
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """Gradients that arrived, one row for each image of each batch.
+
+    Attributes:
+        step: The step of each, int64 (n,).
+        index: The image's row number in the client's data, int64 (n,).
+        dz: The gradients, flattened, (n, d).
+    """
+
+    step: Tensor
+    index: Tensor
+    dz: Tensor
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def of(self, rows: Tensor) -> Received:
+        """Return some of the rows, chosen by a mask, bool (n,)."""
+        return Received(self.step[rows], self.index[rows], self.dz[rows])
+
+    def norms(self) -> Tensor:
+        """Return the length of each gradient, float64 (n,)."""
+        return self.dz.double().norm(dim=1)
+
+    def directions(self) -> Tensor:
+        """Return each gradient at length 1, float64 (n, d); a gradient of 0 stays 0.
+
+        However short it is: a network that is sure sends gradients of 1e-14, whose direction says
+        what it always said. Libraries' `normalize` treats such lengths as 0.
+        """
+        norms = self.norms()[:, None]
+        return self.dz.double() / torch.where(norms == 0, 1.0, norms)
+
+
+class LabelInference(PassiveClient, ABC):
+    """A passive client that keeps the gradients, and infers labels from them. It sees no label.
+
+    A subclass overrides `score` and `infer_labels`. Both depend on what was received alone, so that
+    an attack may be tried on what another one kept: `other.load_state_dict(one.state_dict())`.
+
+    Args:
+        net: The client's network f.
+        data: The private images, without labels: `data.without_labels()`.
+        classes: Number of classes.
+        known: Labels that it was told, by row number; most attacks need none.
+        keep: Steps whose gradients it keeps, from the first on: (B, d) numbers each.
+        honest: Further arguments of `Client`. Row numbers are sent unless it says otherwise.
+
+    Raises:
+        ValueError: If the data carry labels, or a known row or label is not there.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        data: ImageData,
+        *,
+        classes: int = 2,
+        known: Mapping[int, int] | None = None,
+        keep: int = 1000,
+        **honest: Any,
+    ) -> None:
+        if len(data.classes) > 1:
+            raise ValueError(
+                f"{type(self).__name__} must not hold the labels that it infers: "
+                "pass data.without_labels()"
+            )
+        super().__init__(net, data, **({"sends_index": True} | honest))
+        self.classes, self.known, self.keep = classes, dict(known or {}), keep
+        for row, label in self.known.items():
+            if not (0 <= row < len(data) and 0 <= label < classes):
+                raise ValueError(
+                    f"row {row} is known to be {label}, but rows run from 0 to {len(data) - 1} "
+                    f"and labels from 0 to {classes - 1}"
+                )
+        self._kept: list[tuple[int, Tensor, Tensor]] = []
+
+    def observe(self, message: Gradient, index: Tensor) -> None:
+        """Keep one step's gradients."""
+        if len(self._kept) < self.keep:
+            self._kept.append((message.step, index.clone(), message.dz.flatten(1).clone()))
+
+    def received(self, first: int = 0, end: int | None = None) -> Received:
+        """Return what arrived in the steps from `first` up to, and without, `end`.
+
+        Raises:
+            ValueError: If nothing was kept of these steps.
+        """
+        end = self.keep if end is None else end
+        kept = [one for one in self._kept if first <= one[0] < end]
+        if not kept:
+            raise ValueError(
+                f"{type(self).__name__} kept no gradient of the steps {first} to {end}: "
+                f"train first; it keeps the first {self.keep} steps"
+            )
+        step = torch.cat([torch.full_like(index, number) for number, index, _ in kept])
+        return Received(step, *(torch.cat([one[at] for one in kept]) for at in (1, 2)))
+
+    def score(self, received: Received) -> Tensor | None:
+        """Return the evidence in each gradient; None for an attack that gives none.
+
+        Returns:
+            For two classes (n,), higher the more it speaks for label 1; for K classes (n, K).
+        """
+        return None
+
+    @abstractmethod
+    def infer_labels(self, received: Received) -> Tensor:
+        """Return a label for each gradient, int64 (n,)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the passive client's state and what was kept."""
+        kept = [{"step": step, "index": index, "dz": dz} for step, index, dz in self._kept]
+        return super().state_dict() | {"kept": kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self._kept = [
+            (one["step"], one["index"].to(self.device), one["dz"].to(self.device))
+            for one in state["kept"]
+        ]

@@ -1,0 +1,306 @@
+"""UnSplit: private images and a clone of the client's network, from z and an architecture alone.
+
+Erdogan, Kupcu, Cicek: "UnSplit: Data-Oblivious Model Inversion, Model Stealing, and Label Inference
+Attacks Against Split Learning", WPES 2022, arXiv 2108.09033, Algorithm 1. The labels of the
+U-shaped protocol are in `unsplit_labels.py`. Where the public code does otherwise, it is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+from torch.optim import Adam
+
+from splitlab.messages import SmashedData
+from splitlab.parties import PassiveServer
+from splitlab.priors import total_variation
+from splitlab.threat import ThreatModel
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """Where an attempt stood after some rounds.
+
+    Attributes:
+        round: Rounds so far.
+        images: The images x^ of then, (N, C, H, W), in the range of the data.
+        z: What the clone makes of them, in z's shape; of the images before they are clamped to
+            the range of the data, or turned round.
+        error: The mean squared difference of that to the z that was sent: all that the attacker
+            sees of its way.
+    """
+
+    round: int
+    images: Tensor
+    z: Tensor
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One start of the search, and where it led.
+
+    Attributes:
+        moments: The kept moments, in order; the last one is the end.
+        clone: The clone f^, in evaluation mode, without gradients.
+    """
+
+    moments: tuple[Moment, ...]
+    clone: nn.Module
+
+    @property
+    def images(self) -> Tensor:
+        """The images at the end, (N, C, H, W)."""
+        return self.moments[-1].images
+
+    @property
+    def error(self) -> float:
+        """The feature error at the end, 0 or more, in squared units of z."""
+        return self.moments[-1].error
+
+
+class UnSplit(PassiveServer):
+    """Serve honestly, and search for images and a network that together explain z.
+
+    It takes turns: some steps on the images x^ with the clone f^ held still, some on the clone with
+    the images held still, so that f^(x^) comes close to z. Both are unknown, so the search can end
+    at other images with another network: at negatives, say, or at a stall. It is started several
+    times, and the start with the smallest feature error is kept.
+
+    Every call makes fresh clones, and the images of one call are found together, with one clone for
+    all of them. (The public code takes one image after the other and goes on with the same clone.)
+    The defaults are the public code's, of one start, for pixels from 0 to 1.
+
+    Args:
+        net: The honest server's network s.
+        architecture: Makes a fresh network of the client's layers; called with `seed=`.
+        image_shape: Of one private image, (C, H, W).
+        value_range: The smallest and the largest value of a pixel.
+        rounds: How many times it takes turns.
+        image_steps: Steps on the images in a round.
+        clone_steps: Steps on the clone in a round.
+        image_rate: Learning rate of the images (Adam with amsgrad).
+        clone_rate: Learning rate of the clone (Adam with amsgrad).
+        tv_weight: Weight of the images' total variation: neighbouring pixels are alike.
+        background_weight: Weight of the mean squared distance of the pixels to the background.
+        background: The value of most pixels, as a share of the range: 0 the smallest, 1 the
+            largest.
+        start: The value of all pixels at the start, as a share of the range.
+        starts: How many starts, each with a clone of its own.
+        seed: Seeds the clones, and as in `Server`.
+        honest: Further arguments of `HonestServer`.
+
+    Raises:
+        ValueError: If a number of steps or starts is less than 1, a share is not from 0 to 1, or
+            the range is empty.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="server, honest but curious (passive)",
+        goal="reconstruct the private images from z, and imitate the client's network f",
+        sees=("z and labels, once a step; it ignores the labels",),
+        knows=(
+            "the architecture of f",
+            "the shape and the range of the images",
+            "that neighbouring pixels are alike, and the background's value",
+            "its own network s",
+        ),
+        does_not_know=("the private images, or any other", "the weights of f"),
+        source="Erdogan, Kupcu, Cicek, WPES 2022",
+    )
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        architecture: Callable[..., nn.Module],
+        image_shape: tuple[int, int, int],
+        value_range: tuple[float, float] = (0.0, 1.0),
+        rounds: int = 1000,
+        image_steps: int = 100,
+        clone_steps: int = 100,
+        image_rate: float = 1e-3,
+        clone_rate: float = 1e-3,
+        tv_weight: float = 0.1,
+        background_weight: float = 1.0,
+        background: float = 0.0,
+        start: float = 0.5,
+        starts: int = 1,
+        seed: int = 0,
+        **honest: Any,
+    ) -> None:
+        super().__init__(net, seed=seed, **honest)
+        counts = {"rounds": rounds, "image_steps": image_steps, "clone_steps": clone_steps}
+        for name, count in (counts | {"starts": starts}).items():
+            if count < 1:
+                raise ValueError(f"{name} is {count}: the search needs at least 1")
+        for name, share in {"background": background, "start": start}.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}: give a share of the range, from 0 to 1")
+        low, high = value_range
+        if not low < high:
+            raise ValueError(
+                f"value_range is {value_range}: give the smallest value, then the largest"
+            )
+        self.architecture, self.image_shape, self.value_range = (
+            architecture,
+            image_shape,
+            (low, high),
+        )
+        self.rounds, self.image_steps, self.clone_steps = rounds, image_steps, clone_steps
+        self.image_rate, self.clone_rate = image_rate, clone_rate
+        self.tv_weight, self.background_weight = tv_weight, background_weight
+        self.background = low + background * (high - low)
+        self.start = low + start * (high - low)
+        self.starts = starts
+
+    def reconstruct(self, message: SmashedData) -> Tensor:
+        """Search, and return the images (N, C, H, W) of the start that `choose` keeps."""
+        return self.choose(self.search(message.z)).images
+
+    def search(self, z: Tensor, *, every: int | None = None) -> list[Attempt]:
+        """Search from every start.
+
+        The same z, settings and seed give the same attempts, whatever was searched for before.
+
+        Args:
+            z: Smashed data, (N, ...).
+            every: Rounds between two kept moments; None keeps the end only.
+
+        Returns:
+            The attempts, in the order of the starts.
+
+        Raises:
+            ValueError: If the architecture makes a z of another shape.
+        """
+        with self.attacker_randomness.lent(keep=False):
+            # Drawn, and not counted up from the attack's seed, with which a client may have begun.
+            seeds = torch.randint(2**31, (self.starts,)).tolist()
+            return [self.attempt(z, seed, every) for seed in seeds]
+
+    def attempt(self, z: Tensor, seed: int, every: int | None = None) -> Attempt:
+        """Take turns from one start; arguments and errors as in `search`.
+
+        Args:
+            z: Smashed data, (N, ...).
+            seed: Of the clone's initial weights.
+            every: Rounds between two kept moments; None keeps the end only.
+        """
+        every = self.rounds if every is None else every
+        if every < 1:
+            raise ValueError(f"every is {every}: keep a moment after 1 round or more")
+        z = z.detach()
+        clone = self.architecture(seed=seed).to(z.device).eval()
+        x = torch.full((len(z), *self.image_shape), self.start, device=z.device)
+        with torch.no_grad():
+            made = tuple(clone(x[:1]).shape[1:])
+        if made != z.shape[1:]:
+            raise ValueError(
+                f"the client sends z of shape {tuple(z.shape[1:])} and the architecture makes "
+                f"{made}: give the attack the client's own layers and image_shape"
+            )
+        images = Adam([x.requires_grad_()], lr=self.image_rate, amsgrad=True)
+        weights = Adam(clone.parameters(), lr=self.clone_rate, amsgrad=True)
+        moments = []
+        with torch.enable_grad():
+            for number in range(1, self.rounds + 1):
+                clone.requires_grad_(False)
+                for _ in range(self.image_steps):
+                    _descend(images, self.image_loss(clone, x, z))
+                clone.requires_grad_(True)
+                for _ in range(self.clone_steps):
+                    _descend(weights, self.clone_loss(clone, x.detach(), z))
+                if number % every == 0 or number == self.rounds:
+                    moments.append(self._moment(number, clone, x.detach(), z))
+        return Attempt(tuple(moments), clone.requires_grad_(False))
+
+    def image_loss(self, clone: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+        """What the images x descend, the clone held still: the feature error and two priors."""
+        smooth = total_variation(x).mean()
+        dark = (x - self.background).square().mean()
+        return mse_loss(clone(x), z) + self.tv_weight * smooth + self.background_weight * dark
+
+    def clone_loss(self, clone: nn.Module, x: Tensor, z: Tensor) -> Tensor:
+        """What the clone descends, the images x held still: the feature error."""
+        return mse_loss(clone(x), z)
+
+    def choose(self, attempts: list[Attempt]) -> Attempt:
+        """Return the attempt with the smallest feature error: no other figure is the attacker's."""
+        return min(attempts, key=lambda attempt: attempt.error)
+
+    def sign(self, images: Tensor) -> Tensor:
+        """Return the images (N, C, H, W) or their negatives. As they are: z does not say."""
+        return images
+
+    def _moment(self, number: int, clone: nn.Module, x: Tensor, z: Tensor) -> Moment:
+        with torch.no_grad():
+            made = clone(x)
+        images = self.sign(x.clone().clamp(*self.value_range))
+        return Moment(number, images, made, float(mse_loss(made, z)))
+
+
+class UnSplitBrightOnDark(UnSplit):
+    """UnSplit with one more grant: the pictures are bright on dark, so negatives are turned round.
+
+    A clone can explain the same z with negatives, and so z does not say which of the two was sent.
+    This is knowledge of the data, and holds for digits; for faces it would be false.
+    """
+
+    threat: ClassVar[ThreatModel] = replace(
+        UnSplit.threat, grants=("that the images are bright in the middle and dark at the sides",)
+    )
+
+    def sign(self, images: Tensor) -> Tensor:
+        """Return the negatives of all images where their sides are brighter than their middle."""
+        return negatives(images, self.value_range) if brighter_sides(images) else images
+
+
+def brighter_sides(images: Tensor) -> bool:
+    """Whether the sides of images are brighter than their middle, on average over all of them.
+
+    One answer for all: they were found with one clone, so that all of them are negatives or none.
+
+    Args:
+        images: (N, C, H, W); the outermost eighth of the columns on either side is compared with
+            the half of rows and columns in the middle.
+    """
+    height, width = images.shape[-2:]
+    side, top, left = max(1, width // 8), height // 4, width // 4
+    sides = torch.cat([images[..., :side], images[..., width - side :]], dim=-1)
+    middle = images[..., top : height - top, left : width - left]
+    return bool(sides.mean() > middle.mean())
+
+
+def negatives(images: Tensor, value_range: tuple[float, float]) -> Tensor:
+    """Return the images, any shape, with light for dark: mirrored at the middle of their range."""
+    low, high = value_range
+    return low + high - images
+
+
+def stretched(images: Tensor, value_range: tuple[float, float]) -> Tensor:
+    """Return the images with each one's darkest pixel black and its brightest white.
+
+    Scoring such images flatters an attack that cannot know brightness and contrast: the public
+    code does it for colour images. A picture without contrast becomes black.
+
+    Args:
+        images: (N, C, H, W).
+        value_range: The smallest and the largest value of a pixel.
+    """
+    low, high = value_range
+    darkest, brightest = images.flatten(1).aminmax(dim=1)
+    shape = (-1, *[1] * (images.dim() - 1))
+    contrast = (brightest - darkest).view(shape)
+    shares = (images - darkest.view(shape)) / contrast.clamp_min(1e-12)
+    return low + (high - low) * shares
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()

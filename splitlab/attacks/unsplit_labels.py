@@ -1,0 +1,155 @@
+"""UnSplit's label inference: the U-shaped protocol's labels, from the gradient of its last layer.
+
+Erdogan, Kupcu, Cicek: "UnSplit", WPES 2022, arXiv 2108.09033, section on label inference.
+
+What the wire carries: da, the gradient of the client's mean loss with respect to the server's
+output a, one row for each image of the batch, each divided by the size of the batch. The public
+code does otherwise: it takes one image at a time, and compares the gradient of the tail's own
+weights, which never leave the client. In that gradient each class has its row, so that the names of
+the classes can be read off. In da they cannot: number the classes otherwise, in the labels and in
+the tail's last layer, and da is the same. So names are known only to a server that knows the tail's
+first weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from splitlab.messages import OutputGradient, SmashedData
+from splitlab.parties import OptimizerFactory, PassiveServer
+from splitlab.threat import ThreatModel
+
+
+class UnSplitLabels(PassiveServer):
+    """Serve honestly, and try every label until the gradient of a clone of the tail fits da.
+
+    For each image and each class it computes the gradient that its clone of the tail would have
+    sent, and guesses the class whose gradient is nearest to da. Then the clone takes a step on its
+    guesses, as the tail takes one on the labels.
+
+    Args:
+        net: The honest server's network s: z -> a.
+        clone: Its own tail: a -> logits (B, K), of the layers of the client's and, unless it was
+            granted them (`UnSplitLabelsKnownStart`), with other first weights.
+        clone_optimizer: Makes the clone's optimizer.
+        seed: As in `Server`.
+        honest: Further arguments of `HonestServer`.
+
+    Attributes:
+        guesses: The guessed labels of each step's batch, int64 (B,), in the order of the batches.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="server, honest but curious (passive)",
+        goal="infer the labels that stay with the client",
+        sees=("z, once a step", "da, the gradient of its own output, one row for each image"),
+        knows=("the architecture of the tail, the loss and the optimizer", "its own network s"),
+        does_not_know=("the labels", "the weights of the tail"),
+        source="Erdogan, Kupcu, Cicek, WPES 2022",
+    )
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        clone: nn.Module,
+        clone_optimizer: OptimizerFactory,
+        seed: int = 0,
+        **honest: Any,
+    ) -> None:
+        super().__init__(net, seed=seed, **honest)
+        self.clone = clone.to(self.device)
+        self.clone_optimizer = clone_optimizer(self.clone.parameters())
+        self.guesses: list[Tensor] = []
+        self._a = torch.empty(0)
+
+    def asked(self, message: OutputGradient) -> SmashedData:
+        """As in `Server`; keeps the output that da belongs to, before the step that changes s."""
+        asked = super().asked(message)
+        if self._graph is not None:
+            self._a = self._graph[1].detach()
+        return asked
+
+    def observe_output_gradient(self, message: OutputGradient) -> None:
+        """Guess the batch's labels, and let the clone learn from them."""
+        guess = self.infer_labels(self._a, message.da)
+        self.guesses.append(guess)
+        self.clone_optimizer.zero_grad()
+        cross_entropy(self.clone(self._a), guess).backward()
+        self.clone_optimizer.step()
+
+    def infer_labels(self, a: Tensor, da: Tensor) -> Tensor:
+        """Return the class of each row whose gradient at the clone is nearest to da, int64 (B,).
+
+        Args:
+            a: The server's output, (B, F).
+            da: The gradient of the client's mean loss with respect to it, (B, F).
+
+        Raises:
+            ValueError: If the two differ in shape.
+        """
+        if a.shape != da.shape:
+            raise ValueError(
+                f"a has shape {tuple(a.shape)} and da {tuple(da.shape)}: give the output of the "
+                "very step that da answers"
+            )
+        a = a.detach().requires_grad_()
+        logits = self.clone(a)
+        distances = []
+        for label in range(logits.shape[1]):
+            loss = cross_entropy(logits, torch.full((len(a),), label, device=a.device))
+            (candidate,) = torch.autograd.grad(loss, a, retain_graph=True)
+            distances.append((candidate - da).flatten(1).square().sum(1))
+        return torch.stack(distances, dim=1).argmin(1)
+
+    def infer_from_weights(self, a: Tensor, gradient: Tensor) -> int:
+        """Return one image's label from the gradient of the tail's own weights: the public code.
+
+        No message of the protocol carries that gradient, so this is here to compare with.
+
+        Args:
+            a: The server's output for the image, (1, F).
+            gradient: Of the loss with respect to all of the tail's weights, flattened, (P,).
+        """
+        logits, weights = self.clone(a), list(self.clone.parameters())
+        distances = []
+        for label in range(logits.shape[1]):
+            loss = cross_entropy(logits, torch.tensor([label], device=a.device))
+            parts = torch.autograd.grad(loss, weights, retain_graph=True)
+            candidate = torch.cat([part.flatten() for part in parts])
+            distances.append(float((candidate - gradient).square().sum()))
+        return distances.index(min(distances))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the honest server's state, the clone, its optimizer and the guesses."""
+        return super().state_dict() | {
+            "clone": self.clone.state_dict(),
+            "clone_optimizer": self.clone_optimizer.state_dict(),
+            "guesses": list(self.guesses),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.clone.load_state_dict(state["clone"])
+        self.clone_optimizer.load_state_dict(state["clone_optimizer"])
+        self.guesses = [guess.to(self.device) for guess in state["guesses"]]
+
+
+class UnSplitLabelsKnownStart(UnSplitLabels):
+    """The same, granted that the clone begins with the tail's own first weights.
+
+    Then the names of its classes are the client's, and a right guess keeps the clone the tail's
+    twin: it takes the same step.
+    """
+
+    threat: ClassVar[ThreatModel] = replace(
+        UnSplitLabels.threat,
+        does_not_know=("the labels", "the weights of the tail after the first step"),
+        grants=("the first weights of the tail",),
+    )
