@@ -11,6 +11,7 @@ from splitlab import (
     checkpoint,
     costs,
     data,
+    decoding,
     defenses,
     disguises,
     intervals,
@@ -24,14 +25,17 @@ from splitlab import (
 from splitlab.aggregation import Aggregator, ServerCopies
 from splitlab.attacks import (
     FSHA,
+    BlackBoxInversion,
     GradientClustering,
     GradientCosine,
     GradientNorm,
     NoHijack,
+    QueryFreeInversion,
     UnSplit,
     UnSplitBrightOnDark,
     UnSplitLabels,
     UnSplitLabelsKnownStart,
+    WhiteBoxInversion,
 )
 from splitlab.checkpoint import CheckpointError
 from splitlab.data import DataError, ImageData
@@ -68,6 +72,7 @@ __all__ = [
     "NUMERICS",
     "PROFILES",
     "Aggregator",
+    "BlackBoxInversion",
     "CheckpointError",
     "Client",
     "DataError",
@@ -88,6 +93,7 @@ __all__ = [
     "PassiveClient",
     "PassiveServer",
     "Progress",
+    "QueryFreeInversion",
     "ReceivedError",
     "Record",
     "Report",
@@ -109,6 +115,7 @@ __all__ = [
     "UnSplitLabels",
     "UnSplitLabelsKnownStart",
     "Weights",
+    "WhiteBoxInversion",
     "Wire",
     "Wiretap",
     "accuracy_after_matching",
@@ -118,6 +125,7 @@ __all__ = [
     "checkpoint",
     "costs",
     "data",
+    "decoding",
     "defenses",
     "disguises",
     "evaluate",

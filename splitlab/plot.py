@@ -171,6 +171,33 @@ def strip(
     return figure
 
 
+def strips(
+    views: Mapping[str, Mapping[str, Tensor]],
+    *,
+    alts: Mapping[str, str],
+    value_range: tuple[float, float] | None = None,
+) -> list[Frame]:
+    """Draw one frame of a scrubber for each view, each a `strip`.
+
+    Args:
+        views: the slider's label -> rows of images, as `strip` takes them.
+        alts: the slider's label -> what that frame shows, for readers who do not see it.
+        value_range: as in `strip`.
+
+    Raises:
+        ValueError: if a view has no alt text.
+    """
+    import matplotlib.pyplot as plt
+
+    frames = []
+    for label, rows in views.items():
+        figure = strip(rows, value_range=value_range)
+        drawn = png(figure)
+        plt.close(figure)
+        frames.append(Frame(drawn, alts.get(label, ""), label))
+    return frames
+
+
 def _draw_row(axis: "Axes", images: Tensor, value_range: tuple[float, float]) -> None:
     """Draw images (n, C, H, W) side by side, a thin gap between them."""
     low, high = value_range

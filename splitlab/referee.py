@@ -24,11 +24,11 @@ from splitlab.baselines import (
 )
 from splitlab.checkpoint import fingerprint
 from splitlab.data import ImageData
+from splitlab.decoding import train_decoder
 from splitlab.messages import Message, SmashedData
 from splitlab.metrics import METRICS, image_metrics, matched_by_correlation, mse, recognised
-from splitlab.nets import upsampling_decoder
 from splitlab.observers import Observer
-from splitlab.parties import EVALUATION_BATCH, Client, Server, evaluating, in_parts
+from splitlab.parties import Client, Server, in_parts
 from splitlab.tables import Table
 
 Scores = dict[str, float]
@@ -488,24 +488,14 @@ def _oracle_decoder(
     """
     half = n // 2
     pairs = private.select(order[half : half + ORACLE_PAIRS])
-    z = client.smash(pairs.x)
-    mean, std = z.mean(0), z.std(0).clamp_min(1e-6)
-    decoder = upsampling_decoder(tuple(z.shape[1:]), private.shape, seed=seed).to(z.device)
-    optimizer = torch.optim.Adam(decoder.parameters(), lr=2e-3)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(ORACLE_STEPS):
-        rows = torch.randint(len(pairs), (64,), generator=generator).to(z.device)
-        loss = nn.functional.mse_loss(decoder((z[rows] - mean) / std), pairs.x[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    def decode(z: Tensor) -> Tensor:
-        with evaluating(decoder):
-            parts = [decoder((part - mean) / std) for part in z.split(EVALUATION_BATCH)]
-        return torch.cat(parts).clamp(*private.value_range)
-
-    return decode, torch.arange(half, device=z.device)
+    decoder = train_decoder(
+        client.smash(pairs.x),
+        pairs.x,
+        value_range=private.value_range,
+        steps=ORACLE_STEPS,
+        seed=seed,
+    )
+    return decoder.images, torch.arange(half, device=pairs.x.device)
 
 
 def _words(name: str) -> str:

@@ -43,9 +43,9 @@ class ThreatModel:
     grants: tuple[str, ...] = ()
     source: str = ""
 
-    def table(self) -> Table:
-        """Return the card as a table, empty entries left out but for the grants."""
-        rows = [
+    def lines(self) -> list[tuple[str, str]]:
+        """Return every line of the card: its name and what it says, which may be nothing."""
+        return [
             ("who", self.who),
             ("goal", self.goal),
             ("sees", "; ".join(self.sees)),
@@ -54,13 +54,33 @@ class ThreatModel:
             ("granted beyond messages", "; ".join(self.grants) or "nothing"),
             ("source", self.source),
         ]
-        return Table((), [row for row in rows if row[1]], caption="Threat model")
+
+    def table(self) -> Table:
+        """Return the card as a table, empty entries left out but for the grants."""
+        return Table((), [line for line in self.lines() if line[1]], caption="Threat model")
 
     def __str__(self) -> str:
         return str(self.table())
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
+
+
+def side_by_side(cards: Mapping[str, ThreatModel]) -> Table:
+    """Return several cards as one table, a column each, with the lines in which they differ.
+
+    Args:
+        cards: Heading -> card.
+
+    Raises:
+        ValueError: If there is nothing to compare.
+    """
+    if len(cards) < 2:
+        raise ValueError(f"{len(cards)} card is nothing to compare: pass at least two")
+    lines = [dict(card.lines()) for card in cards.values()]
+    names = [name for name, _ in next(iter(cards.values())).lines()]
+    rows = [(name, *(line[name] for line in lines)) for name in names]
+    return Table(("", *cards), [row for row in rows if len(set(row[1:])) > 1])
 
 
 def audit(clients: Iterable[Any], server: Any) -> None:

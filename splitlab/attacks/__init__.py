@@ -1,24 +1,30 @@
 """Attacks, one file each."""
 
+from splitlab.attacks.black_box import BlackBoxInversion
 from splitlab.attacks.fsha import FSHA
 from splitlab.attacks.gradient_clustering import GradientClustering
 from splitlab.attacks.gradient_cosine import GradientCosine
 from splitlab.attacks.gradient_norm import GradientNorm
 from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.attacks.no_hijack import NoHijack
+from splitlab.attacks.query_free import QueryFreeInversion
 from splitlab.attacks.unsplit import UnSplit, UnSplitBrightOnDark
 from splitlab.attacks.unsplit_labels import UnSplitLabels, UnSplitLabelsKnownStart
+from splitlab.attacks.white_box import WhiteBoxInversion
 
 __all__ = [
     "FSHA",
+    "BlackBoxInversion",
     "GradientClustering",
     "GradientCosine",
     "GradientNorm",
     "LabelInference",
     "NoHijack",
+    "QueryFreeInversion",
     "Received",
     "UnSplit",
     "UnSplitBrightOnDark",
     "UnSplitLabels",
     "UnSplitLabelsKnownStart",
+    "WhiteBoxInversion",
 ]

@@ -15,8 +15,10 @@ from splitlab.experiments.base import CpuTime, Device, Experiment
 from splitlab.experiments.catalogue import (
     CPU_BUDGET,
     CUTS,
+    DEPTHS,
     DIGITS_SEEDS,
     LABELS,
+    LEAKS,
     METRICS_SEEDS,
     MNIST_SEEDS,
     PROTOCOLS,
@@ -27,6 +29,7 @@ from splitlab.experiments.catalogue import (
 )
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak, worst_auc
+from splitlab.experiments.leaks import PassiveInversions, grant
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -38,8 +41,10 @@ from splitlab.experiments.without_attack import WithoutAttack, unattacked
 __all__ = [
     "CPU_BUDGET",
     "CUTS",
+    "DEPTHS",
     "DIGITS_SEEDS",
     "LABELS",
+    "LEAKS",
     "METRICS_SEEDS",
     "MNIST_SEEDS",
     "PROTOCOLS",
@@ -54,6 +59,7 @@ __all__ = [
     "Hijack",
     "Inversion",
     "LabelLeak",
+    "PassiveInversions",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
     "TailLabels",
@@ -64,6 +70,7 @@ __all__ = [
     "correlations",
     "experiments",
     "find",
+    "grant",
     "largest_difference",
     "train_whole",
     "unattacked",

@@ -11,6 +11,7 @@ from splitlab.experiments.against_whole import SplitAgainstWhole
 from splitlab.experiments.base import Experiment
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak
+from splitlab.experiments.leaks import PassiveInversions
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.experiments.unsplit import Inversion, TailLabels
 from splitlab.experiments.without_attack import WithoutAttack
@@ -43,6 +44,18 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "vanilla, norms clipped": {"protocol": "vanilla", "optimizer": "clipped Adam"},
 }
 
+# The kinds of `leaks_tiny`: the cuts, one cut made narrow, an f that never learns, other images.
+LEAKS: dict[str, dict[str, Any]] = {
+    "cut 1": {"cut": 1},
+    "cut 2": {"cut": 2, "as_received": True},
+    "cut 3": {"cut": 3},
+    "cut 4": {"cut": 4},
+    "cut 2, 2 channels": {"cut": 2, "width": 2},
+    "cut 2, 1 channel": {"cut": 2, "width": 1},
+    "cut 2, f never learns": {"cut": 2, "frozen": True},
+    "drawn faces, cut 2": {"cut": 2, "data": "drawn_faces"},
+}
+DEPTHS = ("cut 1", "cut 2", "cut 3", "cut 4")
 # The kinds of `labels_tiny`. "Hats" are faces in three of ten of which there is a hat, cut deeper,
 # so that the client has more to learn.
 ZERO: dict[str, Any] = {"label": "0"}
@@ -104,6 +117,8 @@ def experiments() -> tuple[Experiment, ...]:
         ("paper, ten times the steps", "paper", 3000),
     ):
         digits += [Hijack("digits_tiny", name, s, steps, design=design) for s in DIGITS_SEEDS]
+    for seed in SPLIT_SEEDS:  # seed by seed: the referee keeps its classifiers for one split
+        digits += [PassiveInversions("leaks_tiny", n, seed, 300, **o) for n, o in LEAKS.items()]
     faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
     digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]
     digits += [

@@ -17,31 +17,52 @@ Z_SHAPE = {1: (8, 8, 8), 2: (32, 4, 4), 3: (32, 4, 4), 4: (64, 2, 2)}
 
 
 @seeded
-def client(*, cut: int = 2, channels: int = 1, seed: int = 0) -> nn.Module:
-    """Return the client's network f: (B, 1, 16, 16) -> z."""
+def client(
+    *, cut: int = 2, channels: int = 1, width: int | None = None, seed: int = 0
+) -> nn.Module:
+    """Return the client's network f: (B, 1, 16, 16) -> z.
+
+    Args:
+        cut: 1 to 4.
+        channels: Image channels.
+        width: Channels of z, at least 1; those of `Z_SHAPE` by default. The layers before the last
+            block keep theirs.
+        seed: Seeds the initial weights.
+    """
     check_cut(cut)
-    layers = [
+    widths = [8, 32, 32, 64][:cut]
+    widths[-1] = _width(cut, width)
+    first = widths[0]
+    layers: list[nn.Module] = [
         nn.Sequential(
-            nn.Conv2d(channels, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)
-        ),
-        ResBlock(8, 32, stride=2),
-        ResBlock(32, 32),
-        ResBlock(32, 64, stride=2),
+            nn.Conv2d(channels, first, 3, 1, 1), nn.BatchNorm2d(first), nn.ReLU(), nn.MaxPool2d(2)
+        )
     ]
-    return nn.Sequential(*layers[:cut])
+    for (width_in, width_out), stride in zip(pairwise(widths), (2, 1, 2), strict=False):
+        layers.append(ResBlock(width_in, width_out, stride=stride))
+    return nn.Sequential(*layers)
 
 
 @seeded
-def server(*, cut: int = 2, classes: int = 10, seed: int = 0) -> nn.Module:
-    """Return an honest server's network s: z -> logits (B, classes)."""
+def server(
+    *, cut: int = 2, classes: int = 10, width: int | None = None, seed: int = 0
+) -> nn.Module:
+    """Return an honest server's network s: z -> logits (B, classes).
+
+    Args:
+        cut: 1 to 4.
+        classes: How many.
+        width: Channels of z, as in `client`.
+        seed: Seeds the initial weights.
+    """
     check_cut(cut)
-    channels, height, width = Z_SHAPE[cut]
+    _, rows, columns = Z_SHAPE[cut]
     return nn.Sequential(
         nn.ReLU(),
-        nn.Conv2d(channels, 32, 3, 1, 1),
+        nn.Conv2d(_width(cut, width), 32, 3, 1, 1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(32 * height * width, classes),
+        nn.Linear(32 * rows * columns, classes),
     )
 
 
@@ -153,3 +174,12 @@ def image_critic(*, grey: bool = True, seed: int = 0) -> nn.Module:
     for width_in, width_out in pairwise(widths):
         layers += [nn.Conv2d(width_in, width_out, 4, 2, 1), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 2 * 2, 1))
+
+
+def _width(cut: int, width: int | None) -> int:
+    """Channels of z: those asked for, or the cut's own."""
+    if width is None:
+        return Z_SHAPE[cut][0]
+    if width < 1:
+        raise ValueError(f"z cannot have {width} channels: choose a width of at least 1")
+    return width

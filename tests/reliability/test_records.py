@@ -160,7 +160,7 @@ def test_unknown_names_are_refused(records, capsys):
 
 def test_the_real_experiments_cover_the_tables_that_chapters_read():
     records = script()
-    for table in ("digits_tiny", "mnist_paper_scale", "split_tiny"):
+    for table in ("digits_tiny", "leaks_tiny", "mnist_paper_scale", "split_tiny"):
         jobs = [job for job in records.experiments() if job.table == table]
         rows = sl.record.rows_of(records.RUNS / f"{table}.json")
         assert {f"{job.run}/{job.seed}" for job in jobs} == set(rows)

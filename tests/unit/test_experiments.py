@@ -26,8 +26,8 @@ def test_an_experiment_is_found_at_any_seed():
         ("digits_tiny", "fst", "choose from digits_tiny/fast; digits_tiny/no hijack"),
         (
             *("digits", "fast"),
-            "choose from digits_tiny; honest_metrics; labels_tiny; mnist_paper_scale; "
-            "protocols_tiny; split_tiny; unsplit_tiny",
+            "choose from digits_tiny; honest_metrics; labels_tiny; leaks_tiny; "
+            "mnist_paper_scale; protocols_tiny; split_tiny; unsplit_tiny",
         ),
     ],
 )
@@ -298,6 +298,46 @@ def test_without_a_label_the_data_sets_own_is_used(quick_classifiers, data):
     unlabelled.row()
     (lesson, _), _ = quick_classifiers
     assert lesson.classes == sl.settings.LOADERS[data](size=16, channels=1).classes
+
+
+def test_inversions_row_has_what_a_claim_needs():
+    run = experiments.PassiveInversions(
+        "table", "cut 1", 5, 4, cut=1, width=2, images=6, as_received=True
+    )
+    row = run.row()
+    assert row["config"]["cut"] == 1 and row["config"]["width"] == 2
+    assert row["numbers"] == 2 * 8 * 8 and row["pixels"] == 256 and row["n_match"] == 500
+    assert (
+        set(row["attacks"]) == set(row["as_received"]) == {"query_free", "black_box", "white_box"}
+    )
+    assert set(row["floors"]) == {"mean_public", "class_mean_public", "nearest_public"}
+    assert {"matched", "mse"} < row["ceilings"]["true_pairs"].keys()
+    assert 0 <= row["accuracy"] <= 1 and row["steps"] == 4
+    json.dumps(row)
+
+
+def test_a_frozen_client_never_learns():
+    run = experiments.PassiveInversions("table", "frozen", 5, 3, cut=1, frozen=True)
+    assert run.config["client_rate"] == 0
+    split = run.setting.split("digits", 5)
+    client, server, _ = run.train(split)
+    fresh = run.networks(5, 10)
+    for name, value in fresh[0].named_parameters():
+        assert torch.equal(client.net.get_parameter(name), value)
+    assert not torch.equal(server.net[1].weight, fresh[1][1].weight)
+
+
+def test_the_attackers_networks_start_from_weights_of_their_own():
+    run = experiments.PassiveInversions("table", "cut 1", 5, 1, cut=1)
+    split = run.setting.split("digits", 5)
+    _, server, _ = run.train(split)
+    attacks = run.attacks(server, split.public)
+    first = run.networks(5, 10)[0].state_dict()["0.0.weight"]
+    for net in (attacks["white_box"].f, attacks["query_free"].surrogate):
+        assert not torch.equal(net.state_dict()["0.0.weight"], first)
+    for attack in attacks.values():
+        assert torch.equal(attack.net[1].weight, server.net[1].weight)
+        assert attack.net[1].weight is not server.net[1].weight
 
 
 @pytest.fixture(scope="module")

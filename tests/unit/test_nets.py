@@ -6,6 +6,14 @@ import torch
 from splitlab import nets
 from splitlab.nets import parameter_count
 
+# Sums of z and of the logits of one image, by cut.
+GOLDEN = {
+    1: (138.440536, -0.417874),
+    2: (2.398912, -0.117389),
+    3: (4.192223, -0.112790),
+    4: (1.103699, 0.129022),
+}
+
 
 @pytest.mark.parametrize(
     ("cut", "client", "pilot", "decoder"),
@@ -39,6 +47,37 @@ def test_shapes_agree_at_every_cut(module, image, cut):
     assert module.server(cut=cut)(z).shape == (2, 10)
     assert module.image_critic()(x).shape == (2, 1)
     assert nets.upsampling_decoder(z.shape[1:], image)(z).shape == x.shape
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
+def test_the_tiny_client_can_be_narrow_or_wide_at_the_cut(cut):
+    x, width = torch.randn(2, 1, 16, 16), nets.tiny.Z_SHAPE[cut][0]
+    for options in ({"cut": cut}, {"cut": cut, "seed": 3}):
+        same = [nets.tiny.client(**options, width=w).state_dict() for w in (None, width)]
+        assert all(torch.equal(value, same[1][name]) for name, value in same[0].items())
+        same = [nets.tiny.server(**options, width=w).state_dict() for w in (None, width)]
+        assert all(torch.equal(value, same[1][name]) for name, value in same[0].items())
+    for width in (1, 5):
+        z = nets.tiny.client(cut=cut, width=width)(x)
+        assert z.shape[1:] == (width, *nets.tiny.Z_SHAPE[cut][1:])
+        assert nets.tiny.server(cut=cut, width=width)(z).shape == (2, 10)
+        before = nets.tiny.client(cut=cut).state_dict()
+        narrow = nets.tiny.client(cut=cut, width=width).state_dict()
+        assert all(narrow[n].shape == before[n].shape for n in narrow if int(n[0]) < cut - 1)
+    for make in (nets.tiny.client, nets.tiny.server):
+        with pytest.raises(ValueError, match="cannot have 0 channels"):
+            make(cut=cut, width=0)
+
+
+def test_the_default_tiny_networks_are_those_of_the_recorded_runs():
+    """Figures made before the width could be chosen."""
+    x = torch.linspace(-1, 1, 256).view(1, 1, 16, 16)
+    for cut, wanted in GOLDEN.items():
+        z = nets.tiny.client(cut=cut, seed=3).eval()(x)
+        logits = nets.tiny.server(cut=cut, seed=3)(z)
+        assert [float(z.detach().sum()), float(logits.detach().sum())] == pytest.approx(
+            wanted, rel=1e-4
+        )
 
 
 def test_the_papers_decoder_ends_in_tanh_and_can_be_linear():

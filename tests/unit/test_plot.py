@@ -165,6 +165,21 @@ def test_rows_of_a_strip_are_drawn_on_the_given_scale_or_each_on_its_own():
     assert drawn(value_range=(-7, 9)) == [(3 / 8, 1 / 2), (3 / 4, 1)]
 
 
+def test_strips_are_frames_one_for_each_view():
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    views = {
+        str(n): {"private": torch.rand(3, 1, 4, 4), "shown": torch.rand(3, 1, 4, 4)} for n in (1, 2)
+    }
+    frames = plot.strips(views, alts={"1": "one", "2": "two"}, value_range=(0.0, 1.0))
+    assert [(frame.label, frame.alt) for frame in frames] == [("1", "one"), ("2", "two")]
+    assert frames[0].png != frames[1].png
+    with pytest.raises(ValueError, match="needs alt text"):
+        plot.strips(views, alts={"1": "one"})
+    assert plt.get_fignums() == before
+
+
 def test_thresholds_say_what_lies_above_them():
     scores = torch.tensor([0.0, 1.0, 2.0, 3.0, 2.0, 4.0])
     labels = torch.tensor([0, 0, 0, 0, 1, 1])

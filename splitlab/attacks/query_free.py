@@ -1,0 +1,172 @@
+"""Query-free inversion: train a surrogate client that the server's own layers understand.
+
+He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019:
+with neither f's weights nor answers from it, the attacker reconstructs f from the layers that it
+holds and images of its own, and then inverts what it has reconstructed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from splitlab.attacks.white_box import invert
+from splitlab.data import ImageData
+from splitlab.decoding import PairDecoder, train_decoder
+from splitlab.messages import SmashedData
+from splitlab.nets import upsampling_decoder
+from splitlab.parties import PassiveServer, in_parts
+from splitlab.randomness import Sampler
+from splitlab.threat import ThreatModel
+
+
+class QueryFreeInversion(PassiveServer):
+    """Serve honestly; then train a surrogate client under the frozen s, and invert the surrogate.
+
+    Call `imitate` after training, before `reconstruct`. Nothing makes the surrogate's z agree with
+    f's but that s has to understand both, so this should work worse than the others. The vanilla
+    protocol is needed: s must end in the classes. The defaults were chosen on digits at tiny scale
+    (`benchmarks/choose_inversion.py`).
+
+    Args:
+        net: The honest server's network s.
+        public: The attacker's own images, of the private ones' shape and value range, with labels.
+        surrogate: A network of the client's architecture, with first weights of its own.
+        inversion: "descent" on the image through the surrogate, or a "decoder" trained on the
+            surrogate's z of the public images.
+        surrogate_steps: Steps of the surrogate's training.
+        surrogate_rate: Adam's learning rate there.
+        batch_size: Public images in a batch of it.
+        steps: Steps of the descent, or of the decoder's training.
+        rate: Adam's learning rate at the first step of the descent; the decoder has its own.
+        weight: Weight of the total variation in the descent.
+        seed: Seeds batches, decoder and the server's random state.
+        honest: Further arguments of `HonestServer`.
+
+    Raises:
+        ValueError: If the inversion is unknown.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="server, honest but curious (passive)",
+        goal="reconstruct the private images from z",
+        sees=("z and labels, once a step",),
+        knows=(
+            "its own network s",
+            "public images of the same kind as the private ones, with labels",
+        ),
+        does_not_know=("the private images", "the weights of f"),
+        grants=("the architecture of f",),
+        source="He, Zhang, Lee, ACSAC 2019",
+    )
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        public: ImageData,
+        surrogate: nn.Module,
+        inversion: Literal["descent", "decoder"] = "descent",
+        surrogate_steps: int = 100,
+        surrogate_rate: float = 1e-3,
+        batch_size: int = 32,
+        steps: int = 200,
+        rate: float = 0.1,
+        weight: float = 0.3,
+        seed: int = 0,
+        **honest: Any,
+    ) -> None:
+        super().__init__(net, seed=seed, **honest)
+        if inversion not in ("descent", "decoder"):
+            raise ValueError(f"inversion is {inversion!r}: choose 'descent' or 'decoder'")
+        self.public = public.to(self.device)
+        self.surrogate = surrogate.to(self.device)
+        self.inversion = inversion
+        self.surrogate_steps, self.steps = surrogate_steps, steps
+        self.rate, self.weight, self.seed = rate, weight, seed
+        self.surrogate_optimizer = Adam(self.surrogate.parameters(), lr=surrogate_rate)
+        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
+        self.decoder: PairDecoder | None = None
+        self.imitated = 0
+
+    def imitate(self) -> list[float]:
+        """Train the surrogate, for so many steps more, so that s tells the public labels from it.
+
+        Returns:
+            The cross-entropy of s(surrogate(x_pub)) in each step.
+
+        Raises:
+            ValueError: If s does not end in one number for each class of the public data.
+        """
+        s = self.frozen_net()
+        self.surrogate.train().requires_grad_()
+        with self.attacker_randomness.lent():
+            losses = [self._imitate_batch(s) for _ in range(self.surrogate_steps)]
+            self.imitated += self.surrogate_steps
+            if self.inversion == "decoder":
+                z = in_parts(self.surrogate, self.public.x)
+                about = {"value_range": self.public.value_range, "seed": self.seed}
+                self.decoder = train_decoder(z, self.public.x, steps=self.steps, **about)
+        return [float(loss) for loss in losses]
+
+    def _imitate_batch(self, s: nn.Module) -> Tensor:
+        rows = self.sampler.next().to(self.device)
+        logits = s(self.surrogate(self.public.x[rows]))
+        if logits.dim() != 2 or logits.shape[1] < len(self.public.classes):
+            raise ValueError(
+                f"s ends in {tuple(logits.shape[1:])} numbers and the public data have "
+                f"{len(self.public.classes)} classes: this attack needs the vanilla protocol, "
+                "where s ends in the classes"
+            )
+        loss = nn.functional.cross_entropy(logits, self.public.y[rows])
+        self.surrogate_optimizer.zero_grad()
+        loss.backward()
+        self.surrogate_optimizer.step()
+        return loss.detach()
+
+    def reconstruct(self, message: SmashedData) -> Tensor:
+        """Return images (N, C, H, W) in the public value range: the surrogate's inverse of z.
+
+        Raises:
+            RuntimeError: If there is no trained surrogate.
+            ValueError: If z has another shape than the surrogate's output.
+        """
+        if not self.imitated:
+            raise RuntimeError(
+                "the attack has trained no surrogate yet: call attack.imitate() after training"
+            )
+        if self.decoder is not None:
+            return self.decoder.images(message.z)
+        return invert(
+            self.surrogate,
+            message.z,
+            self.public.x.mean(0),
+            value_range=self.public.value_range,
+            steps=self.steps,
+            rate=self.rate,
+            weight=self.weight,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the honest server's state, the surrogate's and the decoder's."""
+        decoder = None if self.decoder is None else self.decoder.state_dict()
+        return super().state_dict() | {
+            "surrogate": self.surrogate.state_dict(),
+            "surrogate_optimizer": self.surrogate_optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "decoder": decoder,
+            "imitated": self.imitated,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        for name in ("surrogate", "surrogate_optimizer", "sampler"):
+            getattr(self, name).load_state_dict(state[name])
+        self.imitated, saved, self.decoder = state["imitated"], state["decoder"], None
+        if saved is not None:
+            shape = tuple(saved["mean"].shape)
+            network = upsampling_decoder(shape, self.public.shape, seed=self.seed).to(self.device)
+            self.decoder = PairDecoder.like(saved, network, self.public.value_range)

@@ -1,0 +1,203 @@
+"""White-box inversion: descend on the image until the client's own network makes the same z of it.
+
+He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, whose
+regularised maximum likelihood estimation this is. There it meets inference; here it follows honest
+training.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from splitlab.data import ImageData
+from splitlab.messages import SmashedData, Weights
+from splitlab.parties import EVALUATION_BATCH, PassiveServer
+from splitlab.priors import total_variation
+from splitlab.threat import ThreatModel
+
+
+class WhiteBoxInversion(PassiveServer):
+    """Serve honestly; then, with f's weights from a client that colludes, invert f by descent.
+
+    Call `collude` with the weights before `reconstruct`. The defaults for the descent were chosen
+    on digits at tiny scale (`benchmarks/choose_inversion.py`).
+
+    Args:
+        net: The honest server's network s.
+        f: A network of the client's architecture, for the attack alone; its weights do not matter.
+        start: The image from which every descent starts, (C, H, W). By default the mean of
+            `public`; one or the other is needed, for z does not say what shape an image has.
+        public: The attacker's own images, or None: the attack itself needs none of them.
+        value_range: The smallest and largest value of a pixel; that of `public` where there is one.
+        steps: Steps of the descent.
+        rate: Adam's learning rate at the first step, in pixel values.
+        weight: Weight of the total variation.
+        honest: Further arguments of `HonestServer`.
+
+    Raises:
+        ValueError: If there is neither a start nor public images.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="server, honest but curious (passive), with a client that colludes",
+        goal="reconstruct the private images from z",
+        sees=("z and labels, once a step",),
+        knows=("its own network s", "the shape of an image, and one image to start from"),
+        does_not_know=("the private images",),
+        grants=("the architecture of f", "the weights of f after training"),
+        source="He, Zhang, Lee, ACSAC 2019",
+    )
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        f: nn.Module,
+        start: Tensor | None = None,
+        public: ImageData | None = None,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        steps: int = 200,
+        rate: float = 0.2,
+        weight: float = 0.03,
+        **honest: Any,
+    ) -> None:
+        super().__init__(net, **honest)
+        if steps < 1:
+            raise ValueError(f"steps is {steps}: the descent needs at least one step")
+        if start is None and public is None:
+            raise ValueError(
+                "the descent has no image to start from: pass start=, of shape (C, H, W), or "
+                "public="
+            )
+        self.public = None if public is None else public.to(self.device)
+        self.f = f.to(self.device)
+        if start is None:
+            start = public.x.mean(0)
+        self.start = start.detach().clone().to(self.device)
+        self.value_range = value_range if public is None else public.value_range
+        self.steps, self.rate, self.weight = steps, rate, weight
+        self.colluded = False
+
+    def collude(self, message: Weights) -> None:
+        """Take over the weights of f, and BatchNorm's statistics, that a client sends.
+
+        Args:
+            message: `client.weights()`. Of a client with a tail, f's part is used.
+
+        Raises:
+            ValueError: If the weights are not those of the architecture that the attack was given.
+        """
+        state = message.delivered().state
+        if any(name.startswith("tail.") for name in state):
+            state = {n.removeprefix("net."): t for n, t in state.items() if n.startswith("net.")}
+        try:
+            self.f.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the weights that {message.sender} sends are not of the network f= that the "
+                "attack was given: give it the client's architecture, cut at the same layer"
+            ) from error
+        self.colluded = True
+
+    def reconstruct(self, message: SmashedData) -> Tensor:
+        """Return images (N, C, H, W) in the value range, of which f makes nearly this z.
+
+        Raises:
+            RuntimeError: If no client has sent its weights.
+            ValueError: If z has another shape than f's output.
+        """
+        if not self.colluded:
+            raise RuntimeError(
+                "the attack has not been granted the weights of f: call "
+                "attack.collude(client.weights()) after training"
+            )
+        options = {"steps": self.steps, "rate": self.rate, "weight": self.weight}
+        return invert(self.f, message.z, self.start, value_range=self.value_range, **options)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the honest server's state, f and whether its weights were sent."""
+        return super().state_dict() | {"f": self.f.state_dict(), "colluded": self.colluded}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.f.load_state_dict(state["f"])
+        self.colluded = state["colluded"]
+
+
+def invert(
+    f: nn.Module,
+    z: Tensor,
+    start: Tensor,
+    *,
+    value_range: tuple[float, float],
+    steps: int,
+    rate: float,
+    weight: float,
+) -> Tensor:
+    """Descend on images until f makes nearly z of them: argmin |f(x) - z|^2 + weight * TV(x).
+
+    The squared error is divided by |z|^2, so that one weight serves every cut. Each image has its
+    own loss, and losses are summed: f is in evaluation mode and Adam works number by number, so
+    what else is in the batch makes no difference. The learning rate falls linearly to a tenth.
+
+    Args:
+        f: x -> z; its weights and mode are left as they were.
+        z: What to explain, (N, ...).
+        start: The first image, (C, H, W), or one for each z, (N, C, H, W).
+        value_range: Pixels are clamped to it after every step.
+        steps: How many.
+        rate: Adam's learning rate at the first step.
+        weight: Weight of the total variation, `priors.total_variation`.
+
+    Returns:
+        Images, (N, C, H, W).
+
+    Raises:
+        ValueError: If f makes another shape than z's of the start image.
+    """
+    x = start.expand(len(z), *start.shape[-3:])
+    f = copy.deepcopy(f).eval().requires_grad_(False)
+    made = f(x[:1]).shape[1:]
+    if made != z.shape[1:]:
+        raise ValueError(
+            f"z has shape {tuple(z.shape[1:])} and the attack's network makes {tuple(made)}: give "
+            "the attack the client's architecture, cut at the same layer"
+        )
+    return torch.cat(
+        [
+            descend(f, part, first, value_range, steps, rate, weight)
+            for part, first in zip(
+                z.split(EVALUATION_BATCH), x.split(EVALUATION_BATCH), strict=True
+            )
+        ]
+    )
+
+
+def descend(
+    f: nn.Module,
+    z: Tensor,
+    start: Tensor,
+    value_range: tuple[float, float],
+    steps: int,
+    rate: float,
+    weight: float,
+) -> Tensor:
+    """Take the steps of `invert`, for an f in evaluation mode and one start for each z."""
+    x = start.detach().clone().requires_grad_()
+    size = z.square().flatten(1).mean(1).clamp_min(torch.finfo(z.dtype).tiny)
+    optimizer = torch.optim.Adam([x], lr=rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - 0.9 * step / steps)
+    for _ in range(steps):
+        error = (f(x) - z).square().flatten(1).mean(1) / size
+        loss = (error + weight * total_variation(x)).sum()
+        (x.grad,) = torch.autograd.grad(loss, x)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            x.clamp_(*value_range)
+    return x.detach()

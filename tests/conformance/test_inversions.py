@@ -1,0 +1,102 @@
+"""The passive inversions change nothing of the training, and still draw the private images."""
+
+import pytest
+import torch
+
+import splitlab as sl
+from splitlab.experiments import PassiveInversions, grant
+
+NAMES = ("query_free", "black_box", "white_box")
+PREPARING = {
+    "query_free": {"surrogate_steps": 3, "steps": 3},
+    "black_box": {"steps": 3},
+    "white_box": {"steps": 3},
+}
+
+
+class Replies(sl.Observer):
+    """Keeps copies of all gradients."""
+
+    def __init__(self):
+        self.dz = []
+
+    def message(self, message):
+        if isinstance(message, sl.Gradient):
+            self.dz.append(message.dz.clone())
+
+
+def attack_on(name, public):
+    """An attack of this name at cut 2, from the honest server's first weights, quickly prepared."""
+    net = sl.tiny.server_net()
+    options = {"public": public, "optimizer": sl.tiny.client_optimizer} | PREPARING[name]
+    other = sl.tiny.client_net(seed=77)
+    if name == "white_box":
+        return sl.WhiteBoxInversion(net, f=other, **options)
+    if name == "query_free":
+        return sl.QueryFreeInversion(net, surrogate=other, **options)
+    return sl.BlackBoxInversion(net, **options)
+
+
+def trained(make_client, server, attack=None):
+    """Four steps, the attack, four steps; gradients and weights."""
+    client, replies = make_client(), Replies()
+    sl.train([client], server, 4, observers=[replies])
+    if attack is not None:
+        grant({"attack": attack}, client)
+        z = client.smash(client.data.x[:3])
+        attack.reconstruct(sl.SmashedData(z=z, sender="client", step=4).delivered())
+        sl.audit([client], attack)
+    sl.train([client], server, 4, observers=[replies])
+    return replies.dz, client.net.state_dict() | {
+        f"s.{name}": value for name, value in server.net.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_goes_on_as_if_nobody_had_looked(make_client, digits, name):
+    honest = sl.HonestServer(sl.tiny.server_net(), optimizer=sl.tiny.client_optimizer)
+    honest_dz, honest_state = trained(make_client, honest)
+    attack = attack_on(name, digits[1])
+    dz, state = trained(make_client, attack, attack)
+    assert len(dz) == len(honest_dz) == 8
+    assert all(torch.equal(a, b) for a, b in zip(dz, honest_dz, strict=True))
+    assert "0.1.running_mean" in state  # BatchNorm's buffers are in there
+    assert all(torch.equal(value, honest_state[n]) for n, value in state.items())
+
+
+@pytest.fixture(scope="module", params=["digits", "drawn_faces"])
+def attacked(request):
+    """(client, split, attacks): honest training at cut 1, and what was granted afterwards."""
+    run = PassiveInversions("", "", 0, 150, data=request.param, cut=1)
+    split = run.setting.split(request.param, 0)
+    client, server, _ = run.train(split)
+    return client, split, grant(run.attacks(server, split.public), client)
+
+
+@pytest.mark.parametrize("name", ["black_box", "white_box"])
+def test_with_a_grant_the_very_images_come_back(attacked, name):
+    client, split, attacks = attacked
+    x = split.private.x[:200]
+    message = sl.SmashedData(z=client.smash(x[:25]), sender="client", step=0).delivered()
+    shown = attacks[name].reconstruct(message)
+    rows = torch.arange(25)
+    public = sl.baselines.nearest_public(x[:25], split.public.x)
+    assert sl.metrics.matched(shown, x, rows) >= 0.9
+    assert sl.metrics.matched(shown, x, rows) > sl.metrics.matched(public, x, rows)
+    assert sl.metrics.mse(shown, x[:25]) < sl.metrics.mse(public, x[:25])
+
+
+def test_without_a_grant_of_f_retrieval_errs_less(attacked):
+    client, split, attacks = attacked
+    x = split.private.x[:25]
+    message = sl.SmashedData(z=client.smash(x), sender="client", step=0).delivered()
+    shown = attacks["query_free"].reconstruct(message)
+    public = sl.baselines.nearest_public(x, split.public.x)
+    assert sl.metrics.mse(shown, x) > sl.metrics.mse(public, x)
+
+
+def test_nothing_is_shared_with_the_client_afterwards(attacked):
+    client, _, attacks = attacked
+    assert list(attacks) == list(NAMES)
+    for attack in attacks.values():
+        sl.audit([client], attack)
