@@ -764,3 +764,148 @@ mistakes(
         ),
     ],
 )
+
+
+# --- steal ------------------------------------------------------------------------------------
+
+
+def searched(budget, images, net, z, step):
+    """Let `step(error)` move what it moves until the budget is used up."""
+    while budget.left >= 2:
+        step((net(images) - z).square().mean())
+    return images.detach()
+
+
+def at_once(images, net):
+    adam = torch.optim.Adam(
+        [{"params": [images], "lr": 0.2}, {"params": net.parameters(), "lr": 0.1}]
+    )
+
+    def step(error):
+        adam.zero_grad()
+        (error + 0.1 * total_variation(images).mean()).backward()
+        adam.step()
+
+    return step
+
+
+def dark(z):
+    return torch.full((len(z), 1, 16, 16), -0.9).requires_grad_()
+
+
+@bank.also_right("steal")
+def with_one_optimizer(z, make_surrogate, budget):
+    images, net = dark(z), make_surrogate()
+    return searched(budget, images, net, z, at_once(images, net))
+
+
+@bank.also_right("steal")
+def one_channel(z, make_surrogate, budget):
+    return F.interpolate(z[:, [z.var((0, 2, 3)).argmax()]], size=(16, 16))
+
+
+@bank.also_right("steal")
+def from_a_channel(z, make_surrogate, budget):
+    channel = one_channel(z, make_surrogate, budget)
+    images = (2 * channel / channel.max() - 1).requires_grad_()
+    net = make_surrogate()
+    return searched(budget, images, net, z, at_once(images, net))
+
+
+@bank.also_right("steal")
+def negatives(z, make_surrogate, budget):
+    return -with_one_optimizer(z, make_surrogate, budget)
+
+
+@bank.also_right("steal")
+def halves(z, make_surrogate, budget):
+    images, net = dark(z), make_surrogate()
+    step = at_once(images, net)
+    while budget.left >= 2:
+        for rows in (slice(10), slice(10, None)):
+            step((net(images[rows]) - z[rows]).square().mean())
+    return images.detach()
+
+
+def too_long(z, make_surrogate, budget):
+    images, net = dark(z), make_surrogate()
+    step = at_once(images, net)
+    for _ in range(100):
+        step((net(images) - z).square().mean())
+    return images
+
+
+def looks_once_more(z, make_surrogate, budget):
+    images, net = dark(z), make_surrogate()
+    searched(budget, images, net, z, at_once(images, net))
+    print("feature error", (net(images) - z).square().mean())
+    return images
+
+
+def diverges(z, make_surrogate, budget):
+    images, net = dark(z), make_surrogate()
+    both = torch.optim.SGD([images, *net.parameters()], lr=1e6)
+
+    def step(error):
+        both.zero_grad()
+        error.backward()
+        both.step()
+
+    return searched(budget, images, net, z, step)
+
+
+def moves_no_images(z, make_surrogate, budget):
+    images, net = dark(z), make_surrogate()
+    adam = torch.optim.Adam(net.parameters(), 0.1)
+
+    def step(error):
+        adam.zero_grad()
+        error.backward()
+        adam.step()
+
+    return searched(budget, images, net, z, step)
+
+
+def with_its_graph(z, make_surrogate, budget):
+    images, net = dark(z), make_surrogate()
+    searched(budget, images, net, z, at_once(images, net))
+    return images
+
+
+def noise(z, make_surrogate, budget):
+    return torch.randn(len(z), 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def target_requires_grad(z, make_surrogate, budget):
+    z.requires_grad_()
+    return with_one_optimizer(z, make_surrogate, budget)
+
+
+def rescales_z(z, make_surrogate, budget):
+    z /= z.std()
+    return with_one_optimizer(z, make_surrogate, budget)
+
+
+mistakes(
+    "steal",
+    [
+        ("more than its budget", too_long),
+        ("more than its budget", looks_once_more),
+        ("should be a tensor", lambda z, make, budget: (one_channel(z, make, budget), make())),
+        ("has shape", lambda z, make, budget: one_channel(z, make, budget)[:, 0]),
+        ("has shape", lambda z, make, budget: z),
+        ("is not finite", diverges),
+        ("one value throughout", moves_no_images),
+        ("is no nearer", noise),
+        ("what steal returns requires", with_its_graph),
+        ("changes z", rescales_z),
+        ("z itself now requires", target_requires_grad),
+        ("stopped with", lambda z, make, budget: make(z)),
+    ],
+)
+
+bank.equivalent(
+    "steal",
+    "`while budget.left >= 2:` becomes `while budget.left >= 1:`",
+    "every step takes two passes of an even number, so one pass is never left",
+)
