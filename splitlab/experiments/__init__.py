@@ -35,7 +35,13 @@ from splitlab.experiments.protocols_against_whole import (
     ClippedAdam,
     ProtocolAgainstWhole,
 )
-from splitlab.experiments.unsplit import Inversion, TailLabels, clusters, correlations
+from splitlab.experiments.unsplit import (
+    Inversion,
+    TailLabels,
+    clusters,
+    correlations,
+    widest_channel,
+)
 from splitlab.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
@@ -74,5 +80,6 @@ __all__ = [
     "largest_difference",
     "train_whole",
     "unattacked",
+    "widest_channel",
     "worst_auc",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, cross_entropy, normalize
+from torch.nn.functional import cosine_similarity, cross_entropy, interpolate, normalize
 
 import splitlab as sl
 from splitlab.attacks.unsplit import Attempt, brighter_sides, negatives, stretched
@@ -34,6 +34,22 @@ def correlations(pictures: Tensor, true: Tensor) -> Tensor:
     """
     a, b = (images.flatten(1).double() for images in (pictures, true))
     return cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True))
+
+
+def widest_channel(z: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Return the channel of z that varies most, enlarged to the images' size: no attack at all.
+
+    A floor that needs nothing but z. Whether it shows the images or their negatives is left open.
+
+    Args:
+        z: Smashed data with positions, (N, channels, h, w).
+        shape: Of one image, (C, H, W).
+
+    Returns:
+        Pictures, (N, C, H, W), on the scale of z.
+    """
+    number = int(z.var(dim=(0, 2, 3)).argmax())
+    return interpolate(z[:, [number]], size=shape[1:]).expand(-1, *shape)
 
 
 class Searches:
@@ -88,7 +104,9 @@ class Inversion(Experiment):
             mean correlation of its pictures with the private images (`correlations`), and the
             number of the one kept (`chosen`); the mean correlation of the pictures kept (`kept`),
             and where negatives were turned round by knowledge of the data (`signed`); how many
-            starts gave negatives (`negatives`); the variance of z, beside which errors are small or
+            starts gave negatives (`negatives`); the mean correlation, whatever its sign, of the
+            channel of z that varies most (`channel`), and of the mean public image (`mean_public`),
+            which are floors; the variance of z, beside which errors are small or
             not; the accuracy of client and server (`accuracy`), of the clone with the same server
             (`clone_accuracy`) and of the largest class (`majority`) on the referee's images.
         """
@@ -116,6 +134,9 @@ class Inversion(Experiment):
         if brighter_sides(turned):
             turned = negatives(turned, span)
         classes = referee.y.bincount()
+        z = client.smash(x)
+        channel = correlations(widest_channel(z, client.data.shape), x).mean()
+        average = sl.baselines.mean_public(split.public, len(x)).to(x.device)
         return report.to_dict() | {
             "stretched": scorer.score(stretched(kept.images, span)),
             "errors": [attempt.error for attempt in attempts],
@@ -124,7 +145,9 @@ class Inversion(Experiment):
             "kept": fit[attempts.index(kept)],
             "signed": float(correlations(turned, x).mean()),
             "negatives": sum(one < 0 for one in fit),
-            "z_variance": float(client.smash(x).var()),
+            "channel": float(channel.abs()),
+            "mean_public": float(correlations(average, x).mean()),
+            "z_variance": float(z.var()),
             "accuracy": sl.task_accuracy(client, attack, referee),
             "clone_accuracy": accuracy(nn.Sequential(kept.clone, attack.net), referee),
             "majority": int(classes.max()) / int(classes.sum()),
