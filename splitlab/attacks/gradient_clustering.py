@@ -38,10 +38,19 @@ class GradientClustering(LabelInference):
         A gradient of 0 has no direction and lies at the origin. There are as many clusters as
         classes, or as gradients where those are fewer.
         """
-        from sklearn.cluster import KMeans  # whoever does not cluster need not wait for it
+        return clusters(received.directions(), self.classes, seed=self.attacker_randomness.seed)
 
-        rows = received.directions().float().cpu().numpy()
-        count = min(self.classes, len(rows))
-        means = KMeans(count, n_init=STARTS, random_state=self.attacker_randomness.seed)
-        clusters = torch.from_numpy(means.fit_predict(rows)).long()
-        return clusters.to(received.index.device)
+
+def clusters(directions: Tensor, classes: int, *, seed: int = 0) -> Tensor:
+    """Return the k-means cluster of each direction, int64 (n,).
+
+    Args:
+        directions: Rows of length 1, or 0, (n, d), as `Received.directions` returns them.
+        classes: How many clusters; fewer where there are fewer rows.
+        seed: Seeds k-means.
+    """
+    from sklearn.cluster import KMeans  # whoever does not cluster need not wait for it
+
+    rows = directions.float().cpu().numpy()
+    means = KMeans(min(classes, len(rows)), n_init=STARTS, random_state=seed)
+    return torch.from_numpy(means.fit_predict(rows)).long().to(directions.device)

@@ -50,8 +50,14 @@ class Received:
         However short it is: a network that is sure sends gradients of 1e-14, whose direction says
         what it always said. Libraries' `normalize` treats such lengths as 0.
         """
-        norms = self.norms()[:, None]
-        return self.dz.double() / torch.where(norms == 0, 1.0, norms)
+        return directions(self.dz)
+
+
+def directions(gradients: Tensor) -> Tensor:
+    """Return each gradient, (n, ...), flattened and at length 1, float64 (n, d); 0 stays 0."""
+    rows = gradients.flatten(1).double()
+    norms = rows.norm(dim=1, keepdim=True)
+    return rows / torch.where(norms == 0, 1.0, norms)
 
 
 class LabelInference(PassiveClient, ABC):

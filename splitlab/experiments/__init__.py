@@ -38,7 +38,6 @@ from splitlab.experiments.protocols_against_whole import (
 from splitlab.experiments.unsplit import (
     Inversion,
     TailLabels,
-    clusters,
     correlations,
     widest_channel,
 )
@@ -72,7 +71,6 @@ __all__ = [
     "WatchedHijack",
     "WithoutAttack",
     "accuracy",
-    "clusters",
     "correlations",
     "experiments",
     "find",

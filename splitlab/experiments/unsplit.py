@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, cross_entropy, interpolate, normalize
+from torch.nn.functional import cosine_similarity, cross_entropy, interpolate
 
 import splitlab as sl
+from splitlab.attacks.gradient_clustering import clusters
+from splitlab.attacks.label_inference import directions
 from splitlab.attacks.unsplit import Attempt, brighter_sides, negatives, stretched
 from splitlab.experiments.against_whole import accuracy
 from splitlab.experiments.base import CpuTime, Device, Experiment
@@ -257,7 +259,8 @@ class TailLabels(Experiment):
             labels, guesses = (torch.cat(kept[part]) for kept in (truth.labels, attack.guesses))
             row[name] = float((guesses == labels).double().mean())
             row[f"{name}_matched"] = sl.accuracy_after_matching(guesses, labels)
-            found = clusters(torch.cat(truth.da[part]), len(client.data.classes), seed=seed)
+            heaps = directions(torch.cat(truth.da[part]))
+            found = clusters(heaps, len(client.data.classes), seed=seed)
             row[f"{name}_clusters"] = sl.accuracy_after_matching(found, labels)
         classes = client.data.y.bincount()
         assert split.referee is not None, "at tiny scale every split has one"
@@ -267,21 +270,6 @@ class TailLabels(Experiment):
             "steps": client.step,
             "cpu_seconds": clock.seconds,
         }
-
-
-def clusters(gradients: Tensor, classes: int, *, seed: int = 0) -> Tensor:
-    """Return the cluster of each gradient by its direction, int64 (N,), as chapter 04 finds them.
-
-    Args:
-        gradients: One row for each image, (N, F).
-        classes: How many clusters.
-        seed: Seeds k-means.
-    """
-    from sklearn.cluster import KMeans  # heavy, and not needed by whoever only looks things up
-
-    rows = normalize(gradients.flatten(1), dim=1).cpu().numpy()
-    found = KMeans(classes, n_init=4, random_state=seed).fit_predict(rows)
-    return torch.from_numpy(found).long().to(gradients.device)
 
 
 def _from_weights(client: sl.Client, attack: sl.UnSplitLabels) -> float:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from watching import Replies
 
 import splitlab as sl
 
@@ -12,17 +13,6 @@ KINDS = {
     "cosine": lambda *args, **options: sl.GradientCosine(*args, known={3: 1}, **options),
     "clustering": lambda *args, **options: sl.GradientClustering(*args, **options),
 }
-
-
-class Replies(sl.Observer):
-    """Keeps copies of all gradients."""
-
-    def __init__(self):
-        self.dz = []
-
-    def message(self, message):
-        if isinstance(message, sl.Gradient):
-            self.dz.append(message.dz.clone())
 
 
 def run(kind, digits, steps=45, **server):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from watching import Replies
 
 import splitlab as sl
 from splitlab.experiments import PassiveInversions, grant
@@ -12,17 +13,6 @@ PREPARING = {
     "black_box": {"steps": 3},
     "white_box": {"steps": 3},
 }
-
-
-class Replies(sl.Observer):
-    """Keeps copies of all gradients."""
-
-    def __init__(self):
-        self.dz = []
-
-    def message(self, message):
-        if isinstance(message, sl.Gradient):
-            self.dz.append(message.dz.clone())
 
 
 def attack_on(name, public):

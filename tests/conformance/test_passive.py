@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from watching import Replies
 
 import splitlab as sl
 
@@ -17,17 +18,6 @@ class Nosy(sl.PassiveServer):
         torch.randn(100)
         self.frozen_net().train()(message.z)
         message.z.zero_()
-
-
-class Replies(sl.Observer):
-    """Keeps copies of all gradients."""
-
-    def __init__(self):
-        self.dz = []
-
-    def message(self, message):
-        if isinstance(message, sl.Gradient):
-            self.dz.append(message.dz.clone())
 
 
 def server_net():

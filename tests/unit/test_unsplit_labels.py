@@ -6,7 +6,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import splitlab as sl
-from splitlab.experiments.unsplit import TrueLabels, clusters
+from splitlab.attacks.gradient_clustering import clusters
+from splitlab.attacks.label_inference import directions
+from splitlab.experiments.unsplit import TrueLabels
 
 
 def body(seed=0):
@@ -108,7 +110,7 @@ def test_an_unknown_start_is_often_wrong(make_client):
 
 def test_directions_of_da_form_clusters(make_client):
     _, _, truth = run(make_client, 10)
-    found = clusters(torch.cat(truth.da), 10)
+    found = clusters(directions(torch.cat(truth.da)), 10)
     assert sl.accuracy_after_matching(found, torch.cat(truth.labels)) >= 0.95
 
 
