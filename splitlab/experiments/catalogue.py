@@ -120,7 +120,7 @@ def experiments() -> tuple[Experiment, ...]:
     for name, options in TAILS.items():
         digits += [TailLabels("unsplit_tiny", name, s, 400, **options) for s in SPLIT_SEEDS]
     for name, options in PLANE.items():
-        digits += [TwoDimensions("two_dimensions", name, s, 400, **options) for s in SPLIT_SEEDS]
+        digits += [TwoDimensions("two_dimensions", name, s, 600, **options) for s in SPLIT_SEEDS]
     for name, design, steps in (
         ("fast", "fast", 300),
         ("no hijack", None, 300),
