@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -285,6 +285,64 @@ def frames(snapshots: "Snapshots", log: "Log") -> list[Frame]:
             f"After {taken.step} steps: {len(taken.images)} private images above what the server "
             f"decodes of them; mean squared error {taken.mse:.3f}. Below, the error and the norm "
             "of the gradient that the client receives, up to this step."
+        )
+        drawn.append(Frame(png(figure), alt, str(taken.step)))
+        plt.close(figure)
+    return drawn
+
+
+def planes(
+    snapshots: "Snapshots", scores: Sequence[Callable[[Tensor], Tensor]], public: Tensor
+) -> list[Frame]:
+    """Draw one frame of a scrubber for each snapshot of a hijack in the plane.
+
+    Left is what the server sees: its own points z_public, the client's z, level lines of the
+    critic's score, and arrows down the score, the way that the client is told to go. Right is what
+    only the referee sees: lines from private points to what is decoded of them.
+
+    Args:
+        snapshots: the observer that watched a run whose images are points, (N, 1, 1, 2), and whose
+            decoder is the identity.
+        scores: the critic at each snapshot: points (N, 1, 1, 2) -> scores (N, 1).
+        public: z_public, (N, 1, 1, 2).
+    """
+    import matplotlib.pyplot as plt
+
+    side = torch.linspace(-3, 3, 41)
+    across, up = torch.meshgrid(side, side, indexing="xy")
+    grid = torch.stack([across, up], dim=-1)
+    few = grid[2::4, 2::4]
+    drawn = []
+    for taken, score in zip(snapshots.taken, scores, strict=True):
+        with torch.no_grad():
+            levels = score(grid.view(-1, 1, 1, 2)).view(41, 41)
+        points = few.reshape(-1, 1, 1, 2).requires_grad_()
+        (up_the_score,) = torch.autograd.grad(score(points).sum(), points)
+        arrows = -F.normalize(up_the_score.flatten(1))  # the client's Adam takes their way only
+        figure, (left, right) = plt.subplots(1, 2, figsize=(6.4, 3.5), layout="constrained")
+        left.contour(across, up, levels, levels=12, colors="#b0b0b0", linewidths=0.7)
+        left.quiver(*few.reshape(-1, 2).T, *arrows.T, color="#707070", scale=22, width=0.004)
+        for where, party, marker, label in (
+            (public, "attacker", "x", "z_public, the server's"),
+            (taken.images, "client", "o", "z, the client's"),
+        ):
+            style = {"color": PARTY[party]["color"], "marker": marker, "label": label}
+            left.scatter(*where[:150].flatten(1).T, s=9, linewidths=0.8, **style)
+        left.set_title("what the server sees", fontsize=9, loc="left")
+        private = snapshots.private.cpu().flatten(1)[:60]
+        ends = torch.stack([private, taken.images.flatten(1)[:60]])
+        right.plot(*ends.movedim(-1, 0), color="#b0b0b0", linewidth=0.6)
+        right.scatter(*ends[0].T, s=9, color="black", marker="s", label="private")
+        decoded = {"color": PARTY["attacker"]["color"], "marker": "^", "label": "decoded"}
+        right.scatter(*ends[1].T, s=9, **decoded)
+        right.set_title("what the referee sees", fontsize=9, loc="left")
+        for axis in (left, right):
+            axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xticks=[], yticks=[])
+            axis.legend(loc="upper right", fontsize=6.5)
+        alt = (
+            f"After {taken.step} steps, two planes. Left: the server's points, the client's z, and "
+            "arrows down the critic's score. Right: lines from private points to what is decoded "
+            f"of them; mean squared error {taken.mse:.3f}."
         )
         drawn.append(Frame(png(figure), alt, str(taken.step)))
         plt.close(figure)

@@ -21,6 +21,7 @@ from splitlab.experiments.catalogue import (
     LEAKS,
     METRICS_SEEDS,
     MNIST_SEEDS,
+    PLANE,
     PROTOCOLS,
     SPLIT_SEEDS,
     TAILS,
@@ -35,6 +36,7 @@ from splitlab.experiments.protocols_against_whole import (
     ClippedAdam,
     ProtocolAgainstWhole,
 )
+from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,
     TailLabels,
@@ -52,6 +54,7 @@ __all__ = [
     "LEAKS",
     "METRICS_SEEDS",
     "MNIST_SEEDS",
+    "PLANE",
     "PROTOCOLS",
     "SGD_RATE",
     "SNAPSHOTS",
@@ -68,9 +71,12 @@ __all__ = [
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
     "TailLabels",
+    "TwoDimensions",
     "WatchedHijack",
     "WithoutAttack",
     "accuracy",
+    "apart",
+    "cloud",
     "correlations",
     "experiments",
     "find",

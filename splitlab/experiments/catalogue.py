@@ -13,6 +13,7 @@ from splitlab.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
+from splitlab.experiments.two_dimensions import TwoDimensions
 from splitlab.experiments.unsplit import Inversion, TailLabels
 from splitlab.experiments.without_attack import WithoutAttack
 
@@ -92,6 +93,14 @@ TAILS: dict[str, dict[str, Any]] = {
     "labels, two layers": {"layers": 2},
     "labels, two layers, known": {"layers": 2, "known": True},
 }
+# The kinds of `two_dimensions`: a cloud that has one right place, one that has many, the first
+# without the critic's penalty, and with an f that can mirror, too.
+PLANE: dict[str, dict[str, Any]] = {
+    "lopsided": {"data": "lopsided"},
+    "round": {"data": "round"},
+    "lopsided, no penalty": {"data": "lopsided", "penalty_weight": 0.0},
+    "lopsided, f can mirror": {"data": "lopsided", "mirrors": True},
+}
 
 
 @cache
@@ -110,6 +119,8 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [Inversion("unsplit_tiny", n, seed, 400, **o) for n, o in CUTS.items()]
     for name, options in TAILS.items():
         digits += [TailLabels("unsplit_tiny", name, s, 400, **options) for s in SPLIT_SEEDS]
+    for name, options in PLANE.items():
+        digits += [TwoDimensions("two_dimensions", name, s, 600, **options) for s in SPLIT_SEEDS]
     for name, design, steps in (
         ("fast", "fast", 300),
         ("no hijack", None, 300),

@@ -210,3 +210,29 @@ def test_thresholds_on_a_logarithmic_scale_keep_the_order():
         "1e-06 (50% against 0% above)",
         "1 (0% against 0% above)",
     ]
+
+
+def test_planes_show_arrows_down_the_score_and_a_frame_for_each_snapshot(monkeypatch):
+    from types import SimpleNamespace
+
+    from matplotlib.axes import Axes
+
+    arrows = []
+    quiver = Axes.quiver
+    monkeypatch.setattr(
+        Axes, "quiver", lambda self, *a, **k: (arrows.append(a[2:]), quiver(self, *a, **k))[1]
+    )
+    private, public = torch.randn(5, 1, 1, 2), torch.randn(6, 1, 1, 2)
+    taken = [SimpleNamespace(step=s, images=private + s, mse=float(s)) for s in (0, 2)]
+    slopes = [torch.tensor([[3.0, 4.0]]), torch.tensor([[-1.0, 0.0]])]
+    scores = [lambda z, w=w: z.flatten(1) @ w.T for w in slopes]
+    before = plt.get_fignums()
+    frames = plot.planes(SimpleNamespace(private=private, taken=taken), scores, public)
+    assert [frame.label for frame in frames] == ["0", "2"]
+    assert "After 2 steps" in frames[1].alt and "2.000" in frames[1].alt
+    assert frames[0].png != frames[1].png
+    for (across, up), way in zip(arrows, ([-0.6, -0.8], [1.0, 0.0]), strict=True):
+        assert torch.allclose(torch.stack([across, up], 1), torch.tensor(way).expand(100, 2))
+    assert plt.get_fignums() == before
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        plot.planes(SimpleNamespace(private=private, taken=taken), scores[:1], public)
