@@ -50,8 +50,8 @@ setup: ## make or update the environment in .venv (the other targets do this by 
 book: setup ## run the chapters, render them to book/_build/html, print the verdicts
 	@'$(BIN)/python' -m splitlab.course.book --profile $(PROFILE) $(ARGS)
 
-test: setup ## run all tests
-	@'$(BIN)/python' -m pytest $(ARGS)
+test: setup ## run all tests, on two cores where there are two
+	@'$(BIN)/python' -m pytest -n auto --maxprocesses 2 --dist loadgroup $(ARGS)
 
 verdicts: setup ## build the book and store the chapters' verdict lines as what the tests expect
 	@'$(BIN)/python' -m splitlab.course.book --profile tiny --store-verdicts $(ARGS)

@@ -1,9 +1,64 @@
-"""What several tests share: one thread, small data, and one hijack trained once."""
+"""What several tests share: one thread, small data, and one hijack trained once.
+
+`make test` runs them on two cores, by pytest-xdist; a file's tests stay together in one worker.
+"""
 
 import pytest
 import torch
 
 import splitlab as sl
+
+RATES = pytest.StashKey[list[tuple[str, str, int, int]]]()
+
+
+def pytest_configure(config):
+    config.stash[RATES] = []
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep together, in one worker, what shares a fixture that takes long: a file; the book."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            folder = item.path.parent.name
+            group = folder if folder == "book" else f"{folder}/{item.path.stem}"
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture
+def kill_rate(request):
+    """Note how many mutants of an exercise there were, and how many passed its check."""
+
+    def note(stem, name, made, passed):
+        request.config.stash[RATES].append((stem, name, made, passed))
+
+    return note
+
+
+def pytest_sessionfinish(session):
+    """Hand the rates that a worker noted to the process that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["rates"] = session.config.stash[RATES]
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node):
+    """Collect the rates of a worker that is done."""
+    node.config.stash[RATES] += getattr(node, "workeroutput", {}).get("rates", [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print the gate's kill rate at the end of the tests' output."""
+    rates = sorted(config.stash.get(RATES, []), key=lambda rate: rate[0].split("_")[0])
+    if not rates:
+        return
+    terminalreporter.section("mutants killed by the checks")
+    for stem, name, made, passed in rates:
+        terminalreporter.line(f"{stem.split('_')[0]:<3} {name:<23} {made - passed:>3} of {made:>3}")
+    made, passed = (sum(rate[column] for rate in rates) for column in (2, 3))
+    terminalreporter.line(
+        f"all: {made - passed} of {made} ({100 * (made - passed) / made:.1f} %); "
+        f"{passed} pass and are equivalent, or stand above as failures"
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
