@@ -51,29 +51,35 @@ class Hijack(Experiment):
             row["received_mse"] = [round(value, 4) for value in received.mse]
         return row | sl.evaluate(client, attack, split.referee).to_dict()
 
+    def split(self) -> sl.data.Split:
+        """Return the three parts of the data."""
+        return self.setting.split(self.data, self.seed)
+
+    def client(self, split: sl.data.Split, device: Device) -> sl.Client:
+        """Return the client under attack."""
+        setting, seed = self.setting, self.seed
+        net = setting.client_net(seed=seed)
+        arguments = setting.client(seed=seed, rate=self.rate, device=device)
+        return sl.Client(net, split.private, **arguments)
+
+    def attack(self, split: sl.data.Split, device: Device) -> Any:
+        """Return the server: it hijacks, or it is honest and has the same decoder."""
+        setting, seed = self.setting, self.seed
+        design = self.design or "fast"
+        settings = setting.fsha(split.public, design=design, steps=self.steps, seed=seed)
+        attack = sl.FSHA(**settings, device=device)
+        if self.design is not None:
+            return attack
+        net = setting.server_net(seed=seed)
+        optimizer = setting.client_optimizer
+        return sl.NoHijack(net, attack, optimizer=optimizer, seed=seed, device=device)
+
     def _train(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
     ) -> tuple[sl.Client, Any, sl.data.Split, sl.Log | None]:
         """Return client, attack, split and log; no log where the budget cut the run short."""
-        setting, seed = self.setting, self.seed
-        split = setting.split(self.data, seed)
-        client = sl.Client(
-            setting.client_net(seed=seed),
-            split.private,
-            **setting.client(seed=seed, rate=self.rate, device=device),
-        )
-        settings = setting.fsha(
-            split.public, design=self.design or "fast", steps=self.steps, seed=seed
-        )
-        attack: Any = sl.FSHA(**settings, device=device)
-        if self.design is None:
-            attack = sl.NoHijack(
-                setting.server_net(seed=seed),
-                attack,
-                optimizer=setting.client_optimizer,
-                seed=seed,
-                device=device,
-            )
+        split = self.split()
+        client, attack = self.client(split, device), self.attack(split, device)
         log = None
         with suppress(TimeoutError):  # from CpuTime: the run is cut short on purpose
             log = sl.train(
@@ -81,7 +87,7 @@ class Hijack(Experiment):
                 attack,
                 self.steps,
                 observers=observers,
-                autocast=setting.precision(device),
+                autocast=self.setting.precision(device),
                 **keeping,
             )
         return client, attack, split, log
