@@ -173,6 +173,11 @@ def _check_the_way_back(
     back = restore(shuffled)
     if torch.equal(back, x) and torch.equal(shuffle(restore(other)), other):
         return
+    if torch.equal(restore(shuffle(x)), x):
+        wrong(
+            "restore remembers the batch that was shuffled last: it should know the order alone, "
+            "and so take back any batch"
+        )
     mistakes: dict[str, Tensor] = {
         "restore does nothing: what was shuffled stays shuffled": shuffled,
         "restore shuffles once more in the same order: the way back is the order's inverse, which "
@@ -183,11 +188,6 @@ def _check_the_way_back(
     for message, mistake in mistakes.items():
         if torch.equal(back, mistake):
             wrong(message)
-    if torch.equal(restore(shuffle(x)), x):
-        wrong(
-            "restore remembers the batch that was shuffled last: it should know the order alone, "
-            "and so take back any batch"
-        )
     wrong("restore does not bring the pixels back: restore(shuffle(x)) should be x, bit for bit")
 
 
