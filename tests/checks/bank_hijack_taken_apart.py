@@ -21,6 +21,11 @@ def mistakes(exercise, given):
         bank.mistake(exercise, message)(function)
 
 
+def slip(base, message, **parts):
+    """Register a class like `base`, with these methods or constants in place of its own."""
+    bank.mistaken_class(base.exercise, message)(type(message, (base,), parts))
+
+
 # --- unseen_errors ----------------------------------------------------------------------------
 
 
@@ -53,6 +58,8 @@ def errors(one, other):
 class Scoring:
     """The two figures in parts, each of which a mistake overrides."""
 
+    exercise = "unseen_errors"
+
     def __call__(self, reconstructions, private, labels, public, public_labels, missing):
         self.x, self.private, self.public = reconstructions, private, public
         self.unseen, self.public_unseen = labels == missing, public_labels == missing
@@ -80,70 +87,67 @@ class Scoring:
         return matrix.amin(1).mean()
 
 
-def scoring_mistake(message, **parts):
-    """Register a slip: part -> what it returns instead, from the object and the usual arguments."""
-    made = type("Slip", (Scoring,), parts)
-
-    def answer(*case):
-        return made()(*case)
-
-    mistakes("unseen_errors", [(message, answer)])
-
-
 def everybody(self):
     return torch.ones_like(self.unseen)
 
 
-scoring_mistake("have changed places", pair=lambda self, attack, retrieval: (retrieval, attack))
-scoring_mistake("the first figure is of all classes", scored=everybody)
-scoring_mistake("the first figure is of the classes that were seen", scored=lambda s: ~s.unseen)
-scoring_mistake("the first figure is a root", figure=lambda self, d: d.square().mean().sqrt())
-scoring_mistake("the first figure is an absolute error", figure=lambda self, d: d.abs().mean())
-scoring_mistake("a sum over all pixels", figure=lambda self, d: d.square().sum())
-scoring_mistake(
+slip(Scoring, "have changed places", pair=lambda self, attack, retrieval: (retrieval, attack))
+slip(Scoring, "the first figure is of all classes", scored=everybody)
+slip(Scoring, "the first figure is of the classes that were seen", scored=lambda s: ~s.unseen)
+slip(Scoring, "the first figure is a root", figure=lambda self, d: d.square().mean().sqrt())
+slip(Scoring, "the first figure is an absolute error", figure=lambda self, d: d.abs().mean())
+slip(Scoring, "a sum over all pixels", figure=lambda self, d: d.square().sum())
+slip(
+    Scoring,
     "the first figure is a sum over the pixels of an image",
     figure=lambda self, d: d.square().sum((1, 2, 3)).mean(),
 )
-scoring_mistake(
+slip(
+    Scoring,
     "with the nearest public images",
     attack=lambda s: s.nearest(errors(s.x[s.unseen], s.searched())),
 )
-scoring_mistake("finds public images of the missing class", searched=lambda s: s.public)
-scoring_mistake("searches the missing class alone", searched=lambda s: s.public[s.public_unseen])
-scoring_mistake(
+slip(Scoring, "finds public images of the missing class", searched=lambda s: s.public)
+slip(Scoring, "searches the missing class alone", searched=lambda s: s.public[s.public_unseen])
+slip(
+    Scoring,
     "the second figure is of all private images:",
     retrieval=lambda s: s.nearest(errors(s.private, s.searched())),
 )
-scoring_mistake(
+slip(
+    Scoring,
     "the second figure is of all private images and all public ones",
     retrieval=lambda s: s.nearest(errors(s.private, s.public)),
 )
-scoring_mistake(
+slip(
+    Scoring,
     "the second figure is of the classes that were seen",
     retrieval=lambda s: s.nearest(errors(s.private[~s.unseen], s.searched())),
 )
-scoring_mistake("along the wrong axis", nearest=lambda self, matrix: matrix.amin(0).mean())
-scoring_mistake("a mean over all public images", nearest=lambda self, matrix: matrix.mean())
-scoring_mistake("the farthest", nearest=lambda self, matrix: matrix.amax(1).mean())
-scoring_mistake("one public image is taken for all", nearest=lambda self, m: m.mean(0).min())
-scoring_mistake("the one smallest error", nearest=lambda self, matrix: matrix.min())
-scoring_mistake("a sum over the images", nearest=lambda self, matrix: matrix.amin(1).sum())
-scoring_mistake("the second figure is a root", nearest=lambda self, m: m.sqrt().amin(1).mean())
-scoring_mistake(
+slip(Scoring, "along the wrong axis", nearest=lambda self, matrix: matrix.amin(0).mean())
+slip(Scoring, "a mean over all public images", nearest=lambda self, matrix: matrix.mean())
+slip(Scoring, "the farthest", nearest=lambda self, matrix: matrix.amax(1).mean())
+slip(Scoring, "one public image is taken for all", nearest=lambda self, m: m.mean(0).min())
+slip(Scoring, "the one smallest error", nearest=lambda self, matrix: matrix.min())
+slip(Scoring, "a sum over the images", nearest=lambda self, matrix: matrix.amin(1).sum())
+slip(Scoring, "the second figure is a root", nearest=lambda self, m: m.sqrt().amin(1).mean())
+slip(
+    Scoring,
     "the second figure is a sum over the pixels",
     retrieval=lambda s: Scoring.retrieval(s) * s.private[0].numel(),
 )
-scoring_mistake(
+slip(
+    Scoring,
     "begins at the reconstructions",
     retrieval=lambda s: s.nearest(errors(s.x[s.unseen], s.searched())),
 )
-scoring_mistake("searches the private images", searched=lambda s: s.private)
-scoring_mistake("searches the private images", searched=lambda s: s.private[~s.unseen])
-scoring_mistake("changes private", figure=lambda self, d: self.private.mul_(2).mean())
-scoring_mistake("return two numbers", pair=lambda self, attack, retrieval: attack / retrieval)
-scoring_mistake("return one number", nearest=lambda self, matrix: matrix.amin(1))
-scoring_mistake("the first figure is not", figure=lambda self, d: d.square().median())
-scoring_mistake("the second figure is not", nearest=lambda self, m: m.median(1).values.mean())
+slip(Scoring, "searches the private images", searched=lambda s: s.private)
+slip(Scoring, "searches the private images", searched=lambda s: s.private[~s.unseen])
+slip(Scoring, "changes private", figure=lambda self, d: self.private.mul_(2).mean())
+slip(Scoring, "return two numbers", pair=lambda self, attack, retrieval: attack / retrieval)
+slip(Scoring, "return one number", nearest=lambda self, matrix: matrix.amin(1))
+slip(Scoring, "the first figure is not", figure=lambda self, d: d.square().median())
+slip(Scoring, "the second figure is not", nearest=lambda self, m: m.median(1).values.mean())
 
 
 # --- slanted ----------------------------------------------------------------------------------
@@ -180,6 +184,8 @@ def by_weights(x, slope):
 class Slanting:
     """Slanting by the row, in parts, each of which a mistake overrides."""
 
+    exercise = "slanted"
+
     def __call__(self, x, slope):
         self.slope, (self.height, self.width) = slope, x.shape[2:]
         return torch.stack([self.row(x[:, :, r], r) for r in range(self.height)], 2)
@@ -204,23 +210,12 @@ class Slanting:
         return torch.tensor(-1.0, dtype=values.dtype)
 
 
-def slanting_mistake(message, **parts):
-    """Register a slip: part -> what it returns instead."""
-    made = type("Slip", (Slanting,), parts)
-    mistakes("slanted", [(message, lambda x, slope: made()(x, slope))])
-
-
 def in_place(x, slope):
     return x.copy_(Slanting()(x, slope))
 
 
 def by_the_batch(x, slope):
     return Slanting()(x.transpose(0, 2), slope).transpose(0, 2)
-
-
-def in_float_16(x, slope):
-    """Nearly right, also at a slope of 0."""
-    return (Slanting()(x + 1, slope) - 1) + 1e-7
 
 
 mistakes(
@@ -237,23 +232,23 @@ mistakes(
         ("not bit for bit", lambda x, slope: Slanting()(x, slope + 1e-7)),
     ],
 )
-slanting_mistake("comes in on the other", pick=lambda s, v, c: v[..., c % s.width])
-slanting_mistake("drawn out", pick=lambda s, v, c: v[..., c.clamp(0, s.width - 1)])
-slanting_mistake("grey comes in", outside=lambda s, v, c: torch.zeros((), dtype=v.dtype))
-slanting_mistake("white comes in", outside=lambda s, v, c: torch.ones((), dtype=v.dtype))
-slanting_mistake("cut to whole pixels", shift=lambda s, row: round(s.slope * s.above(row)))
-slanting_mistake("cut to whole pixels", shift=lambda s, row: int(s.slope * s.above(row)))
-slanting_mistake("cut to whole pixels", shift=lambda s, row: s.slope * s.above(row) // 1)
-slanting_mistake("cut to whole pixels", shift=lambda s, row: -(-s.slope * s.above(row) // 1))
-slanting_mistake("the top row stays", above=lambda s, row: -row)
-slanting_mistake("the bottom row stays", above=lambda s, row: s.height - 1 - row)
-slanting_mistake("half a pixel too low", above=lambda s, row: s.height / 2 - row)
-slanting_mistake("the middle is a whole row", above=lambda s, row: s.height // 2 - row)
-slanting_mistake("the middle is a whole row", above=lambda s, row: (s.height - 1) // 2 - row)
-slanting_mistake("all rows move alike", above=lambda s, row: 1.0)
-slanting_mistake("to the same side", above=lambda s, row: abs((s.height - 1) / 2 - row))
-slanting_mistake("in halves of the image", above=lambda s, row: 1 - 2 * row / (s.height - 1))
-slanting_mistake("not where they belong", above=lambda s, row: (s.height - 2) / 2 - row)
+slip(Slanting, "comes in on the other", pick=lambda s, v, c: v[..., c % s.width])
+slip(Slanting, "drawn out", pick=lambda s, v, c: v[..., c.clamp(0, s.width - 1)])
+slip(Slanting, "grey comes in", outside=lambda s, v, c: torch.zeros((), dtype=v.dtype))
+slip(Slanting, "white comes in", outside=lambda s, v, c: torch.ones((), dtype=v.dtype))
+slip(Slanting, "cut to whole pixels", shift=lambda s, row: round(s.slope * s.above(row)))
+slip(Slanting, "cut to whole pixels", shift=lambda s, row: int(s.slope * s.above(row)))
+slip(Slanting, "cut to whole pixels", shift=lambda s, row: s.slope * s.above(row) // 1)
+slip(Slanting, "cut to whole pixels", shift=lambda s, row: -(-s.slope * s.above(row) // 1))
+slip(Slanting, "the top row stays", above=lambda s, row: -row)
+slip(Slanting, "the bottom row stays", above=lambda s, row: s.height - 1 - row)
+slip(Slanting, "half a pixel too low", above=lambda s, row: s.height / 2 - row)
+slip(Slanting, "the middle is a whole row", above=lambda s, row: s.height // 2 - row)
+slip(Slanting, "the middle is a whole row", above=lambda s, row: (s.height - 1) // 2 - row)
+slip(Slanting, "all rows move alike", above=lambda s, row: 1.0)
+slip(Slanting, "to the same side", above=lambda s, row: abs((s.height - 1) / 2 - row))
+slip(Slanting, "in halves of the image", above=lambda s, row: 1 - 2 * row / (s.height - 1))
+slip(Slanting, "not where they belong", above=lambda s, row: (s.height - 2) / 2 - row)
 
 bank.equivalent(
     "slanted",
@@ -490,7 +485,8 @@ def as_weighted_means(factors, betas=(0.9, 0.999)):
 class Stepping:
     """Adam by hand, in parts, each of which a mistake overrides."""
 
-    power, first, seen = 2, 1, "both"
+    exercise = "effective_rate"
+    power, first = 2, 1
 
     def __call__(self, factors, betas=(0.9, 0.999)):
         self.betas, m, v, rates = betas, 0.0, 0.0, []
@@ -517,12 +513,6 @@ class Stepping:
         return rates
 
 
-def rate_mistake(message, **parts):
-    """Register a slip: part -> what it returns, or is, instead."""
-    made = type("Slip", (Stepping,), parts)
-    mistakes("effective_rate", [(message, lambda *case: made()(*case))])
-
-
 def heavy(*which):
     def remember(self, old, new, beta, number):
         return beta * old + (1 if number in which else 1 - beta) * new
@@ -547,31 +537,31 @@ def of_sums(factors, betas=(0.9, 0.999)):
     return np.cumsum(factors) / count / np.sqrt(np.cumsum(np.square(factors)) / count)
 
 
-rate_mistake("every rate is 1", rate=lambda self, m, v, factor: factor / abs(factor))
-rate_mistake("both bias corrections", hat=uncorrected(0, 1))
-rate_mistake("correction of m is missing", hat=uncorrected(0))
-rate_mistake("correction of v is missing", hat=uncorrected(1))
-rate_mistake("counted from 2", first=2)
-rate_mistake("ZeroDivisionError", first=0)
-rate_mistake("squares are missing", power=1)
-rate_mistake("the root is missing", rate=lambda self, m, v, factor: m / v)
-rate_mistake("the root is over the whole fraction", rate=lambda self, m, v, f: (m / v) ** 0.5)
-rate_mistake("only the second memory", rate=lambda self, m, v, factor: factor / v**0.5)
-rate_mistake("only the first memory", rate=lambda self, m, v, factor: m / factor)
-rate_mistake("m alone", rate=lambda self, m, v, factor: m)
-rate_mistake("the root of v alone", rate=lambda self, m, v, factor: v**0.5)
-rate_mistake("upside down", rate=lambda self, m, v, factor: v**0.5 / m)
-rate_mistake("multiplied by the factors", rate=lambda self, m, v, factor: factor * m / v**0.5)
-rate_mistake("enters m with the weight 1", remember=heavy(0))
-rate_mistake("enters v with the weight 1", remember=heavy(1))
-rate_mistake("enters m and v with the weight 1", remember=heavy(0, 1))
-rate_mistake("the betas have changed places", beta=lambda self, number: self.betas[1 - number])
-rate_mistake("beta and 1 - beta", beta=lambda self, number: 1 - self.betas[number])
-rate_mistake("the betas that come in", beta=lambda self, number: (0.9, 0.999)[number])
-rate_mistake("comes a step late", result=lambda self, rates: [1.0, *rates[:-1]])
-rate_mistake("has shape", result=lambda self, rates: rates[1:])
-rate_mistake("return one rate for each", result=lambda self, rates: rates[-1])
-rate_mistake("not Adam's steps", rate=lambda self, m, v, factor: m / (v**0.5 + 0.1))
+slip(Stepping, "every rate is 1", rate=lambda self, m, v, factor: factor / abs(factor))
+slip(Stepping, "both bias corrections", hat=uncorrected(0, 1))
+slip(Stepping, "correction of m is missing", hat=uncorrected(0))
+slip(Stepping, "correction of v is missing", hat=uncorrected(1))
+slip(Stepping, "counted from 2", first=2)
+slip(Stepping, "ZeroDivisionError", first=0)
+slip(Stepping, "squares are missing", power=1)
+slip(Stepping, "the root is missing", rate=lambda self, m, v, factor: m / v)
+slip(Stepping, "the root is over the whole fraction", rate=lambda self, m, v, f: (m / v) ** 0.5)
+slip(Stepping, "only the second memory", rate=lambda self, m, v, factor: factor / v**0.5)
+slip(Stepping, "only the first memory", rate=lambda self, m, v, factor: m / factor)
+slip(Stepping, "m alone", rate=lambda self, m, v, factor: m)
+slip(Stepping, "the root of v alone", rate=lambda self, m, v, factor: v**0.5)
+slip(Stepping, "upside down", rate=lambda self, m, v, factor: v**0.5 / m)
+slip(Stepping, "multiplied by the factors", rate=lambda self, m, v, factor: factor * m / v**0.5)
+slip(Stepping, "enters m with the weight 1", remember=heavy(0))
+slip(Stepping, "enters v with the weight 1", remember=heavy(1))
+slip(Stepping, "enters m and v with the weight 1", remember=heavy(0, 1))
+slip(Stepping, "the betas have changed places", beta=lambda self, number: self.betas[1 - number])
+slip(Stepping, "beta and 1 - beta", beta=lambda self, number: 1 - self.betas[number])
+slip(Stepping, "the betas that come in", beta=lambda self, number: (0.9, 0.999)[number])
+slip(Stepping, "comes a step late", result=lambda self, rates: [1.0, *rates[:-1]])
+slip(Stepping, "has shape", result=lambda self, rates: rates[1:])
+slip(Stepping, "return one rate for each", result=lambda self, rates: rates[-1])
+slip(Stepping, "not Adam's steps", rate=lambda self, m, v, factor: m / (v**0.5 + 0.1))
 mistakes("effective_rate", [("plain means", of_sums), ("changes the list", grows_the_list)])
 
 
@@ -734,3 +724,10 @@ bank.equivalent(
     "`centre = patches.mean(dim=0)` becomes `centre = patches.mean()`",
     "a constant added to a channel changes no correlation, and the decoder takes it off again",
 )
+
+for divisor in (3, 5):
+    bank.equivalent(
+        "make_pilot",
+        f"`encode = white @ signs[:16] / 4` becomes `encode = white @ signs[:16] / {divisor}`",
+        "another size of z within the rule, which neither correlations nor relative noise see",
+    )

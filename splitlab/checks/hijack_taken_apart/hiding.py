@@ -81,7 +81,7 @@ class _Figures:
 
     @property
     def score(self) -> float:
-        return 1 - self.largest
+        return round(1 - self.largest, 4)  # beyond that it is rounding in z, or luck
 
     def row(self) -> list[Any]:
         explained: Any = "-" if self.explained is None else self.explained
