@@ -147,8 +147,8 @@ def _check_places(pilot: Map) -> None:
         wrong(
             "z at a position is not made from its own patch of the image alone, or not in the same "
             "way at all positions: when the 4x4 patches change places, the columns of z should "
-            "change places with them and stay as they are, for f is made of convolutions and "
-            "cannot follow a pilot that rearranges places"
+            "change places with them and stay as they are, for f has to follow the pilot, and its "
+            "convolutions keep places"
         )
 
 
