@@ -149,10 +149,12 @@ def _figure_mistakes() -> Iterator[tuple[str, Formula]]:
         "the first figure counts the right guesses: divide them by the number of private images",
         lambda public, private: _bar(public, private) * torch.tensor([len(private), 1]),
     )
-    same = "the balanced accuracy is the accuracy again: take the share of right guesses for each "
-    same += "class by itself, and the mean of these shares, in which a rare class counts as much "
-    same += "as a common one"
-    yield same, lambda public, private: _bar(public, private)[:1].expand(2)
+    yield (
+        "the balanced accuracy is the accuracy again: take the share of right guesses for each "
+        "class by itself, and the mean of these shares, in which a rare class counts as much as a "
+        "common one",
+        lambda public, private: _bar(public, private)[:1].expand(2),
+    )
     yield (
         "the balanced accuracy is a mean over the public classes: a class without a private image "
         "has no share of right guesses",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from splitlab.checks.base import Answer, check
-from splitlab.checks.hijack_turn import CLASSES, Attacker, Design, Given, Turns
+from splitlab.checks.hijack_turn import CLASSES, Attacker, Design, Given, Optimizers, Turns
 from splitlab.messages import SmashedData
 
 
@@ -16,7 +18,7 @@ def property_turn(answer: Answer) -> None:
     turns = Turns(DESIGN)
     for step, (size, public) in enumerate(((4, 4), (5, 3), (1, 2))):
 
-        def take(given: Given, nets: Attacker, optimizers: tuple, step: int = step) -> Tensor:
+        def take(given: Given, nets: Attacker, optimizers: Optimizers, step: int = step) -> Any:
             message = SmashedData(sender="client", step=step, z=given.z, labels=given.labels)
             networks = nets.pilot, nets.behind, nets.critic
             return answer(message, given.x, given.known, *networks, *optimizers)
