@@ -7,7 +7,7 @@ import math
 import torch
 
 from splitlab.checks.base import Answer, check, expect_tensor, wrong
-from splitlab.checks.feature_space_hijacking.common import (
+from splitlab.checks.critic import (
     expect_same_critic,
     score_gradient,
     small_critic,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlab.checks.base import Answer, check, expect_tensor, same, wrong
-from splitlab.checks.feature_space_hijacking.common import (
+from splitlab.checks.critic import (
     expect_same_critic,
     score_gradient,
     small_critic,

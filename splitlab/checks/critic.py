@@ -1,4 +1,4 @@
-"""What the checks of several exercises to chapter 06 use."""
+"""What the checks of attacks with a critic share: a critic to ask, and how an answer is told."""
 
 from __future__ import annotations
 
