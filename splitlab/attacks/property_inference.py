@@ -118,7 +118,13 @@ class PropertyInference(FSHA):
         return cross_entropy(self.head(z_public), y)
 
     def infer_property(self, message: SmashedData) -> Tensor:
-        """Return the probability of each class of the property, (N, K), for smashed data."""
+        """Return the probability of each class of the property, (N, K), for smashed data.
+
+        Where there is a decoder the head judges the code of the decoded picture: what else is in z
+        no critic has ever looked at.
+        """
+        if self.has_decoder:
+            return self.classify(self.reconstruct(message))
         return in_parts(self.head, message.z).softmax(1)
 
     def classify(self, x: Tensor) -> Tensor:
