@@ -18,7 +18,7 @@ LOOPS = (0, 6, 8, 9)  # digits with a closed loop
 HEAD_STEPS = 600  # of a head that learns on codes that stand still, before the hijack
 CRITIC_STEPS = 3  # a client step, for the eager server
 
-Curves = dict[str, list[float]]
+Curves = dict[str, dict[str, float]]
 
 
 def labelled(part: sl.ImageData, name: str, public: sl.ImageData) -> sl.ImageData:
@@ -68,8 +68,8 @@ class PropertyHijack(Hijack):
 
         Returns:
             `steps`; the `cpu_seconds` of the training, with a look of the referee at every mark;
-            `marks`, the steps after which it looked; `accuracy` at each, by property; the figures
-            of `PropertyReport`.
+            `accuracy`, by property and by the step after which it looked; the figures of
+            `PropertyReport`.
         """
         split = self.split()
         truth = labelled(split.private, self.secret, split.public).to(device)
@@ -83,7 +83,7 @@ class PropertyHijack(Hijack):
         client, server, _, _ = self._train(device, [*observers, clock, curves], **keeping)
         report = sl.evaluate_property(client, _inferrer(server), truth, seed=self.seed)
         about = {"steps": client.step, "cpu_seconds": clock.seconds}
-        return about | curves.to_dict() | report.to_dict()
+        return about | {"accuracy": curves.accuracy} | report.to_dict()
 
     def client(self, split: sl.data.Split, device: Device) -> sl.Client:
         """Return the client under attack, which trains its task."""
@@ -125,12 +125,13 @@ class PropertiesInPictures(Hijack):
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
     ) -> dict[str, Any]:
-        """Train and score; return `steps`, `cpu_seconds`, `marks` and `accuracy`, as above."""
+        """Train and score; return `steps`, `cpu_seconds` and `accuracy`, as above."""
         split = self.split()
         read = self._reader(split, device)
         clock, curves = CpuTime(), Marks(read)
         client, _, _, _ = self._train(device, [*observers, clock, curves], **keeping)
-        return {"steps": client.step, "cpu_seconds": clock.seconds} | curves.to_dict()
+        about = {"steps": client.step, "cpu_seconds": clock.seconds}
+        return about | {"accuracy": curves.accuracy}
 
     def _reader(
         self, split: sl.data.Split, device: Device
@@ -184,31 +185,28 @@ class Marks(sl.Observer):
 
     Args:
         look: Client and server -> accuracy by property.
+
+    Attributes:
+        accuracy: By property, and by the number of steps taken.
     """
 
     def __init__(self, look: Callable[[sl.Client, Any], dict[str, float]]) -> None:
         self.look = look
-        self.marks: list[int] = []
         self.accuracy: Curves = {}
 
     def step(self, step: int, client: sl.Client, server: Any) -> None:
         """Look after every step of `MARKS`."""
         if step + 1 in MARKS:
-            self.marks.append(step + 1)
             for name, value in self.look(client, server).items():
-                self.accuracy.setdefault(name, []).append(round(value, 4))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return `marks` and `accuracy`, ready for JSON."""
-        return {"marks": self.marks, "accuracy": self.accuracy}
+                self.accuracy.setdefault(name, {})[str(step + 1)] = round(value, 4)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was seen so far."""
-        return self.to_dict()
+        return {"accuracy": self.accuracy}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned."""
-        self.marks, self.accuracy = list(state["marks"]), dict(state["accuracy"])
+        self.accuracy = {name: dict(curve) for name, curve in state["accuracy"].items()}
 
 
 def _smashed(client: sl.Client, x: Tensor | None = None) -> sl.SmashedData:
