@@ -228,7 +228,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "loop": {"secret": "loop"},
     "digit, three critic steps": {"critic_steps": CRITIC_STEPS},
     "dark hair": DARK_HAIR,
-    "glasses": FACES | {"secret": "glasses"},
     "hat": FACES | {"secret": "hat"},
     "digit, no hijack": {"design": None},
     "slant, no hijack": {"design": None, "secret": "slant", "task": "digit"},
