@@ -202,8 +202,30 @@ def test_it_works_in_the_u_shaped_protocol(parts):
     assert client.step == 2
 
 
+@pytest.mark.parametrize("design", ["paper", "fast"])
+def test_the_networks_of_the_papers_size_fit(design):
+    x = torch.rand(70, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    public = sl.ImageData(x.expand(-1, 3, -1, -1), torch.arange(70) % 3, ("a", "b", "c"))
+    options = sl.gpu.property_inference(public, design=design, steps=10)
+    attack = sl.PropertyInference(**options)
+    assert attack.classify(public.x[:5]).shape == (5, 3)
+    assert tuple(attack.z_shape) == sl.nets.paper.Z_SHAPE[4]
+
+
+def test_behind_an_honest_server_the_head_learns_and_the_gradient_is_honest(parts):
+    private, public, _ = parts["digits"]
+    message = make_client(private).forward().delivered()
+    net = sl.nets.tiny.server()
+    inside = make(public)
+    before = inside.head[1].weight.clone()
+    server = sl.NoHijack(copy.deepcopy(net), inside, optimizer=sl.tiny.client_optimizer)
+    honest = sl.HonestServer(copy.deepcopy(net), optimizer=sl.tiny.client_optimizer)
+    assert torch.equal(server.reply(message).dz, honest.reply(message).dz)
+    assert not torch.equal(inside.head[1].weight, before)
+
+
 @pytest.mark.parametrize("seed", [11, 12])
-def test_the_hijack_tells_the_slant_and_no_hijack_does_not(seed):
+def test_the_hijack_tells_the_slant_of_which_it_knew_nothing_before(seed):
     """Far above the most common answer, and above what the label gives away."""
     private, public, _ = sl.tiny.split("digits", seed)
     threshold = float(sl.data.slant(public.x).median())
