@@ -30,6 +30,7 @@ from splitlab.attacks import (
     GradientCosine,
     GradientNorm,
     NoHijack,
+    PropertyInference,
     QueryFreeInversion,
     UnSplit,
     UnSplitBrightOnDark,
@@ -51,6 +52,7 @@ from splitlab.messages import (
 )
 from splitlab.observers import Observer, Progress, Wiretap
 from splitlab.parties import Client, HonestServer, PassiveClient, PassiveServer, Server
+from splitlab.property_referee import PropertyReport, accuracies, evaluate_property
 from splitlab.protocols import Log, Rounds, Sequential, SplitFed, Wire, train, u_shaped, vanilla
 from splitlab.record import NUMERICS, Record, StaleRecord, replay
 from splitlab.referee import (
@@ -93,6 +95,8 @@ __all__ = [
     "PassiveClient",
     "PassiveServer",
     "Progress",
+    "PropertyInference",
+    "PropertyReport",
     "QueryFreeInversion",
     "ReceivedError",
     "Record",
@@ -118,6 +122,7 @@ __all__ = [
     "WhiteBoxInversion",
     "Wire",
     "Wiretap",
+    "accuracies",
     "accuracy_after_matching",
     "attacks",
     "audit",
@@ -130,6 +135,7 @@ __all__ = [
     "disguises",
     "evaluate",
     "evaluate_labels",
+    "evaluate_property",
     "gpu",
     "intervals",
     "leak_auc",

@@ -5,7 +5,8 @@ import html
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -250,6 +251,51 @@ def curves(
             marker = _MARKERS[(drawn[party] - 1) % len(_MARKERS)]
             axis.plot(x, y, label=label, linewidth=1, color="#707070", marker=marker)
     axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def bands(
+    series: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]], str]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    floors: Mapping[str, float] | None = None,
+) -> "Figure":
+    """Draw the median of several runs for each label, and a band from the lowest to the highest.
+
+    Args:
+        series: label -> (x values, one row of y values for each run, party); the party is as in
+            `curves`, and medians of the party "" have markers.
+        xlabel: what x is, with its unit.
+        ylabel: what y is, with its unit.
+        floors: label -> height of a thin dotted line.
+
+    Raises:
+        ValueError: if a label has no run, or a run another number of values than there are x.
+    """
+    import matplotlib.pyplot as plt
+
+    for label, (x, runs, _) in series.items():
+        if not runs or any(len(y) != len(x) for y in runs):
+            raise ValueError(f"{label!r} needs at least one run, each with {len(x)} values")
+    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for number, (label, (x, runs, party)) in enumerate(series.items()):
+        columns = list(zip(*runs, strict=True))
+        nobody = {"color": "#707070", "marker": _MARKERS[number % len(_MARKERS)]}
+        style: Mapping[str, Any] = PARTY[party] if party else nobody
+        axis.plot(x, [median(column) for column in columns], label=label, **style)
+        lowest, highest = map(min, columns), map(max, columns)
+        axis.fill_between(
+            x, list(lowest), list(highest), color=style["color"], alpha=0.18, linewidth=0
+        )
+    for label, height in (floors or {}).items():
+        axis.axhline(height, color="#a0a0a0", linewidth=1, linestyle=":")
+        axis.annotate(
+            label, (1, height), xycoords=("axes fraction", "data"), fontsize=8, ha="right"
+        )
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure

@@ -47,8 +47,8 @@ NUMERICS = 2
 MODULES = (
     *("messages.py", "parties.py", "protocols.py", "aggregation.py", "randomness.py"),
     *("attacks", "defenses", "nets"),
-    *("data", "settings.py", "referee.py", "label_referee.py", "metrics.py", "baselines.py"),
-    *("disguises.py", "priors.py", "decoding.py"),
+    *("data", "settings.py", "referee.py", "label_referee.py", "property_referee.py"),
+    *("metrics.py", "baselines.py", "disguises.py", "priors.py", "decoding.py"),
 )
 RUNS = Path("book") / "runs"
 FORMAT = 1

@@ -191,6 +191,13 @@ class Scorer:
             labels=y[rows],
         )
 
+    def classify(self, pictures: Tensor) -> Tensor:
+        """Return the class that the first classifier sees in each picture (m, C, H, W), int64 (m,).
+
+        Always on the CPU.
+        """
+        return self._classifier(pictures)
+
     def further(self, pictures: Tensor) -> Scores:
         """Return the second opinions: matching by correlation, and another classifier.
 
@@ -258,7 +265,7 @@ def evaluate(
         raise ValueError(
             f"{type(attack).__name__} has no public images for the floors: pass public= to evaluate"
         )
-    _refuse_overlap(private, public)
+    refuse_overlap(private, public)
     scorer = Scorer(private, referee, n_match=n_match, seed=seed)
     x, y, n, score = scorer.images.x, scorer.images.y, len(scorer.images), scorer.score
     notes = list(scorer.notes)
@@ -470,7 +477,8 @@ def _classifiers(referee: ImageData, seed: int) -> tuple[Classifier, Classifier]
     return _trained[key]
 
 
-def _refuse_overlap(private: ImageData, public: ImageData) -> None:
+def refuse_overlap(private: ImageData, public: ImageData) -> None:
+    """Raise a ValueError where the same image is both private and public."""
     shared = private.image_hashes() & public.image_hashes()
     if shared:
         raise ValueError(

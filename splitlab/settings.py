@@ -172,6 +172,38 @@ class Setting:
         make = self._fast if design == "fast" else self._paper
         return arguments | make(public, cut, steps, seed)
 
+    def property_inference(
+        self,
+        public: ImageData,
+        *,
+        design: Design = "paper",
+        cut: int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Return the arguments of `PropertyInference` for a design.
+
+        Args:
+            public: The attacker's images, labelled with the property.
+            design: "paper" (learned pilot and head, critic on z) or "fast" (fixed pilot, critic on
+                the decoded image; the head learns on the pilot's codes).
+            cut: Where the network is split; the setting's by default.
+            steps: Length of the run; that of `fsha` by default.
+            seed: Seeds the networks and the attack.
+        """
+        cut = self.cut if cut is None else cut
+        arguments = self.fsha(public, design=design, cut=cut, steps=steps, seed=seed)
+        arguments["head"] = self.nets.head(cut=cut, classes=len(public.classes), seed=seed)
+        if design == "fast":  # the pilot does not learn, the head does
+            arguments["autoencoder_optimizer"] = partial(Adam, lr=1e-3)
+        else:
+            del arguments["decoder"]  # the head takes its place
+            linear = {"linear": True} if self.nets is nets.tiny else {}  # the paper's always is
+            arguments["pilot"] = self.nets.pilot(
+                cut=cut, channels=self.channels, seed=seed, **linear
+            )
+        return arguments
+
     def unsplit(
         self,
         *,

@@ -7,6 +7,7 @@ from splitlab.attacks.gradient_cosine import GradientCosine
 from splitlab.attacks.gradient_norm import GradientNorm
 from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.attacks.no_hijack import NoHijack
+from splitlab.attacks.property_inference import PropertyInference
 from splitlab.attacks.query_free import QueryFreeInversion
 from splitlab.attacks.unsplit import UnSplit, UnSplitBrightOnDark
 from splitlab.attacks.unsplit_labels import UnSplitLabels, UnSplitLabelsKnownStart
@@ -20,6 +21,7 @@ __all__ = [
     "GradientNorm",
     "LabelInference",
     "NoHijack",
+    "PropertyInference",
     "QueryFreeInversion",
     "Received",
     "UnSplit",

@@ -16,6 +16,7 @@ from splitlab.data.omniglot import ARCHIVES as _OMNIGLOT
 from splitlab.data.omniglot import omniglot
 from splitlab.data.orl import FILES as _ORL
 from splitlab.data.orl import orl_faces
+from splitlab.data.slant import by_slant, slant
 from splitlab.data.tiny_imagenet import FILES as _TINY_IMAGENET
 from splitlab.data.tiny_imagenet import tiny_imagenet
 
@@ -27,6 +28,7 @@ __all__ = [
     "DataError",
     "ImageData",
     "Split",
+    "by_slant",
     "card",
     "celeba",
     "cifar10",
@@ -36,6 +38,7 @@ __all__ = [
     "mnist",
     "omniglot",
     "orl_faces",
+    "slant",
     "tiny_imagenet",
 ]
 

@@ -31,6 +31,7 @@ from splitlab.experiments.catalogue import (
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.leaks import PassiveInversions, grant
+from splitlab.experiments.properties import PropertiesInPictures, PropertyHijack, labelled
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -68,6 +69,8 @@ __all__ = [
     "Inversion",
     "LabelLeak",
     "PassiveInversions",
+    "PropertiesInPictures",
+    "PropertyHijack",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
     "TailLabels",
@@ -81,6 +84,7 @@ __all__ = [
     "experiments",
     "find",
     "grant",
+    "labelled",
     "largest_difference",
     "train_whole",
     "unattacked",

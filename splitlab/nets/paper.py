@@ -9,6 +9,7 @@ z at cuts 1 to 4: (64, 16, 16), (128, 8, 8), (128, 8, 8), (256, 4, 4).
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import Literal
 
 from torch import nn
@@ -106,6 +107,17 @@ def decoder(
     else:
         layers = [_up(width, 256), _up(256, 128), _up(128, channels)]
     return nn.Sequential(*layers, *([nn.Tanh()] if output == "tanh" else []))
+
+
+@seeded
+def head(*, cut: int = 4, classes: int = 2, seed: int = 0) -> nn.Module:
+    """Return the attacker's classifier of z, which tells a property: z -> logits (B, classes).
+
+    The public code's has a BatchNorm before the linear layer where there are more than two classes,
+    and one output with a sigmoid where there are two.
+    """
+    check_cut(cut)
+    return nn.Sequential(nn.Flatten(), nn.Linear(prod(Z_SHAPE[cut]), classes))
 
 
 @seeded

@@ -7,6 +7,7 @@ The same kinds of layer as the paper's, with a tenth of the channels. z at cuts 
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import Literal
 
 from torch import nn
@@ -114,13 +115,21 @@ def shallow_tail(*, layers: int = 1, classes: int = 10, size: int = 16, seed: in
 
 
 @seeded
-def pilot(*, cut: int = 2, channels: int = 1, seed: int = 0) -> nn.Module:
-    """Return the attacker's pilot f~: (B, 1, 16, 16) -> z."""
+def pilot(*, cut: int = 2, channels: int = 1, linear: bool = False, seed: int = 0) -> nn.Module:
+    """Return the attacker's pilot f~: (B, 1, 16, 16) -> z.
+
+    Args:
+        cut: 1 to 4.
+        channels: Image channels.
+        linear: Whether to leave out the activations: a chain of convolutions, for inferring a
+            property.
+        seed: Seeds the initial weights.
+    """
     check_cut(cut)
     widths = {1: [8], 2: [16, 32], 3: [16, 32], 4: [16, 32, 64]}[cut]
     layers: list[nn.Module] = []
     for width in widths:
-        layers += [nn.Conv2d(channels, width, 3, 2, 1), nn.SiLU()]
+        layers += [nn.Conv2d(channels, width, 3, 2, 1), *([] if linear else [nn.SiLU()])]
         channels = width
     return nn.Sequential(*layers, nn.Conv2d(channels, channels, 3, 1, 1))
 
@@ -149,6 +158,13 @@ def decoder(
         layers += [nn.ConvTranspose2d(width, following, 4, 2, 1), nn.LeakyReLU(0.2)]
     layers[-1] = nn.Tanh() if output == "tanh" else nn.Identity()
     return nn.Sequential(*layers)
+
+
+@seeded
+def head(*, cut: int = 2, classes: int = 2, seed: int = 0) -> nn.Module:
+    """Return the attacker's classifier of z, which tells a property: z -> logits (B, classes)."""
+    check_cut(cut)
+    return nn.Sequential(nn.Flatten(), nn.Linear(prod(Z_SHAPE[cut]), classes))
 
 
 @seeded

@@ -151,6 +151,25 @@ def test_points_are_circles_on_the_lines_and_no_line_of_their_own():
         plot.curves(series, xlabel="step", ylabel="loss", points=["spilt"])
 
 
+def test_bands_show_the_median_and_the_range_of_the_runs():
+    runs = [[0.1, 0.5, 0.9], [0.2, 0.4, 1.0], [0.6, 0.3, 0.8]]
+    figure = plot.bands(
+        {"digit": ([1, 2, 3], runs, "attacker")}, xlabel="step", ylabel="share", floors={"one": 0.7}
+    )
+    axis = axis_of(figure)
+    middle, floor = axis.lines
+    (band,) = axis.collections
+    corners = {tuple(round(float(v), 3) for v in point) for point in band.get_paths()[0].vertices}
+    plt.close(figure)
+    assert list(middle.get_ydata()) == [0.2, 0.4, 0.9]
+    assert middle.get_color() == PARTY["attacker"]["color"]
+    assert set(floor.get_ydata()) == {0.7}
+    assert corners == {(1, 0.1), (2, 0.3), (3, 0.8), (1, 0.6), (2, 0.5), (3, 1.0)}
+    for wrong in ([], [[0.1]]):
+        with pytest.raises(ValueError, match="at least one run, each with 3 values"):
+            plot.bands({"digit": ([1, 2, 3], wrong, "")}, xlabel="step", ylabel="share")
+
+
 def test_rows_of_a_strip_are_drawn_on_the_given_scale_or_each_on_its_own():
     rows = {"x": torch.tensor([-1.0, 1.0]), "z": torch.tensor([5.0, 9.0])}
     rows = {label: values.view(2, 1, 1, 1).expand(2, 1, 4, 4) for label, values in rows.items()}
