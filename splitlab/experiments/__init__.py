@@ -36,6 +36,7 @@ from splitlab.experiments.protocols_against_whole import (
     ClippedAdam,
     ProtocolAgainstWhole,
 )
+from splitlab.experiments.signals import SIGNALS, LastMessages, decoded, separation, signals
 from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,
@@ -43,6 +44,7 @@ from splitlab.experiments.unsplit import (
     correlations,
     widest_channel,
 )
+from splitlab.experiments.why import FAIL, SUCCEED, OtherClient, attackers_classifier, locality
 from splitlab.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "CUTS",
     "DEPTHS",
     "DIGITS_SEEDS",
+    "FAIL",
     "LABELS",
     "LEAKS",
     "METRICS_SEEDS",
@@ -57,8 +60,10 @@ __all__ = [
     "PLANE",
     "PROTOCOLS",
     "SGD_RATE",
+    "SIGNALS",
     "SNAPSHOTS",
     "SPLIT_SEEDS",
+    "SUCCEED",
     "TAILS",
     "ClippedAdam",
     "CpuTime",
@@ -67,6 +72,8 @@ __all__ = [
     "Hijack",
     "Inversion",
     "LabelLeak",
+    "LastMessages",
+    "OtherClient",
     "PassiveInversions",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
@@ -76,12 +83,17 @@ __all__ = [
     "WithoutAttack",
     "accuracy",
     "apart",
+    "attackers_classifier",
     "cloud",
     "correlations",
+    "decoded",
     "experiments",
     "find",
     "grant",
     "largest_difference",
+    "locality",
+    "separation",
+    "signals",
     "train_whole",
     "unattacked",
     "widest_channel",
