@@ -36,7 +36,7 @@ from splitlab.experiments.protocols_against_whole import (
     ClippedAdam,
     ProtocolAgainstWhole,
 )
-from splitlab.experiments.signals import SIGNALS, LastMessages, decoded, separation, signals
+from splitlab.experiments.telling import SIGNALS, LastMessages, decoded, separation, signals
 from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,

@@ -18,7 +18,7 @@ from splitlab.data.base import NOT_KNOWN
 from splitlab.data.gaussian import gaussian_like, white_noise
 from splitlab.experiments.base import CpuTime, Device
 from splitlab.experiments.hijacks import Hijack
-from splitlab.experiments.signals import LastMessages, decoded, mutual, signals
+from splitlab.experiments.telling import LastMessages, decoded, mutual, signals
 from splitlab.messages import Gradient, SmashedData
 from splitlab.nets.blocks import seeded
 from splitlab.referee import Scores
@@ -142,6 +142,11 @@ class OtherClient(Hijack):
 class Twice(OtherClient):
     """The same clinic trains twice, each time from another start, and is hijacked both times."""
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run is a function of."""
+        return super().config | {"trainings": 2}
+
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
     ) -> dict[str, Any]:
@@ -245,7 +250,7 @@ def locality(client: sl.Client, patch: int = 4) -> float:
 
     modes = {module: module.training for module in client.net.modules()}
     client.net.eval()
-    slopes = torch.func.vmap(torch.func.jacrev(smashed))(x).square().sum((0, 1, 4))
+    slopes = torch.func.vmap(torch.func.jacrev(smashed))(x).detach().square().sum((0, 1, 4))
     for module, mode in modes.items():
         module.training = mode
     down, across, height, width = slopes.shape
