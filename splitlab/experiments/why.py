@@ -45,6 +45,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "dense, starts as patches": {"f": "dense, starts as patches"},
     "dense": {"f": "dense"},
     "shuffled": {"f": "shuffled"},
+    "convolutional, 100 steps": {"steps": 100},
+    "dense, 600 steps": {"f": "dense", "steps": 600},
     "dense, critic knows labels": {"f": "dense", "labelled": True},
     "dense, paper's design": {"f": "dense", **PAPER},
     "shuffled, paper's design": {"f": "shuffled", **PAPER},
