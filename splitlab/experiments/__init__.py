@@ -36,7 +36,14 @@ from splitlab.experiments.protocols_against_whole import (
     ClippedAdam,
     ProtocolAgainstWhole,
 )
-from splitlab.experiments.telling import SIGNALS, LastMessages, decoded, separation, signals
+from splitlab.experiments.telling import (
+    SIGNALS,
+    LastMessages,
+    decoded,
+    probabilities,
+    separation,
+    signals,
+)
 from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,
@@ -92,6 +99,7 @@ __all__ = [
     "grant",
     "largest_difference",
     "locality",
+    "probabilities",
     "separation",
     "signals",
     "train_whole",
