@@ -370,7 +370,7 @@ def test_a_dense_client_is_drawn_wrongly_and_the_convolution_rightly(data):
         before = experiments.apart(drawn(), attack.public.x)
         sl.train([client], attack, run.steps)
         after = experiments.apart(drawn(), attack.public.x)
-        assert after < 0.5 * before  # either way the pictures come nearer to the public ones
+        assert after < 0.7 * before  # either way the pictures come nearer to the public ones
         return sl.metrics.matched(drawn(), x)
 
     assert hijacked("dense") < 0.05
