@@ -37,6 +37,14 @@ from splitlab.experiments.protocols_against_whole import (
     ClippedAdam,
     ProtocolAgainstWhole,
 )
+from splitlab.experiments.telling import (
+    SIGNALS,
+    LastMessages,
+    decoded,
+    probabilities,
+    separation,
+    signals,
+)
 from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,
@@ -44,6 +52,7 @@ from splitlab.experiments.unsplit import (
     correlations,
     widest_channel,
 )
+from splitlab.experiments.why import FAIL, SUCCEED, OtherClient, attackers_classifier, locality
 from splitlab.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
@@ -51,6 +60,7 @@ __all__ = [
     "CUTS",
     "DEPTHS",
     "DIGITS_SEEDS",
+    "FAIL",
     "LABELS",
     "LEAKS",
     "METRICS_SEEDS",
@@ -58,8 +68,10 @@ __all__ = [
     "PLANE",
     "PROTOCOLS",
     "SGD_RATE",
+    "SIGNALS",
     "SNAPSHOTS",
     "SPLIT_SEEDS",
+    "SUCCEED",
     "TAILS",
     "ClippedAdam",
     "CpuTime",
@@ -68,6 +80,8 @@ __all__ = [
     "Hijack",
     "Inversion",
     "LabelLeak",
+    "LastMessages",
+    "OtherClient",
     "PassiveInversions",
     "PropertiesInPictures",
     "PropertyHijack",
@@ -79,13 +93,19 @@ __all__ = [
     "WithoutAttack",
     "accuracy",
     "apart",
+    "attackers_classifier",
     "cloud",
     "correlations",
+    "decoded",
     "experiments",
     "find",
     "grant",
     "labelled",
     "largest_difference",
+    "locality",
+    "probabilities",
+    "separation",
+    "signals",
     "train_whole",
     "unattacked",
     "widest_channel",

@@ -17,6 +17,8 @@ from splitlab.experiments.properties import PICTURES, PropertiesInPictures, Prop
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.experiments.two_dimensions import TwoDimensions
 from splitlab.experiments.unsplit import Inversion, TailLabels
+from splitlab.experiments.why import HONEST, TWICE, Honest, OtherClient, Twice
+from splitlab.experiments.why import KINDS as WHY
 from splitlab.experiments.without_attack import WithoutAttack
 
 DIGITS_SEEDS = tuple(range(100, 106))
@@ -139,6 +141,10 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [
             PropertiesInPictures("property_tiny", n, seed, 300, **o) for n, o in PICTURES.items()
         ]
+    for seed in SPLIT_SEEDS:  # seed by seed, too
+        digits += [OtherClient("why_tiny", n, seed, **o) for n, o in WHY.items()]
+        digits += [Twice("why_tiny", n, seed, **o) for n, o in TWICE.items()]
+        digits += [Honest("why_tiny", n, seed, **o) for n, o in HONEST.items()]
     faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
     digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]
     digits += [

@@ -4,6 +4,7 @@ from splitlab.nets import paper, tiny
 from splitlab.nets.blocks import (
     DepthToSpace,
     ResBlock,
+    Shuffle,
     SpaceToDepth,
     parameter_count,
     upsampling_decoder,
@@ -12,6 +13,7 @@ from splitlab.nets.blocks import (
 __all__ = [
     "DepthToSpace",
     "ResBlock",
+    "Shuffle",
     "SpaceToDepth",
     "paper",
     "parameter_count",

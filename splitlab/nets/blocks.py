@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, unfold
 
 P = ParamSpec("P")
 
@@ -107,6 +107,70 @@ class FirstChannel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the first channel."""
         return x[:, :1]
+
+
+class Shuffle(nn.Module):
+    """Put the pixels of each image into another order, the same for all images.
+
+    (B, C, H, W) -> (B, C, H, W). Nothing is lost and nothing is learned; the order is kept in the
+    state.
+
+    Args:
+        size: Height and width of the images.
+        seed: Draws the order.
+    """
+
+    order: Tensor
+
+    def __init__(self, size: int, *, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("order", torch.randperm(size * size, generator=generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the images with pixel `order[i]` at place i, counted row by row.
+
+        Raises:
+            ValueError: If the images have another number of pixels.
+        """
+        if x[0, 0].numel() != len(self.order):
+            raise ValueError(
+                f"this order is of {len(self.order)} pixels and the images have "
+                f"{x[0, 0].numel()}: make the network for images of this size"
+            )
+        return x.flatten(2)[:, :, self.order].reshape(x.shape)
+
+
+class Patches(nn.Module):
+    """(B, 1, H, W) -> (B, places * size * size, 1): the pixels, patch after patch.
+
+    Args:
+        size: Side of a patch; H and W must be multiples of it.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the pixels of grey images x in the new order; places count row by row."""
+        return unfold(x, self.size, stride=self.size).transpose(1, 2).flatten(1)[..., None]
+
+
+class Unpatch(nn.Module):
+    """(B, places * channels, 1) -> (B, channels, side, side): place after place, laid out.
+
+    Args:
+        side: Places across, and as many down.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return z with its places where they belong."""
+        return z.view(len(z), self.side, self.side, -1).permute(0, 3, 1, 2)
 
 
 def seeded(make: Callable[P, nn.Module]) -> Callable[P, nn.Module]:

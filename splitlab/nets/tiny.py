@@ -10,11 +10,21 @@ from itertools import pairwise
 from math import prod
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from splitlab.nets.blocks import FirstChannel, ResBlock, check_cut, seeded
+from splitlab.nets.blocks import (
+    FirstChannel,
+    Patches,
+    ResBlock,
+    Shuffle,
+    Unpatch,
+    check_cut,
+    seeded,
+)
 
 Z_SHAPE = {1: (8, 8, 8), 2: (32, 4, 4), 3: (32, 4, 4), 4: (64, 2, 2)}
+PATCHES = 4  # patches of 4x4 pixels, and places of z at cut 2, across and down
 
 
 @seeded
@@ -42,6 +52,69 @@ def client(
     for (width_in, width_out), stride in zip(pairwise(widths), (2, 1, 2), strict=False):
         layers.append(ResBlock(width_in, width_out, stride=stride))
     return nn.Sequential(*layers)
+
+
+@seeded
+def shuffled_client(*, seed: int = 0) -> nn.Module:
+    """Return `client` at cut 2 behind a fixed shuffle of the pixels: (B, 1, 16, 16) -> (32, 4, 4).
+
+    Args:
+        seed: Seeds the initial weights, which are those of `client`, and the order of the pixels.
+    """
+    return nn.Sequential(Shuffle(16, seed=seed), client(seed=seed))
+
+
+@seeded
+def patch_client(*, shared: bool = True, seed: int = 0) -> nn.Module:
+    """Return a client that looks at one patch of 4x4 pixels for each place of z, and nowhere else.
+
+    (B, 1, 16, 16) -> z of (32, 4, 4), as at cut 2. Two layers, 16 units a place between them.
+
+    Args:
+        shared: Whether all places have the same weights, as in a convolution, or each its own.
+        seed: Seeds the initial weights.
+    """
+    if shared:
+        layers = (nn.Conv2d(1, 16, 4, 4), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 1))
+        return nn.Sequential(*layers)
+    places = PATCHES**2
+    return nn.Sequential(
+        Patches(4),
+        nn.Conv1d(16 * places, 16 * places, 1, groups=places),
+        nn.BatchNorm1d(16 * places),
+        nn.ReLU(),
+        nn.Conv1d(16 * places, 32 * places, 1, groups=places),
+        Unpatch(PATCHES),
+    )
+
+
+@seeded
+def dense_client(*, as_patches: bool = False, seed: int = 0) -> nn.Module:
+    """Return a client of two dense layers: (B, 1, 16, 16) -> z of (32, 4, 4), as at cut 2.
+
+    Args:
+        as_patches: Whether it starts as the same function as `patch_client` of this seed. Every
+            weight from a patch to another place is there, and can be learned, but starts at 0.
+        seed: Seeds the initial weights.
+    """
+    places = PATCHES**2
+    first, second = nn.Linear(256, 16 * places), nn.Linear(16 * places, 32 * places)
+    if as_patches:
+        one, _, _, two = patch_client(seed=seed)
+        _start_as_patches(first, one.weight.flatten(1), one.bias)
+        _start_as_patches(second, two.weight.flatten(1), two.bias)
+    return nn.Sequential(
+        *(Patches(4), nn.Flatten(), first, nn.BatchNorm1d(16 * places), nn.ReLU(), second),
+        *(nn.Unflatten(1, (32 * places, 1)), Unpatch(PATCHES)),
+    )
+
+
+def _start_as_patches(layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    """Give each place the same weights and biases, and set those between two places to 0."""
+    places = layer.in_features // weight.shape[1]
+    with torch.no_grad():
+        layer.weight.copy_(torch.block_diag(*[weight] * places))
+        layer.bias.copy_(bias.repeat(places))
 
 
 @seeded
