@@ -36,6 +36,7 @@ from splitlab.experiments.protocols_against_whole import (
     ClippedAdam,
     ProtocolAgainstWhole,
 )
+from splitlab.experiments.public_images import PublicImages
 from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,
@@ -69,6 +70,7 @@ __all__ = [
     "LabelLeak",
     "PassiveInversions",
     "ProtocolAgainstWhole",
+    "PublicImages",
     "SplitAgainstWhole",
     "TailLabels",
     "TwoDimensions",

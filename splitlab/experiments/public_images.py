@@ -1,0 +1,200 @@
+"""The fast hijack with other public images than those of the private kind, and with fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+import splitlab as sl
+from splitlab.baselines import mean_public, nearest_public
+from splitlab.data import ImageData, foreign
+from splitlab.experiments.base import CpuTime, Device
+from splitlab.experiments.hijacks import Hijack
+
+STEPS = 200  # fewer than chapter 06 takes: they show nearly all that there is to see
+
+# By name, with an amount: images of the private kind, changed.
+CHANGES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "thickness": foreign.thickened,
+    "slant": foreign.slanted,
+    "scale": foreign.scaled,
+    "negatives": lambda x, amount: -x,
+}
+# By name, with a number and a seed: images that have nothing to do with the private ones.
+PICTURES: dict[str, Callable[[int, int], ImageData]] = {
+    "photographs": lambda n, seed: foreign.photographs(n, sl.tiny.size, seed=seed),
+    "strokes": lambda n, seed: foreign.strokes(n, sl.tiny.size, seed=seed),
+    "omniglot": lambda n, seed: sl.data.omniglot(sl.tiny.size, n=n),
+    "mnist": lambda n, seed: sl.tiny.split("mnist", seed).public.subset(n, seed),
+}
+
+
+@dataclass(frozen=True)
+class PublicImages(Hijack):
+    """A hijack by a server whose public images are not what they are in the other experiments.
+
+    Attributes:
+        missing: A class that they lack, by its name; "" for none.
+        few: How many of them there are; None for all.
+        change: How they were changed, a name of `CHANGES`, or "".
+        amount: By how much.
+        foreign: What there is in their place, a name of `PICTURES`, or "".
+    """
+
+    missing: str = ""
+    few: int | None = None
+    change: str = ""
+    amount: float = 0.0
+    foreign: str = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run is a function of."""
+        own = {"missing": self.missing, "few": self.few, "change": self.change}
+        return super().config | own | {"amount": self.amount, "foreign": self.foreign}
+
+    def split(self) -> sl.data.Split:
+        """Return the three parts of the data, the public one as this attacker has it."""
+        split = super().split()
+        return split._replace(public=self.public(split.public))
+
+    def public(self, related: ImageData) -> ImageData:
+        """Return the attacker's images.
+
+        Args:
+            related: Those that it would have otherwise, of the private kind.
+        """
+        if self.foreign:
+            return PICTURES[self.foreign](len(related), self.seed)
+        if self.missing:
+            related = related.without(self.missing)
+        if self.few is not None:
+            related = foreign.few(related, self.few, self.seed, rows=self.setting.batch_size)
+        return foreign.changed(related, self.restyled) if self.change else related
+
+    def restyled(self, x: Tensor) -> Tensor:
+        """Return images (N, C, H, W) changed as the public ones were."""
+        return CHANGES[self.change](x, self.amount).clamp(-1, 1)
+
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Train and score, with f in evaluation mode.
+
+        Returns:
+            The figures of the reconstructions (`metrics`), of the mean and the nearest of the
+            attacker's public images and the nearest of those that were not changed (`floors`), and
+            of what its own pilot and decoder make of private images (`ceilings`). Where the public
+            images were changed, the figures against private images changed alike
+            (`in_its_style`), for the reconstructions, the private images as they are, and the
+            nearest of the attacker's. Where none was changed or foreign, some figures for each
+            class (`classes`).
+        """
+        clock = CpuTime()
+        client, attack, split, _ = self._train(device, [*observers, clock], **keeping)
+        scorer = sl.Scorer(split.private, split.referee)  # of the seed that `evaluate` has, too
+        x = scorer.images.x
+        message = sl.SmashedData(z=client.smash(x), sender=client.name, step=client.step)
+        pictures = attack.reconstruct(message)
+        nearest = nearest_public(x, split.public.x)
+        floors = {"mean_public": mean_public(split.public, len(x)), "nearest_public": nearest}
+        if self.change or self.foreign:
+            floors["nearest_related"] = nearest_public(x, super().split().public.x)
+        row: dict[str, Any] = {
+            "steps": client.step,
+            "cpu_seconds": clock.seconds,
+            "n_match": len(x),
+            "metrics": scorer.score(pictures),
+            "floors": {name: scorer.score(images) for name, images in floors.items()},
+            "ceilings": {"own_autoencoder": scorer.score(attack.autoencode(x))},
+        }
+        if self.change:
+            target = self.restyled(x)
+            nearest = nearest_public(target, split.public.x)
+            shown = {"reconstructed": pictures, "private": x, "nearest_public": nearest}
+            row["in_its_style"] = {name: _errs(images, target) for name, images in shown.items()}
+        elif not self.foreign:
+            row["classes"] = by_class(scorer, pictures, nearest)
+        return row
+
+
+def by_class(
+    scorer: sl.Scorer, pictures: Tensor, nearest: Tensor
+) -> dict[str, dict[str, float | int]]:
+    """Return some figures of the scored images of each class.
+
+    Args:
+        scorer: Who scores.
+        pictures: The reconstructions, (n, C, H, W).
+        nearest: The public images nearest to the scored ones, (n, C, H, W).
+
+    Returns:
+        By the class's name: how many images (`n`), the error of the reconstructions (`mse`), that
+        of the nearest public images (`nearest_public_mse`), and how many reconstructions are
+        `recognised` and `matched`, where all scored images are candidates.
+    """
+    figures: dict[str, dict[str, float | int]] = {}
+    for number, name in enumerate(scorer.images.classes):
+        rows = (scorer.images.y == number).nonzero().flatten()
+        if len(rows) == 0:
+            continue
+        scores = scorer.score(pictures[rows], rows)
+        figures[name] = {
+            "n": len(rows),
+            "mse": scores["mse"],
+            "nearest_public_mse": sl.metrics.mse(nearest[rows], scorer.images.x[rows]),
+            "recognised": scores["recognised"],
+            "matched": scores["matched"],
+        }
+    return figures
+
+
+def _errs(images: Tensor, target: Tensor) -> dict[str, float]:
+    return {"mse": sl.metrics.mse(images, target), "matched": sl.metrics.matched(images, target)}
+
+
+def _dial(change: str, *amounts: float) -> dict[str, dict[str, Any]]:
+    form = "{} {:g}" if change == "scale" else "{} {:+g}"  # a factor, or so much more
+    return {form.format(change, a): {"change": change, "amount": a} for a in amounts}
+
+
+# The kinds of `public_tiny`, in the order in which they are worth most: the whole public part, three
+# that lack a class, foreign images and negatives; then fewer images, and a dial from related to
+# foreign, its far ends first; last what is foreign in other ways.
+STAGES: tuple[dict[str, dict[str, Any]], ...] = (
+    {
+        "all": {},
+        "no 0": {"missing": "0"},
+        "no 1": {"missing": "1"},
+        "no 7": {"missing": "7"},
+        "photographs": {"foreign": "photographs"},
+        "strokes": {"foreign": "strokes"},
+        "negatives": {"change": "negatives"},
+    },
+    {
+        **_dial("thickness", -1.0, 1.0),
+        **_dial("slant", -0.4, 0.4),
+        **_dial("scale", 0.7, 1.4),
+        "10 images": {"few": 10},
+        "100 images": {"few": 100},
+    },
+    {
+        **_dial("thickness", -0.5, 0.5),
+        **_dial("slant", -0.2, 0.2),
+        **_dial("scale", 0.85, 1.2),
+        "30 images": {"few": 30},
+    },
+    {
+        "photographs, paper's design": {"foreign": "photographs", "design": "paper", "steps": 300},
+        "omniglot": {"foreign": "omniglot"},
+        "mnist": {"foreign": "mnist"},
+        "MNIST by omniglot": {"data": "mnist", "foreign": "omniglot"},
+        "MNIST": {"data": "mnist"},
+    },
+)
+KINDS: dict[str, dict[str, Any]] = {
+    name: {"steps": STEPS} | options for stage in STAGES for name, options in stage.items()
+}
