@@ -28,7 +28,7 @@ FINE = 4  # parts of a pixel in which strokes are made thicker
 
 
 def photographs(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) -> ImageData:
-    """Cut grey patches from the two photographs that scikit-learn brings along (a temple, a flower).
+    """Cut grey patches from the two photographs in scikit-learn, of a temple and of a flower.
 
     A patch is a square crop at a random place, 2, 3 or 4 times as wide as `size`, reduced by taking
     means of squares of pixels. Source: `sklearn.datasets.load_sample_images`, 427 x 640 pixels;
