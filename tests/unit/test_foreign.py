@@ -96,7 +96,7 @@ def test_changed_images_keep_all_but_the_pixels(change, which, digits, faces):
     assert other.shape == data.shape and other.value_range == data.value_range
     assert (other.name, other.part) == (data.name, data.part)
     assert not torch.equal(other.x, data.x)
-    assert -1 <= other.x.min() and other.x.max() <= 1
+    assert other.x.min() >= -1 and other.x.max() <= 1
 
 
 def test_a_repeated_channel_stays_one(digits):

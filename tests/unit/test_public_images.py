@@ -1,4 +1,4 @@
-"""Hijacks with other public images: which ones each kind has, what a row says, and that it is so."""
+"""Hijacks with other public images: which ones each kind has, and what a row says of them."""
 
 import json
 import os
