@@ -174,6 +174,30 @@ def by_class(
     return figures
 
 
+def error(run: dict[str, Any]) -> float:
+    """Return a row's error over that of the nearest image of the private kind, not changed."""
+    floors = run["floors"]
+    floor = floors.get("nearest_related", floors["nearest_public"])
+    return float(run["metrics"]["mse"] / floor["mse"])
+
+
+def error_in_its_style(run: dict[str, Any]) -> float:
+    """Return a row's error against private images changed as the attacker's own were.
+
+    As a multiple of that of the nearest of the attacker's own; where they were not changed, it is
+    the row's `error`.
+    """
+    style = run.get("in_its_style")
+    if style is None:
+        return error(run)
+    return float(style["reconstructed"]["mse"] / style["nearest_public"]["mse"])
+
+
+def unseen(run: dict[str, Any]) -> dict[str, float | int]:
+    """Return the figures of the class that a row's public images lack."""
+    return dict(run["classes"][run["config"]["missing"]])
+
+
 def _errs(images: Tensor, target: Tensor) -> dict[str, float]:
     return {"mse": sl.metrics.mse(images, target), "matched": sl.metrics.matched(images, target)}
 
@@ -204,9 +228,13 @@ STAGES: tuple[dict[str, dict[str, Any]], ...] = (
         "100 images": {"few": 100},
     },
     {
-        **_dial("thickness", -1.0, 0.5),
+        **_dial("thickness", -1.0),
         **_dial("slant", 0.2),
-        **_dial("scale", 0.85, 1.4),
+        **_dial("scale", 1.4),
+    },
+    {
+        **_dial("thickness", 0.5),
+        **_dial("scale", 0.85),
         "photographs, paper's design": {"foreign": "photographs", "design": "paper", "steps": 300},
         "omniglot": {"foreign": "omniglot"},
     },
