@@ -35,7 +35,6 @@ PICTURES: dict[str, Callable[[int, int], ImageData]] = {
     "photographs": lambda n, seed: foreign.photographs(n, sl.tiny.size, seed=seed),
     "strokes": lambda n, seed: foreign.strokes(n, sl.tiny.size, seed=seed),
     "omniglot": lambda n, seed: sl.data.omniglot(sl.tiny.size, n=n),
-    "mnist": lambda n, seed: sl.tiny.split("mnist", seed).public.subset(n, seed),
 }
 
 
@@ -242,17 +241,11 @@ STAGES: tuple[dict[str, dict[str, Any]], ...] = (
     },
     {**_dial("scale", 0.7), "10 images": {"few": 10, "steps": FEW_STEPS}},
     {**_dial("thickness", -1.0), **_dial("slant", 0.2)},
+    {"omniglot": {"foreign": "omniglot", "steps": FEW_STEPS}},
     {"100 images": {"few": 100, "steps": FEW_STEPS}, **_dial("scale", 1.4)},
-    {
-        "photographs, paper's design": {"foreign": "photographs", "design": "paper", "steps": 300},
-        "omniglot": {"foreign": "omniglot"},
-    },
-    {
-        **_dial("thickness", 0.5),
-        **_dial("scale", 0.85),
-        "30 images": {"few": 30, "steps": FEW_STEPS},
-    },
-    {**_dial("thickness", -0.5), **_dial("slant", -0.4), **_dial("scale", 1.2)},
+    {"photographs, paper's design": {"foreign": "photographs", "design": "paper", "steps": 300}},
+    {**_dial("thickness", 0.5), **_dial("scale", 0.85)},
+    {"30 images": {"few": 30, "steps": FEW_STEPS}, **_dial("slant", -0.4)},
 )
 KINDS: dict[str, dict[str, Any]] = {
     name: {"steps": STEPS} | options for stage in STAGES for name, options in stage.items()

@@ -13,8 +13,6 @@ from splitlab import experiments
 from splitlab.experiments.public_images import KINDS, PublicImages, packed, unpacked
 
 DATA = Path(os.environ.get("SPLITLAB_DATA") or "nowhere")
-NEEDED = {"omniglot": ["omniglot-py"], "mnist": ["MNIST"], "MNIST by omniglot": ["MNIST"]}
-NEEDED |= {"MNIST": ["MNIST"]}
 SHORT = PublicImages("table", "kind", 5, 2)
 
 
@@ -30,13 +28,23 @@ def quick_classifiers(monkeypatch):
     monkeypatch.setattr(sl.referee, "_trained", {})
 
 
+@pytest.fixture
+def classifying(monkeypatch):
+    """Few steps are judged as many are."""
+    monkeypatch.setattr(PublicImages, "classifies", True)
+
+
+def test_a_classifier_judges_where_steps_are_many():
+    assert experiments.find("public_tiny", "photographs", 7).classifies
+    assert not SHORT.classifies
+    assert "recognised" not in SHORT.row()["metrics"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_has_the_public_images_that_its_name_says(kind):
-    if any(not (DATA / folder).exists() for folder in NEEDED.get(kind, [])):
-        pytest.skip("SPLITLAB_DATA has not the files that this kind needs")
     run = experiments.find("public_tiny", kind, 7)
-    if run.data == "mnist":
-        pytest.skip("reading it takes long; the kinds on digits have the same public images")
+    if run.foreign == "omniglot" and not (DATA / "omniglot-py").exists():
+        pytest.skip("SPLITLAB_DATA has no Omniglot")
     related, split = sl.tiny.split("digits", 7), run.split()
     assert torch.equal(split.private.x, related.private.x)
     assert torch.equal(split.referee.x, related.referee.x)
@@ -70,7 +78,7 @@ def test_what_a_kind_is_a_function_of_stands_in_its_configuration():
         assert other.row()["metrics"] != SHORT.row()["metrics"]
 
 
-def test_a_row_is_scored_as_in_other_tables():
+def test_a_row_is_scored_as_in_other_tables(classifying):
     """The whole public part, and nothing changed: chapter 06's hijack, step by step."""
     row = SHORT.row()
     reference = experiments.Hijack("table", "fast", 5, 2).row()
@@ -83,7 +91,15 @@ def test_a_row_is_scored_as_in_other_tables():
     json.dumps(row)
 
 
-def test_classes_together_are_all_scored_images():
+def test_without_a_classifier_the_same_images_are_scored(monkeypatch):
+    quick = SHORT.row()
+    monkeypatch.setattr(PublicImages, "classifies", True)
+    slow = SHORT.row()
+    for name in ("mse", "ssim", "matched"):
+        assert quick["metrics"][name] == pytest.approx(slow["metrics"][name], rel=1e-5)
+
+
+def test_classes_together_are_all_scored_images(classifying):
     row = replace(SHORT, missing="1").row()
     classes = row["classes"]
     assert list(classes) == list("0123456789")
