@@ -45,6 +45,7 @@ from splitlab.experiments.telling import (
     separation,
     signals,
 )
+from splitlab.experiments.public_images import PublicImages
 from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,
@@ -86,6 +87,7 @@ __all__ = [
     "PropertiesInPictures",
     "PropertyHijack",
     "ProtocolAgainstWhole",
+    "PublicImages",
     "SplitAgainstWhole",
     "TailLabels",
     "TwoDimensions",

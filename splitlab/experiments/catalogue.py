@@ -15,6 +15,8 @@ from splitlab.experiments.leaks import PassiveInversions
 from splitlab.experiments.properties import KINDS as PROPERTIES
 from splitlab.experiments.properties import PICTURES, PropertiesInPictures, PropertyHijack
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
+from splitlab.experiments.public_images import KINDS as PUBLIC_IMAGES
+from splitlab.experiments.public_images import STAGES, PublicImages
 from splitlab.experiments.two_dimensions import TwoDimensions
 from splitlab.experiments.unsplit import Inversion, TailLabels
 from splitlab.experiments.why import HONEST, TWICE, Honest, OtherClient, Twice
@@ -145,6 +147,9 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [OtherClient("why_tiny", n, seed, **o) for n, o in WHY.items()]
         digits += [Twice("why_tiny", n, seed, **o) for n, o in TWICE.items()]
         digits += [Honest("why_tiny", n, seed, **o) for n, o in HONEST.items()]
+    for stage in STAGES:
+        for seed in SPLIT_SEEDS:
+            digits += [PublicImages("public_tiny", n, seed, **PUBLIC_IMAGES[n]) for n in stage]
     faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
     digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]
     digits += [
