@@ -48,7 +48,7 @@ MODULES = (
     *("messages.py", "parties.py", "protocols.py", "aggregation.py", "randomness.py"),
     *("attacks", "defenses", "nets"),
     *("data", "settings.py", "referee.py", "label_referee.py", "metrics.py", "baselines.py"),
-    *("disguises.py", "priors.py", "decoding.py"),
+    *("disguises.py", "priors.py", "decoding.py", "schedules.py"),
 )
 RUNS = Path("book") / "runs"
 FORMAT = 1

@@ -2,6 +2,7 @@
 
 from splitlab.nets import paper, tiny
 from splitlab.nets.blocks import (
+    ChannelRotation,
     DepthToSpace,
     ResBlock,
     SpaceToDepth,
@@ -10,6 +11,7 @@ from splitlab.nets.blocks import (
 )
 
 __all__ = [
+    "ChannelRotation",
     "DepthToSpace",
     "ResBlock",
     "SpaceToDepth",
