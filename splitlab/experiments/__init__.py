@@ -29,6 +29,7 @@ from splitlab.experiments.catalogue import (
     find,
 )
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
+from splitlab.experiments.knobs import Knob, likeness
 from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.leaks import PassiveInversions, grant
 from splitlab.experiments.protocols_against_whole import (
@@ -66,6 +67,7 @@ __all__ = [
     "Experiment",
     "Hijack",
     "Inversion",
+    "Knob",
     "LabelLeak",
     "PassiveInversions",
     "ProtocolAgainstWhole",
@@ -82,6 +84,7 @@ __all__ = [
     "find",
     "grant",
     "largest_difference",
+    "likeness",
     "train_whole",
     "unattacked",
     "widest_channel",

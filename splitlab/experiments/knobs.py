@@ -18,6 +18,7 @@ from splitlab.experiments.hijacks import Hijack
 from splitlab.nets import ChannelRotation, tiny
 from splitlab.nets.blocks import seeded
 from splitlab.schedules import growing, spike
+from splitlab.settings import falling
 
 Pilot = Literal["", "the client's layers", "one convolution", "dense"]
 Critic = Literal["", "half", "double", "one convolution", "no convolution"]
@@ -95,13 +96,15 @@ class Knob(Hijack):
             turn = ChannelRotation(self.setting.nets.Z_SHAPE[cut or self.setting.cut][0], seed=seed)
             settings["pilot"] = nn.Sequential(settings["pilot"], turn)
             settings["decoder"] = nn.Sequential(turn.inverse(), settings["decoder"])
-        falls = (lambda step: 1.0) if self.steady else settings.get("gradient_scale")
-        settings["gradient_scale"] = self._scale(falls or (lambda step: 1.0))
+        settings["gradient_scale"] = self.schedule()
         return sl.FSHA(**settings, device=device)
 
-    def _scale(self, falls: sl.schedules.Schedule) -> sl.schedules.Schedule:
+    def schedule(self) -> sl.schedules.Schedule:
+        """Return the factor on the gradient sent, by step; the paper's design alone has none."""
+        falls = self.design == "fast" and not self.steady
+        always = falling(self.steps) if falls else growing(1.0)
         grows, first = growing(self.growth, start=self.factor), spike(self.spike)
-        return lambda step: falls(step) * grows(step) * first(step)
+        return lambda step: always(step) * grows(step) * first(step)
 
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
@@ -267,6 +270,7 @@ MORE: dict[str, dict[str, Any]] = {
     "paper, cut 4": PAPER | {"cut_at": 4},
 }
 LAST: dict[str, dict[str, Any]] = {
+    "a fifth of the gradient": {"factor": 0.2},
     "SGD": SGD_SLOW,
     "SGD, a tenth of the gradient": SGD_SLOW | {"factor": 0.1},
     "cut 1": {"cut_at": 1},
