@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,7 @@ from splitlab.experiments.base import CpuTime, Device
 from splitlab.experiments.hijacks import Hijack
 from splitlab.nets import ChannelRotation, tiny
 from splitlab.nets.blocks import seeded
-from splitlab.schedules import growing, spike
+from splitlab.schedules import Schedule, effective_rate, growing, spike
 from splitlab.settings import falling
 
 Pilot = Literal["", "the client's layers", "one convolution", "dense"]
@@ -99,12 +100,17 @@ class Knob(Hijack):
         settings["gradient_scale"] = self.schedule()
         return sl.FSHA(**settings, device=device)
 
-    def schedule(self) -> sl.schedules.Schedule:
+    def schedule(self) -> Schedule:
         """Return the factor on the gradient sent, by step; the paper's design alone has none."""
         falls = self.design == "fast" and not self.steady
         always = falling(self.steps) if falls else growing(1.0)
         grows, first = growing(self.growth, start=self.factor), spike(self.spike)
         return lambda step: always(step) * grows(step) * first(step)
+
+    def mean_rate(self) -> float:
+        """Return the rate that a client's Adam has on average over the run, by `effective_rate`."""
+        factors = [self.schedule()(step) for step in range(self.steps)]
+        return (self.rate or self.setting.client_rate) * fmean(effective_rate(factors))
 
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
@@ -262,19 +268,19 @@ CORE: dict[str, dict[str, Any]] = {
     "paper, Adam 1e-4": PAPER | {"rate": 1e-4},
 }
 MORE: dict[str, dict[str, Any]] = {
-    "critic of half the width": {"critic": "half"},
-    "critic without convolution": {"critic": "no convolution"},
     "paper, pilot of the client's layers": PAPER | {"pilot": "the client's layers"},
     "paper, dense pilot": PAPER | {"pilot": "dense"},
-    "cut 4": {"cut_at": 4},
-    "paper, cut 4": PAPER | {"cut_at": 4},
+    "critic without convolution": {"critic": "no convolution"},
+    "a fifth of the gradient": {"factor": 0.2},
 }
 LAST: dict[str, dict[str, Any]] = {
-    "a fifth of the gradient": {"factor": 0.2},
-    "SGD": SGD_SLOW,
     "SGD, a tenth of the gradient": SGD_SLOW | {"factor": 0.1},
+    "SGD": SGD_SLOW,
+    "cut 4": {"cut_at": 4},
+    "paper, cut 4": PAPER | {"cut_at": 4},
     "cut 1": {"cut_at": 1},
     "paper, cut 1": PAPER | {"cut_at": 1},
+    "critic of half the width": {"critic": "half"},
     "paper, pilot of one convolution": PAPER | {"pilot": "one convolution"},
     "first gradient times ten": {"spike": 10.0},
     "gradient not falling": {"steady": True},

@@ -35,6 +35,13 @@ def test_the_schedule_is_the_product_of_its_parts():
     assert [many(t) for t in (0, 1, 3)] == [1.5, 1.0, 4.0]
 
 
+def test_the_mean_rate_is_the_clients_where_the_factor_is_constant_and_above_where_it_grows():
+    assert knob(steady=True, factor=0.2).mean_rate() == pytest.approx(1e-3)
+    assert knob(rate=1e-4, steady=True).mean_rate() == pytest.approx(1e-4)
+    assert knob().mean_rate() < 1e-3
+    assert 1.5e-4 < knob(rate=1e-4, steady=True, growth=1.11).mean_rate() < 3.1e-4
+
+
 def test_likeness_finds_the_channel_that_is_the_image():
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(200, 1, 16, 16, generator=generator)
