@@ -10,7 +10,7 @@ import splitlab as sl
 from splitlab.experiments.against_whole import SplitAgainstWhole
 from splitlab.experiments.base import Experiment
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
-from splitlab.experiments.knobs import CORE, LAST, MORE, Knob
+from splitlab.experiments.knobs import CORE, MORE, Knob
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
@@ -131,7 +131,7 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [Hijack("digits_tiny", name, s, steps, design=design) for s in DIGITS_SEEDS]
     for seed in SPLIT_SEEDS:  # seed by seed: the referee keeps its classifiers for one split
         digits += [PassiveInversions("leaks_tiny", n, seed, 300, **o) for n, o in LEAKS.items()]
-    for kinds in (CORE, MORE, LAST):
+    for kinds in (CORE, MORE):
         for seed in SPLIT_SEEDS:
             digits += [Knob("knobs_tiny", n, seed, 200, **o) for n, o in kinds.items()]
     faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}

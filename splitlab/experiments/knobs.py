@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -227,7 +227,8 @@ def image_critic(kind: Critic, *, seed: int = 0) -> nn.Module:
         case "no convolution":
             first = [nn.Flatten(), nn.Linear(256, 128), nn.LeakyReLU(0.2)]
             return nn.Sequential(*first, nn.Linear(128, 64), *dense)
-    raise ValueError(f"there is no critic {kind!r}: choose half, double, one or no convolution")
+    known = ", ".join(map(repr, get_args(Critic)[1:]))
+    raise ValueError(f"there is no critic {kind!r}: choose one of {known}")
 
 
 @seeded
@@ -241,20 +242,20 @@ def _pilot(kind: Pilot, *, seed: int = 0) -> nn.Module:
         case "dense":
             first = [nn.Flatten(), nn.Linear(256, 256), nn.SiLU(), nn.Linear(256, 512)]
             return nn.Sequential(*first, nn.Unflatten(1, (32, 4, 4)))
-    raise ValueError(f"there is no pilot {kind!r}")
+    known = ", ".join(map(repr, get_args(Pilot)[1:]))
+    raise ValueError(f"there is no pilot {kind!r}: choose one of {known}")
 
 
 # The highest norm of ten honest runs at seeds that are not recorded, 0 to 9, rounded up.
 LIMIT = 0.06
 
 # A server that makes a slow client faster does not let its gradient fall. "Quiet" growth begins so
-# low that it ends below the limit; 1.05 rather than the fastest growth, so that it need not begin
-# where Adam's epsilon of 1e-8 counts. Chosen on pseudo-private data cut from the public part.
+# low that it ends below the limit, by the norms of a run at another seed on pseudo-private data,
+# which are cut from the public part. At 1.11 it would have to begin where Adam's epsilon counts.
 SLOW: dict[str, Any] = {"rate": 1e-4, "steady": True}
 GROWTH: dict[str, Any] = SLOW | {"growth": 1.11}
 QUIET: dict[str, Any] = SLOW | {"growth": 1.05, "factor": 1.2e-5, "clip": LIMIT}
 PAPER: dict[str, Any] = {"design": "paper"}
-SGD_SLOW: dict[str, Any] = {"optimizer": "SGD", "rate": 0.05}
 
 CORE: dict[str, dict[str, Any]] = {
     "fast": {"curve": True},
@@ -273,16 +274,4 @@ MORE: dict[str, dict[str, Any]] = {
     "critic without convolution": {"critic": "no convolution"},
     "a fifth of the gradient": {"factor": 0.2},
 }
-LAST: dict[str, dict[str, Any]] = {
-    "SGD, a tenth of the gradient": SGD_SLOW | {"factor": 0.1},
-    "SGD": SGD_SLOW,
-    "cut 4": {"cut_at": 4},
-    "paper, cut 4": PAPER | {"cut_at": 4},
-    "cut 1": {"cut_at": 1},
-    "paper, cut 1": PAPER | {"cut_at": 1},
-    "critic of half the width": {"critic": "half"},
-    "paper, pilot of one convolution": PAPER | {"pilot": "one convolution"},
-    "first gradient times ten": {"spike": 10.0},
-    "gradient not falling": {"steady": True},
-}
-KINDS = CORE | MORE | LAST
+KINDS = CORE | MORE

@@ -99,6 +99,13 @@ def test_pilots_of_the_papers_design_fit_its_decoder_and_learn(name):
     assert attack.autoencode(attack.public.x[:3]).shape == (3, 1, 16, 16)
 
 
+def test_another_cut_is_cut_there_on_both_sides():
+    run = knob(cut_at=4)
+    split = run.split()
+    z = run.client(split, "cpu").smash(split.private.x[:2])
+    assert z.shape[1:] == run.attack(split, "cpu").z_shape == sl.nets.tiny.Z_SHAPE[4]
+
+
 def test_the_clients_choices_reach_the_client():
     slow = knob(optimizer="SGD", rate=0.5, clip=2.0)
     client = slow.client(slow.split(), "cpu")
@@ -115,7 +122,7 @@ def test_the_clients_choices_reach_the_client():
     [
         ("no hijack", "digits"),
         ("Adam 1e-4, growing quietly, clipped", "digits"),
-        ("cut 4", "drawn_faces"),
+        ("paper, dense pilot", "drawn_faces"),
     ],
 )
 def test_a_short_run_gives_a_row_with_floor_and_ceiling(kind, data):
@@ -123,7 +130,8 @@ def test_a_short_run_gives_a_row_with_floor_and_ceiling(kind, data):
     row = run.row()
     assert row["steps"] == 6 and row["n_match"] <= 500
     assert row["floors"]["nearest_public"]["mse"] < row["metrics"]["mse"]
-    assert row["ceilings"]["own_autoencoder"]["mse"] == pytest.approx(0, abs=1e-10)
+    if run.design != "paper":
+        assert row["ceilings"]["own_autoencoder"]["mse"] == pytest.approx(0, abs=1e-10)
     assert 0 <= row["looks"] <= 1 and row["rank"] >= 1
     assert row["alarms"] == 0 or 0 <= row["first_alarm"] < 6
     if run.growth > 1:
