@@ -19,6 +19,7 @@ from splitlab import (
     nets,
     priors,
     record,
+    schedules,
     settings,
     tables,
 )
@@ -146,6 +147,7 @@ __all__ = [
     "priors",
     "record",
     "replay",
+    "schedules",
     "settings",
     "tables",
     "task_accuracy",

@@ -3,10 +3,14 @@
 import base64
 import html
 import io
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
+from math import isfinite
+from statistics import median
+from typing import TYPE_CHECKING, Final
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +35,7 @@ PARTY: Final[dict[str, dict[str, str]]] = {
 }
 
 _MARKERS: Final = ("o", "s", "x", "^", "D", "+")
+_LINES: Final = ("-", "--", ":", "-.")
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CSS_DPI = 96  # a CSS pixel is 1/96 inch by definition
@@ -298,6 +303,64 @@ def bands(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
+def dots(
+    rows: Mapping[str, Sequence[float]],
+    *,
+    xlabel: str,
+    lines: Mapping[str, float] | None = None,
+    parties: Mapping[str, str] | None = None,
+    log: bool = False,
+) -> "Figure":
+    """Draw one row of open circles for each label, with their range and their median.
+
+    Args:
+        rows: label -> one figure for each run, from the top down. A label without figures is a
+            heading for the rows below it.
+        xlabel: what the figures are, with their unit.
+        lines: label -> where a vertical line stands, a floor or a reference; told apart by their
+            line styles.
+        parties: label -> the party that gives a row its colour; grey where it names none.
+        log: whether x is on a logarithmic scale.
+
+    Raises:
+        ValueError: if no row has figures, one is not finite or does not fit a logarithmic scale,
+            or `parties` names a label that is not in `rows`.
+    """
+    import matplotlib.pyplot as plt
+
+    parties = parties or {}
+    if unknown := set(parties) - set(rows):
+        raise ValueError(f"parties names {min(unknown)!r}, which is none of {', '.join(rows)}")
+    for label, values in rows.items():
+        if not all(isfinite(value) and (value > 0 or not log) for value in values):
+            raise ValueError(
+                f"row {label!r} has a figure that is not finite"
+                f"{' and above 0' if log else ''}: leave it out, and say so in the text"
+            )
+    if not any(len(values) for values in rows.values()):
+        raise ValueError("no row has figures: pass label -> the figures of its runs")
+    figure, axis = plt.subplots(figsize=(6.4, 0.19 * len(rows) + 0.9), layout="constrained")
+    for (label, x), style in zip((lines or {}).items(), itertools.cycle(_LINES), strict=False):
+        axis.axvline(x, label=label, color="#b0b0b0", linewidth=1, linestyle=style, zorder=1)
+    for place, (label, values) in enumerate(rows.items()):
+        if not len(values):
+            continue
+        colour = PARTY[parties[label]]["color"] if label in parties else "#707070"
+        axis.plot([min(values), max(values)], [place] * 2, color=colour, linewidth=1, zorder=2)
+        axis.plot(values, [place] * len(values), "o", color=colour, fillstyle="none", markersize=4)
+        axis.plot(median(values), place, "|", color="black", markersize=9, zorder=4)
+    ticks = axis.set_yticks(range(len(rows)), list(rows))
+    for tick, values in zip(ticks, rows.values(), strict=True):
+        if not len(values):
+            tick.label1.set_fontweight("bold")
+            tick.tick1line.set_visible(False)
+    axis.set(xlabel=xlabel, xscale="log" if log else "linear", ylim=(len(rows) - 0.5, -0.5))
+    if log:
+        axis.xaxis.set_major_formatter("{x:g}")
+    axis.tick_params("y", labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    if lines:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

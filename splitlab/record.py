@@ -49,6 +49,8 @@ MODULES = (
     *("attacks", "defenses", "nets"),
     *("data", "settings.py", "referee.py", "label_referee.py", "property_referee.py"),
     *("metrics.py", "baselines.py", "disguises.py", "priors.py", "decoding.py"),
+    *("data", "settings.py", "referee.py", "label_referee.py", "metrics.py", "baselines.py"),
+    *("disguises.py", "priors.py", "decoding.py", "schedules.py"),
 )
 RUNS = Path("book") / "runs"
 FORMAT = 1

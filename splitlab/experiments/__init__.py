@@ -29,6 +29,7 @@ from splitlab.experiments.catalogue import (
     find,
 )
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
+from splitlab.experiments.knobs import Knob, likeness
 from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.leaks import PassiveInversions, grant
 from splitlab.experiments.properties import PropertiesInPictures, PropertyHijack, labelled
@@ -80,6 +81,7 @@ __all__ = [
     "Experiment",
     "Hijack",
     "Inversion",
+    "Knob",
     "LabelLeak",
     "LastMessages",
     "OtherClient",
@@ -108,6 +110,7 @@ __all__ = [
     "probabilities",
     "separation",
     "signals",
+    "likeness",
     "train_whole",
     "unattacked",
     "widest_channel",

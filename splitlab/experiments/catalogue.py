@@ -10,6 +10,7 @@ import splitlab as sl
 from splitlab.experiments.against_whole import SplitAgainstWhole
 from splitlab.experiments.base import Experiment
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
+from splitlab.experiments.knobs import CORE, MORE, Knob
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
 from splitlab.experiments.properties import KINDS as PROPERTIES
@@ -150,6 +151,9 @@ def experiments() -> tuple[Experiment, ...]:
     for stage in STAGES:
         for seed in SPLIT_SEEDS:
             digits += [PublicImages("public_tiny", n, seed, **PUBLIC_IMAGES[n]) for n in stage]
+    for kinds in (CORE, MORE):
+        for seed in SPLIT_SEEDS:
+            digits += [Knob("knobs_tiny", n, seed, 200, **o) for n, o in kinds.items()]
     faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
     digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]
     digits += [

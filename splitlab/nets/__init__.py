@@ -2,6 +2,7 @@
 
 from splitlab.nets import paper, tiny
 from splitlab.nets.blocks import (
+    ChannelRotation,
     DepthToSpace,
     ResBlock,
     Shuffle,
@@ -11,6 +12,7 @@ from splitlab.nets.blocks import (
 )
 
 __all__ = [
+    "ChannelRotation",
     "DepthToSpace",
     "ResBlock",
     "Shuffle",

@@ -255,3 +255,37 @@ def test_planes_show_arrows_down_the_score_and_a_frame_for_each_snapshot(monkeyp
     assert plt.get_fignums() == before
     with pytest.raises(ValueError, match="argument 2 is shorter"):
         plot.planes(SimpleNamespace(private=private, taken=taken), scores[:1], public)
+
+
+def test_dots_draw_each_run_its_range_and_the_median_below_headings():
+    rows = {"cut": [], "cut 1": [0.2, 0.8, 0.3], "cut 2": [0.5]}
+    lines = {"nearest public": 1.0, "reference": 0.5}
+    figure = plot.dots(rows, xlabel="error", lines=lines, parties={"cut 1": "attacker"}, log=True)
+    (axis,) = figure.axes
+    floor, reference, span, runs, middle, *one = axis.lines
+    assert [floor.get_xdata()[0], reference.get_xdata()[0]] == [1.0, 0.5]
+    assert floor.get_linestyle() != reference.get_linestyle()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(lines)
+    assert list(span.get_xdata()) == [0.2, 0.8] and list(runs.get_xdata()) == rows["cut 1"]
+    assert list(middle.get_xdata()) == [0.3], "the median, not the mean"
+    assert {place for line in (span, runs, middle) for place in line.get_ydata()} == {1}
+    assert {place for line in one for place in line.get_ydata()} == {2}
+    assert runs.get_color() == PARTY["attacker"]["color"] != one[1].get_color()
+    labels = axis.get_yticklabels()
+    assert [label.get_text() for label in labels] == list(rows)
+    assert [label.get_fontweight() for label in labels] == ["bold", "normal", "normal"]
+    assert axis.get_xscale() == "log" and axis.yaxis_inverted(), "from the top down"
+    plt.close(figure)
+
+
+def test_dots_refuse_what_they_cannot_draw():
+    before = plt.get_fignums()
+    with pytest.raises(ValueError, match="no row has figures"):
+        plot.dots({"cut": []}, xlabel="error")
+    with pytest.raises(ValueError, match="'cut 2' has a figure that is not finite: leave"):
+        plot.dots({"cut 1": [0.1], "cut 2": [float("nan")]}, xlabel="error")
+    with pytest.raises(ValueError, match="not finite and above 0"):
+        plot.dots({"cut 1": [0.0]}, xlabel="error", log=True)
+    with pytest.raises(ValueError, match="parties names 'cut 3'"):
+        plot.dots({"cut 1": [0.1]}, xlabel="error", parties={"cut 3": "client"})
+    assert plt.get_fignums() == before, "no figure is left open"

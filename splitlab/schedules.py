@@ -1,0 +1,86 @@
+"""Factors on the gradient that the server sends, and what the client's Adam makes of them.
+
+Adam (Kingma and Ba, ICLR 2015, Algorithm 1) divides a mean of late gradients by the root of a mean
+of late squares. A constant factor cancels. One that changes with the step does not, since the first
+mean remembers some ten steps and the second a thousand: such a factor is a learning-rate schedule
+in the hands of whoever sends the gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+Schedule = Callable[[int], float]
+
+ADAM_BETAS = (0.9, 0.999)  # torch's defaults
+
+
+def growing(growth: float, *, start: float = 1.0) -> Schedule:
+    """Return the factor start * growth**step; the steps count from 0.
+
+    Args:
+        growth: Of each step over the one before, above 0; below 1 it shrinks.
+        start: The factor of step 0, above 0.
+
+    Raises:
+        ValueError: If one of the two is not above 0.
+    """
+    if growth <= 0 or start <= 0:
+        raise ValueError(f"growing({growth}, start={start}): both must be above 0")
+    return lambda step: float(start * growth**step)
+
+
+def spike(size: float) -> Schedule:
+    """Return a factor of `size` at step 0 and of 1 afterwards."""
+    return lambda step: size if step == 0 else 1.0
+
+
+def effective_rate(
+    factors: Sequence[float], betas: tuple[float, float] = ADAM_BETAS
+) -> list[float]:
+    """Return how far Adam moves at each step, in parts of its learning rate.
+
+    For a gradient that is the same at every step but for these factors. Adam then moves by 1 at
+    every step where the factors are constant, whatever the constant. Its epsilon is left out, so a
+    gradient is taken to be far above 1e-8.
+
+    Args:
+        factors: The factor of each step; not all of the first ones 0.
+        betas: How much of their past the two means keep, each from 0 to below 1.
+
+    Raises:
+        ValueError: If a beta is out of its range, or there was no gradient yet at a step.
+    """
+    first, second = betas
+    if not (0 <= first < 1 and 0 <= second < 1):
+        raise ValueError(f"betas are {betas}: both are from 0 to below 1")
+    mean = square = 0.0
+    rates = []
+    for step, factor in enumerate(factors, start=1):
+        mean = first * mean + (1 - first) * factor
+        square = second * square + (1 - second) * factor**2
+        if square == 0:
+            raise ValueError("the factors begin with 0, and Adam cannot divide by it: leave it out")
+        # The means began at 0; Adam corrects both for that.
+        rates.append(mean / (1 - first**step) / math.sqrt(square / (1 - second**step)))
+    return rates
+
+
+def fastest_growth(betas: tuple[float, float] = ADAM_BETAS) -> tuple[float, float]:
+    """Return the growth a step that speeds Adam up most, and by how much at best.
+
+    By the inequality of Cauchy and Schwarz no factors move Adam further at a late step than those
+    that grow by second beta / first beta. The bound (1 - b1) / sqrt((1 - b2) (1 - b1^2 / b2)) is
+    reached after some thousand steps; after t steps it is sqrt(1 - b2^t) of that (as soon as b1^t
+    is small).
+
+    Raises:
+        ValueError: If a beta is out of its range, or the first mean does not forget faster than
+            the second, b1^2 < b2.
+    """
+    first, second = betas
+    if not (0 < first < 1 and 0 < second < 1 and first**2 < second):
+        raise ValueError(f"betas are {betas}: both lie between 0 and 1, and b1^2 below b2")
+    most = (1 - first) / math.sqrt((1 - second) * (1 - first**2 / second))
+    return second / first, most

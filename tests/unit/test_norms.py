@@ -1,0 +1,117 @@
+"""The client's defenses by norm: what they let through, when they alarm, what they overlook."""
+
+import pytest
+import torch
+from torch import nn
+
+import splitlab as sl
+from splitlab.defenses import ClipGradient, NormAlarm, SetNorm, highest_honest
+
+
+@pytest.fixture(scope="module")
+def private():
+    return sl.tiny.split("digits", 0).private.subset(64, seed=0)
+
+
+class Sends(sl.Server):
+    """Sends gradients of all ones at these factors."""
+
+    def __init__(self, factors):
+        super().__init__(seed=0, device="cpu", name="server")
+        self.factors = factors
+
+    def reply(self, message):
+        return self.gradient(message, torch.ones_like(message.z) * self.factors[message.step])
+
+
+def client(private, *defenses, rate=1e-3):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
+    torch.nn.init.constant_(net[1].weight, 0.01)
+    arguments = sl.tiny.client(seed=0, rate=rate) | {"batch_size": 16}
+    return sl.Client(net, private, defenses=defenses, **arguments)
+
+
+def incoming(defense, dz):
+    return defense.incoming(None, None, dz)
+
+
+def test_clipping_shortens_what_is_longer_and_nothing_else():
+    short, long = torch.tensor([[0.3, 0.4]]), torch.tensor([[3.0, 4.0]])
+    assert incoming(ClipGradient(1.0), short) is short
+    assert torch.allclose(incoming(ClipGradient(1.0), long), torch.tensor([[0.6, 0.8]]))
+    assert torch.equal(long, torch.tensor([[3.0, 4.0]])), "the message is left as it was"
+
+
+def test_one_norm_for_all_but_nothing():
+    for factor in (1e-6, 1.0, 1e6):
+        dz = factor * torch.tensor([[3.0, 4.0]])
+        assert torch.allclose(incoming(SetNorm(2.0), dz), torch.tensor([[1.2, 1.6]]))
+    assert torch.equal(incoming(SetNorm(), torch.zeros(1, 2)), torch.zeros(1, 2))
+
+
+def test_one_norm_takes_a_schedule_away_and_clipping_takes_only_what_is_above_it(private):
+    steps = 40
+    quiet = [1e-4 * 1.1**step for step in range(steps)]
+    ends = {}
+    for name, factors, defenses in (
+        ("constant", [1.0] * steps, ()),
+        ("growing", quiet, ()),
+        ("clipped", quiet, (ClipGradient(1.0),)),
+        ("one norm", quiet, (SetNorm(),)),
+    ):
+        party = client(private, *defenses)
+        sl.train([party], Sends(factors), steps)
+        ends[name] = party.net[1].weight.detach()
+    assert torch.allclose(ends["one norm"], ends["constant"], atol=1e-6)
+    assert torch.equal(ends["clipped"], ends["growing"]), "it stays below the limit"
+    assert (ends["growing"] - ends["constant"]).abs().max() > 5e-3
+
+
+def test_the_alarm_names_the_step_and_stops_or_counts(private):
+    factors = [0.01, 0.01, 5.0, 0.01, 5.0]
+    counts = NormAlarm(1.0, stop=False)
+    sl.train([client(private, counts)], Sends(factors), len(factors))
+    assert counts.alarms == [2, 4]
+    stops = client(private, NormAlarm(1.0))
+    with pytest.raises(sl.HijackingDetected, match="of step 2 has norm 40, and honest ones lie"):
+        sl.train([stops], Sends(factors), len(factors))
+    assert stops.step == 2
+    low = NormAlarm(100.0, lowest=1.0, stop=False)
+    sl.train([client(private, low)], Sends(factors), len(factors))
+    assert low.alarms == [0, 1, 3]
+    again = NormAlarm(1.0)
+    again.load_state_dict(counts.state_dict())
+    assert again.alarms == counts.alarms and again.alarms is not counts.alarms
+
+
+def test_a_gradient_that_is_no_number_alarms():
+    alarm = NormAlarm(1.0)
+    party = type("Party", (), {"step": 3})()
+    with pytest.raises(sl.HijackingDetected, match="step 3"):
+        alarm.incoming(party, None, torch.tensor([[float("nan")]]))
+
+
+def test_a_limit_comes_from_honest_runs():
+    assert highest_honest([[0.1, 0.3], [0.2]], margin=2.0) == pytest.approx(0.6)
+    with pytest.raises(ValueError, match="at least one honest run"):
+        highest_honest([])
+    with pytest.raises(ValueError, match="at least one honest run"):
+        highest_honest([[1.0]], margin=0.0)
+
+
+@pytest.mark.parametrize("make", [ClipGradient, SetNorm, NormAlarm])
+@pytest.mark.parametrize("norm", [0.0, -1.0, float("nan")])
+def test_a_norm_is_above_0(make, norm):
+    with pytest.raises(ValueError, match="must be above 0"):
+        make(norm)
+
+
+def test_an_alarms_limits_are_a_range():
+    with pytest.raises(ValueError, match="0 <= lowest < highest"):
+        NormAlarm(1.0, lowest=2.0)
+
+
+def test_they_say_what_they_are():
+    assert repr(ClipGradient(0.5)) == "ClipGradient(0.5)"
+    assert repr(SetNorm()) == "SetNorm(1)"
+    assert repr(NormAlarm(0.5)) == "NormAlarm(0.5, lowest=0)"
