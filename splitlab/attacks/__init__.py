@@ -6,6 +6,7 @@ from splitlab.attacks.gradient_clustering import GradientClustering
 from splitlab.attacks.gradient_cosine import GradientCosine
 from splitlab.attacks.gradient_norm import GradientNorm
 from splitlab.attacks.label_inference import LabelInference, Received
+from splitlab.attacks.multitask import MultitaskFSHA
 from splitlab.attacks.no_hijack import NoHijack
 from splitlab.attacks.query_free import QueryFreeInversion
 from splitlab.attacks.unsplit import UnSplit, UnSplitBrightOnDark
@@ -19,6 +20,7 @@ __all__ = [
     "GradientCosine",
     "GradientNorm",
     "LabelInference",
+    "MultitaskFSHA",
     "NoHijack",
     "QueryFreeInversion",
     "Received",

@@ -31,6 +31,7 @@ from splitlab.experiments.catalogue import (
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.leaks import PassiveInversions, grant
+from splitlab.experiments.meanwhile import MEANWHILE, Meanwhile
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -52,6 +53,7 @@ __all__ = [
     "DIGITS_SEEDS",
     "LABELS",
     "LEAKS",
+    "MEANWHILE",
     "METRICS_SEEDS",
     "MNIST_SEEDS",
     "PLANE",
@@ -67,6 +69,7 @@ __all__ = [
     "Hijack",
     "Inversion",
     "LabelLeak",
+    "Meanwhile",
     "PassiveInversions",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",

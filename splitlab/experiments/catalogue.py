@@ -12,6 +12,7 @@ from splitlab.experiments.base import Experiment
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
+from splitlab.experiments.meanwhile import MEANWHILE, Meanwhile
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.experiments.two_dimensions import TwoDimensions
 from splitlab.experiments.unsplit import Inversion, TailLabels
@@ -130,6 +131,8 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [Hijack("digits_tiny", name, s, steps, design=design) for s in DIGITS_SEEDS]
     for seed in SPLIT_SEEDS:  # seed by seed: the referee keeps its classifiers for one split
         digits += [PassiveInversions("leaks_tiny", n, seed, 300, **o) for n, o in LEAKS.items()]
+    for seed in SPLIT_SEEDS:
+        digits += [Meanwhile("meanwhile_tiny", n, seed, 200, **o) for n, o in MEANWHILE.items()]
     faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
     digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]
     digits += [
