@@ -9,6 +9,7 @@ from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.attacks.multitask import MultitaskFSHA
 from splitlab.attacks.no_hijack import NoHijack
 from splitlab.attacks.query_free import QueryFreeInversion
+from splitlab.attacks.signed import SignedFSHA
 from splitlab.attacks.unsplit import UnSplit, UnSplitBrightOnDark
 from splitlab.attacks.unsplit_labels import UnSplitLabels, UnSplitLabelsKnownStart
 from splitlab.attacks.white_box import WhiteBoxInversion
@@ -24,6 +25,7 @@ __all__ = [
     "NoHijack",
     "QueryFreeInversion",
     "Received",
+    "SignedFSHA",
     "UnSplit",
     "UnSplitBrightOnDark",
     "UnSplitLabels",

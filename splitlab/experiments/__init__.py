@@ -28,6 +28,7 @@ from splitlab.experiments.catalogue import (
     experiments,
     find,
 )
+from splitlab.experiments.faces import FACES_KINDS, Faces
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.leaks import PassiveInversions, grant
@@ -51,6 +52,7 @@ __all__ = [
     "CUTS",
     "DEPTHS",
     "DIGITS_SEEDS",
+    "FACES_KINDS",
     "LABELS",
     "LEAKS",
     "MEANWHILE",
@@ -66,6 +68,7 @@ __all__ = [
     "CpuTime",
     "Device",
     "Experiment",
+    "Faces",
     "Hijack",
     "Inversion",
     "LabelLeak",

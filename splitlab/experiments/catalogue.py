@@ -9,6 +9,7 @@ from typing import Any
 import splitlab as sl
 from splitlab.experiments.against_whole import SplitAgainstWhole
 from splitlab.experiments.base import Experiment
+from splitlab.experiments.faces import FACES_KINDS, Faces
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
@@ -133,6 +134,9 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [PassiveInversions("leaks_tiny", n, seed, 300, **o) for n, o in LEAKS.items()]
     for seed in SPLIT_SEEDS:
         digits += [Meanwhile("meanwhile_tiny", n, seed, 200, **o) for n, o in MEANWHILE.items()]
+    for name, options in FACES_KINDS.items():
+        options = {"data": "drawn_faces"} | options
+        digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
     faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
     digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]
     digits += [
