@@ -17,21 +17,22 @@ from splitlab.experiments.hijacks import Hijack
 WINDOW = 5  # steps that a point of a curve averages
 TURN = 5  # steps of a clinic's turn, where there are several
 
-# The kinds of `meanwhile_tiny` that this class makes. "On the side": the server trains the task's
-# network without sending its gradient.
+# The kinds of `meanwhile_tiny` that this class makes, those that the claims rest on first. "On the
+# side": the server trains the task's network without sending its gradient.
 MEANWHILE: dict[str, dict[str, Any]] = {
     "honest": {"server": "honest"},
     "on the side": {"weight": 1.0},
-    "lambda 0.8": {"weight": 0.8},
     "lambda 0.5": {"weight": 0.5},
-    "lambda 0.2": {"weight": 0.2},
-    "lambda 0": {"weight": 0.0},
-    "ten clinics, honest": {"server": "honest", "clinics": 10},
-    "ten clinics": {"weight": 1.0, "clinics": 10},
     "U-shaped, honest": {"server": "honest", "u_shaped": True},
     "U-shaped": {"server": "hijack", "u_shaped": True},
+    "ten clinics, honest": {"server": "honest", "clinics": 10},
+    "ten clinics": {"weight": 1.0, "clinics": 10},
+    "lambda 0.2": {"weight": 0.2},
+    "lambda 0": {"weight": 0.0},
+    "lambda 0.8": {"weight": 0.8},
     "U-shaped, on the side": {"weight": 1.0, "u_shaped": True},
 }
+FIRST = 8  # of them are recorded before the others
 
 
 @dataclass(frozen=True)
