@@ -38,6 +38,7 @@ from splitlab.experiments.protocols_against_whole import (
     ClippedAdam,
     ProtocolAgainstWhole,
 )
+from splitlab.experiments.stopping import Stopping
 from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,
@@ -76,6 +77,7 @@ __all__ = [
     "PassiveInversions",
     "ProtocolAgainstWhole",
     "SplitAgainstWhole",
+    "Stopping",
     "TailLabels",
     "TwoDimensions",
     "WatchedHijack",

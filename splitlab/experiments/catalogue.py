@@ -15,6 +15,7 @@ from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
 from splitlab.experiments.meanwhile import FIRST, MEANWHILE, Meanwhile
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
+from splitlab.experiments.stopping import Stopping
 from splitlab.experiments.two_dimensions import TwoDimensions
 from splitlab.experiments.unsplit import Inversion, TailLabels
 from splitlab.experiments.without_attack import WithoutAttack
@@ -135,6 +136,8 @@ def experiments() -> tuple[Experiment, ...]:
     for names in (list(MEANWHILE)[:FIRST], list(MEANWHILE)[FIRST:]):
         for seed in SPLIT_SEEDS:
             digits += [Meanwhile("meanwhile_tiny", n, seed, 200, **MEANWHILE[n]) for n in names]
+    long: Any = {"design": "paper"}
+    digits += [Stopping("stopping_tiny", "paper", s, 1000, **long) for s in SPLIT_SEEDS]
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
         digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
