@@ -46,6 +46,22 @@ class Bank:
 
         return register
 
+    def mistaken_class(self, exercise: str, message: str) -> Callable[[type], type]:
+        """Register the decorated class, like `mistake`: each call goes to a fresh object of it.
+
+        For mistakes that differ from a right answer by one method.
+        """
+
+        def register(kind: type) -> type:
+            def mistaken(*arguments: Any) -> Any:
+                return kind()(*arguments)
+
+            mistaken.__name__ = kind.__name__
+            self.mistakes.append((exercise, mistaken, message))
+            return kind
+
+        return register
+
     def equivalent(self, exercise: str, mutant: str, reason: str) -> None:
         """List a mutant that passes, with the reason why that is no fault of the check."""
         self.equivalents[exercise, mutant] = reason

@@ -424,52 +424,40 @@ class Turn:
         return dz
 
 
-def turn_mistake(message):
-    """Register a class with something overridden: a fresh one for every turn."""
-
-    def register(kind):
-        def mistaken(*arguments):
-            return kind()(*arguments)
-
-        mistaken.__name__ = kind.__name__
-        bank.mistake("turn", message)(mistaken)
-        return kind
-
-    return register
-
-
-@turn_mistake("backward through the graph a second time")
+@bank.mistaken_class("turn", "backward through the graph a second time")
 class PilotAttached(Turn):
     def critic_loss(self):
         return self.critic(self.z_public).mean() - self.critic(self.client_z).mean()
 
 
-@turn_mistake("detach z_public")
+@bank.mistaken_class("turn", "detach z_public")
 class PilotAttachedAndSilenced(PilotAttached):
     def learn_autoencoder(self):
         self.autoencoder.zero_grad()
         self.autoencoder_loss().backward(retain_graph=True)
 
 
-@turn_mistake("to please or to tease the critic")
+@bank.mistaken_class("turn", "to please or to tease the critic")
 class PilotFoolsTheCritic(Turn):
     def autoencoder_loss(self):
         return super().autoencoder_loss() - self.critic(self.z_public).mean()
 
 
-@turn_mistake("the critic's step contains the last turn's gradient, too: call zero_grad")
+@bank.mistaken_class(
+    "turn", "the critic's step contains the last turn's gradient, too: call zero_grad"
+)
 class CriticNotCleared(Turn):
     def learn_critic(self):
         self.critic_loss().backward()
 
 
-@turn_mistake("the step of pilot and decoder contains the last turn's gradient, too")
+@bank.mistaken_class("turn", "the step of pilot and decoder contains the last turn's gradient, too")
 class AutoencoderNotCleared(Turn):
     def learn_autoencoder(self):
         self.autoencoder_loss().backward()
 
 
-@turn_mistake("dz is 0")
+@bank.mistaken_class("turn", "dz is 0")
 class GradShared(Turn):
     def dz(self):
         self.client_z = self.client_z.detach().requires_grad_()
@@ -477,25 +465,25 @@ class GradShared(Turn):
         return self.client_z.grad
 
 
-@turn_mistake("dz has the wrong sign")
+@bank.mistaken_class("turn", "dz has the wrong sign")
 class Climbs(Turn):
     def client_loss(self, z):
         return -self.critic(z).mean()
 
 
-@turn_mistake("dz is too large")
+@bank.mistaken_class("turn", "dz is too large")
 class ClientSum(Turn):
     def client_loss(self, z):
         return self.critic(z).sum()
 
 
-@turn_mistake("after the critic's step")
+@bank.mistaken_class("turn", "after the critic's step")
 class ClientLast(Turn):
     def result(self, dz):
         return self.dz()
 
 
-@turn_mistake("nothing of the private side")
+@bank.mistaken_class("turn", "nothing of the private side")
 class ClientGradientLeft(Turn):
     def dz(self):
         self.optimizer.zero_grad()
@@ -507,7 +495,7 @@ class ClientGradientLeft(Turn):
         self.critic_loss().backward()
 
 
-@turn_mistake("the gradient of the client's loss (3) instead of its own")
+@bank.mistaken_class("turn", "the gradient of the client's loss (3) instead of its own")
 class CriticForgotten(Turn):
     def dz(self):
         self.optimizer.zero_grad()
@@ -519,25 +507,25 @@ class CriticForgotten(Turn):
         pass
 
 
-@turn_mistake("the critic does not move")
+@bank.mistaken_class("turn", "the critic does not move")
 class CriticStands(Turn):
     def learn_critic(self):
         self.optimizer.zero_grad()
 
 
-@turn_mistake("the critic's loss has the wrong sign")
+@bank.mistaken_class("turn", "the critic's loss has the wrong sign")
 class CriticUpsideDown(Turn):
     def critic_loss(self):
         return -super().critic_loss()
 
 
-@turn_mistake("a sum over the batch")
+@bank.mistaken_class("turn", "a sum over the batch")
 class CriticSums(Turn):
     def critic_loss(self):
         return self.critic(self.z_public.detach()).sum() - self.critic(self.client_z).sum()
 
 
-@turn_mistake("features of the pilot after")
+@bank.mistaken_class("turn", "features of the pilot after")
 class CriticLate(Turn):
     def learn_autoencoder(self):
         super().learn_autoencoder()
@@ -546,76 +534,76 @@ class CriticLate(Turn):
         self.z_public = self.pilot(self.x)
 
 
-@turn_mistake("pilot and decoder do not move")
+@bank.mistaken_class("turn", "pilot and decoder do not move")
 class AutoencoderStands(Turn):
     def learn_autoencoder(self):
         self.autoencoder.zero_grad()
 
 
-@turn_mistake("climb their loss")
+@bank.mistaken_class("turn", "climb their loss")
 class AutoencoderClimbs(Turn):
     def autoencoder_loss(self):
         return -super().autoencoder_loss()
 
 
-@turn_mistake("only the decoder learns")
+@bank.mistaken_class("turn", "only the decoder learns")
 class PilotStands(Turn):
     def autoencoder_loss(self):
         return F.mse_loss(self.decoder(self.z_public.detach()), self.x)
 
 
-@turn_mistake("the loss of pilot and decoder is a sum:")
+@bank.mistaken_class("turn", "the loss of pilot and decoder is a sum:")
 class AutoencoderSums(Turn):
     def autoencoder_loss(self):
         return F.mse_loss(self.decoder(self.z_public), self.x, reduction="sum")
 
 
-@turn_mistake("the loss of pilot and decoder is a sum over the pixels")
+@bank.mistaken_class("turn", "the loss of pilot and decoder is a sum over the pixels")
 class AutoencoderSumsPixels(Turn):
     def autoencoder_loss(self):
         return (self.decoder(self.z_public) - self.x).square().flatten(1).sum(1).mean()
 
 
-@turn_mistake("the client's z into public images")
+@bank.mistaken_class("turn", "the client's z into public images")
 class AutoencoderPeeks(Turn):
     def autoencoder_loss(self):
         return F.mse_loss(self.decoder(self.client_z), self.x)
 
 
-@turn_mistake("2 times the right size")
+@bank.mistaken_class("turn", "2 times the right size")
 class CriticTwice(Turn):
     def result(self, dz):
         self.optimizer.step()
         return dz
 
 
-@turn_mistake("the critic's step does not follow")
+@bank.mistaken_class("turn", "the critic's step does not follow")
 class CriticWithCrossEntropy(Turn):
     def critic_loss(self):
         public, private = self.critic(self.z_public.detach()), self.critic(self.client_z)
         return F.softplus(public).mean() + F.softplus(-private).mean()
 
 
-@turn_mistake("not the gradient of (3)")
+@bank.mistaken_class("turn", "not the gradient of (3)")
 class ClientWithCrossEntropy(Turn):
     def client_loss(self, z):
         return F.softplus(-self.critic(z)).mean()
 
 
-@turn_mistake("the step of pilot and decoder does not follow")
+@bank.mistaken_class("turn", "the step of pilot and decoder does not follow")
 class AutoencoderAbsolute(Turn):
     def autoencoder_loss(self):
         return F.l1_loss(self.decoder(self.z_public), self.x)
 
 
-@turn_mistake("client_z itself now requires a gradient")
+@bank.mistaken_class("turn", "client_z itself now requires a gradient")
 class OnTheMessage(Turn):
     def dz(self):
         self.client_z.requires_grad_()
         return torch.autograd.grad(self.client_loss(self.client_z), self.client_z)[0]
 
 
-@turn_mistake("changes in a later turn")
+@bank.mistaken_class("turn", "changes in a later turn")
 class OneBuffer(Turn):
     def result(self, dz):
         buffer = BUFFERS.setdefault("turn", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]

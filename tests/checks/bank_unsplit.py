@@ -331,45 +331,31 @@ class Round:
         self.surrogate_step.step()
 
 
-def round_mistake(message):
-    """Register a class with something overridden: a fresh one for every round."""
-
-    def register(kind):
-        def mistaken(*arguments):
-            return kind()(*arguments)
-
-        mistaken.__name__ = kind.__name__
-        bank.mistake("take_turns", message)(mistaken)
-        return kind
-
-    return register
-
-
-@round_mistake("both move at once")
+@bank.mistaken_class("take_turns", "both move at once")
 class AtOnce(Round):
     def play(self):
         for _ in range(self.steps):
             self.move_both(self.image_loss())
 
 
-@round_mistake("the surrogate moves in the images' half, too")
+@bank.mistaken_class("take_turns", "the surrogate moves in the images' half, too")
 class SurrogateDrifts(Round):
     def move_images(self):
         self.move_both(self.image_loss())
 
 
-@round_mistake("the images move in the surrogate's half, too")
+@bank.mistaken_class("take_turns", "the images move in the surrogate's half, too")
 class ImagesDrift(Round):
     def move_surrogate(self):
         self.move_both(self.error(self.images))
 
 
-@round_mistake("both move in both halves")
+@bank.mistaken_class("take_turns", "both move in both halves")
 class AllDrift(ImagesDrift, SurrogateDrifts):
     pass
 
 
-@round_mistake("after every step")
+@bank.mistaken_class("take_turns", "after every step")
 class StepByStep(Round):
     def play(self):
         for _ in range(self.steps):
@@ -377,7 +363,7 @@ class StepByStep(Round):
             self.move_surrogate()
 
 
-@round_mistake("the surrogate's half comes first")
+@bank.mistaken_class("take_turns", "the surrogate's half comes first")
 class Swapped(Round):
     def play(self):
         for _ in range(self.steps):
@@ -386,13 +372,13 @@ class Swapped(Round):
             self.move_images()
 
 
-@round_mistake("the images have not moved")
+@bank.mistaken_class("take_turns", "the images have not moved")
 class NoImageStep(Round):
     def move_images(self):
         self.image_loss().backward()
 
 
-@round_mistake("the images have not moved")
+@bank.mistaken_class("take_turns", "the images have not moved")
 class CopyMoves(Round):
     """An optimizer steps on the tensor that it was made with, and on no copy of it."""
 
@@ -406,103 +392,103 @@ class CopyMoves(Round):
         return self.error(self.images.detach())
 
 
-@round_mistake("the surrogate has not moved")
+@bank.mistaken_class("take_turns", "the surrogate has not moved")
 class NoSurrogateStep(Round):
     def move_surrogate(self):
         self.surrogate_loss().backward()
 
 
-@round_mistake("neither images nor surrogate have moved")
+@bank.mistaken_class("take_turns", "neither images nor surrogate have moved")
 class NothingMoves(Round):
     def play(self):
         (self.image_loss() + self.surrogate_loss()).backward()
 
 
-@round_mistake("by the prior alone")
+@bank.mistaken_class("take_turns", "by the prior alone")
 class DetachedTooSoon(Round):
     def image_loss(self):
         return self.error(self.images.detach()) + self.prior()
 
 
-@round_mistake("the total variation is missing")
+@bank.mistaken_class("take_turns", "the total variation is missing")
 class NoPrior(Round):
     def prior(self):
         return 0
 
 
-@round_mistake("the total variation is not weighted")
+@bank.mistaken_class("take_turns", "the total variation is not weighted")
 class NoWeight(Round):
     def prior(self):
         return total_variation(self.images).mean()
 
 
-@round_mistake("the total variation has the wrong sign")
+@bank.mistaken_class("take_turns", "the total variation has the wrong sign")
 class Rough(Round):
     def image_loss(self):
         return self.error(self.images) - self.prior()
 
 
-@round_mistake("the total variation is summed")
+@bank.mistaken_class("take_turns", "the total variation is summed")
 class PriorSummed(Round):
     def prior(self):
         return self.weight * total_variation(self.images).sum()
 
 
-@round_mistake("the weight multiplies the feature error")
+@bank.mistaken_class("take_turns", "the weight multiplies the feature error")
 class WeightMisplaced(Round):
     def image_loss(self):
         return self.weight * self.error(self.images) + total_variation(self.images).mean()
 
 
-@round_mistake("both climb the feature error")
+@bank.mistaken_class("take_turns", "both climb the feature error")
 class Climbing(Round):
     def error(self, images):
         return -F.mse_loss(self.surrogate(images), self.z)
 
 
-@round_mistake("the images climb")
+@bank.mistaken_class("take_turns", "the images climb")
 class ImagesClimb(Round):
     def image_loss(self):
         return self.prior() - self.error(self.images)
 
 
-@round_mistake("the surrogate climbs")
+@bank.mistaken_class("take_turns", "the surrogate climbs")
 class SurrogateClimbs(Round):
     def surrogate_loss(self):
         return -self.error(self.images.detach())
 
 
-@round_mistake("adds z to the features")
+@bank.mistaken_class("take_turns", "adds z to the features")
 class PlusZ(Round):
     def image_loss(self):
         return (self.surrogate(self.images) + self.z).square().mean() + self.prior()
 
 
-@round_mistake("in the images' half the feature error is a sum")
+@bank.mistaken_class("take_turns", "in the images' half the feature error is a sum")
 class ImageSum(Round):
     def image_loss(self):
         return (self.surrogate(self.images) - self.z).square().sum() + self.prior()
 
 
-@round_mistake("in the surrogate's half the feature error is a sum")
+@bank.mistaken_class("take_turns", "in the surrogate's half the feature error is a sum")
 class SurrogateSum(Round):
     def surrogate_loss(self):
         return (self.surrogate(self.images.detach()) - self.z).square().sum()
 
 
-@round_mistake("in both halves the feature error is a sum: ")
+@bank.mistaken_class("take_turns", "in both halves the feature error is a sum: ")
 class Sums(Round):
     def error(self, images):
         return F.mse_loss(self.surrogate(images), self.z, reduction="sum")
 
 
-@round_mistake("over the numbers of an image")
+@bank.mistaken_class("take_turns", "over the numbers of an image")
 class SumsPerImage(Round):
     def error(self, images):
         return (self.surrogate(images) - self.z).square().flatten(1).sum(1).mean()
 
 
-@round_mistake("as they were before the round")
+@bank.mistaken_class("take_turns", "as they were before the round")
 class OldImages(Round):
     def play(self):
         self.old = self.images.detach().clone()
@@ -512,7 +498,7 @@ class OldImages(Round):
         return self.error(self.old)
 
 
-@round_mistake("one step, whatever steps says")
+@bank.mistaken_class("take_turns", "one step, whatever steps says")
 class OneStep(Round):
     def image_steps(self):
         return 1
@@ -520,44 +506,44 @@ class OneStep(Round):
     surrogate_steps = image_steps
 
 
-@round_mistake("the images take one step more")
+@bank.mistaken_class("take_turns", "the images take one step more")
 class OneMore(Round):
     def image_steps(self):
         return self.steps + 1
 
 
-@round_mistake("the surrogate takes one step fewer")
+@bank.mistaken_class("take_turns", "the surrogate takes one step fewer")
 class OneFewer(Round):
     def surrogate_steps(self):
         return self.steps - 1
 
 
-@round_mistake("the images' old gradients")
+@bank.mistaken_class("take_turns", "the images' old gradients")
 class StaleImages(Round):
     def move_images(self):
         self.image_loss().backward()
         self.image_step.step()
 
 
-@round_mistake("the surrogate's old gradients")
+@bank.mistaken_class("take_turns", "the surrogate's old gradients")
 class StaleSurrogate(Round):
     def move_surrogate(self):
         self.surrogate_loss().backward()
         self.surrogate_step.step()
 
 
-@round_mistake("the surrogate's old gradients")
+@bank.mistaken_class("take_turns", "the surrogate's old gradients")
 class StaleSurrogateWithoutDetach(StaleSurrogate):
     def surrogate_loss(self):
         return self.error(self.images)
 
 
-@round_mistake("in both halves: call zero_grad")
+@bank.mistaken_class("take_turns", "in both halves: call zero_grad")
 class StaleBoth(StaleImages, StaleSurrogate):
     pass
 
 
-@round_mistake("cleared after the step")
+@bank.mistaken_class("take_turns", "cleared after the step")
 class ClearedLate(Round):
     def move_images(self):
         self.image_loss().backward()
@@ -570,13 +556,13 @@ class ClearedLate(Round):
         self.surrogate_step.zero_grad()
 
 
-@round_mistake("the images' .grad is left")
+@bank.mistaken_class("take_turns", "the images' .grad is left")
 class LeavesGradients(Round):
     def surrogate_loss(self):
         return self.error(self.images)
 
 
-@round_mistake("with plain SGD")
+@bank.mistaken_class("take_turns", "with plain SGD")
 class OwnStep(Round):
     def move_images(self):
         self.image_step.zero_grad()
@@ -585,47 +571,47 @@ class OwnStep(Round):
             self.images -= 0.1 * self.images.grad
 
 
-@round_mistake("changes z")
+@bank.mistaken_class("take_turns", "changes z")
 class ChangesTarget(Round):
     def play(self):
         super().play()
         self.z.sub_(self.z.mean())
 
 
-@round_mistake("z itself now requires a gradient")
+@bank.mistaken_class("take_turns", "z itself now requires a gradient")
 class TargetLearns(Round):
     def error(self, images):
         return F.mse_loss(self.surrogate(images), self.z.requires_grad_())
 
 
-@round_mistake("the images no longer require")
+@bank.mistaken_class("take_turns", "the images no longer require")
 class ImagesFrozen(Round):
     def move_surrogate(self):
         self.images.requires_grad_(False)
         super().move_surrogate()
 
 
-@round_mistake("the surrogate's weights no longer require")
+@bank.mistaken_class("take_turns", "the surrogate's weights no longer require")
 class SurrogateFrozen(Round):
     def play(self):
         super().play()
         self.surrogate.requires_grad_(False)
 
 
-@round_mistake("does not require grad")
+@bank.mistaken_class("take_turns", "does not require grad")
 class UnderNoGrad(Round):
     def image_loss(self):
         with torch.no_grad():
             return super().image_loss()
 
 
-@round_mistake("no longer finite")
+@bank.mistaken_class("take_turns", "no longer finite")
 class Diverges(Round):
     def image_loss(self):
         return super().image_loss() / 0
 
 
-@round_mistake("are not where one round takes them")
+@bank.mistaken_class("take_turns", "are not where one round takes them")
 class Absolute(Round):
     def error(self, images):
         return (self.surrogate(images) - self.z).abs().mean()
