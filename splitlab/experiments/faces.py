@@ -19,7 +19,6 @@ FACES_KINDS: dict[str, dict[str, Any]] = {
     "grey": {},
     "grey, sign rule": {"rule": True},
     "colour": {"channels": 3},
-    "colour, sign rule": {"channels": 3, "rule": True},
 }
 LOOK = 0.4  # of the steps
 PATCH, WIDTH = 4, 48  # a patch of three channels needs so many channels of z
