@@ -6,9 +6,11 @@ from splitlab.attacks.gradient_clustering import GradientClustering
 from splitlab.attacks.gradient_cosine import GradientCosine
 from splitlab.attacks.gradient_norm import GradientNorm
 from splitlab.attacks.label_inference import LabelInference, Received
+from splitlab.attacks.multitask import MultitaskFSHA
 from splitlab.attacks.no_hijack import NoHijack
 from splitlab.attacks.property_inference import PropertyInference
 from splitlab.attacks.query_free import QueryFreeInversion
+from splitlab.attacks.signed import SignedFSHA
 from splitlab.attacks.unsplit import UnSplit, UnSplitBrightOnDark
 from splitlab.attacks.unsplit_labels import UnSplitLabels, UnSplitLabelsKnownStart
 from splitlab.attacks.white_box import WhiteBoxInversion
@@ -20,10 +22,12 @@ __all__ = [
     "GradientCosine",
     "GradientNorm",
     "LabelInference",
+    "MultitaskFSHA",
     "NoHijack",
     "PropertyInference",
     "QueryFreeInversion",
     "Received",
+    "SignedFSHA",
     "UnSplit",
     "UnSplitBrightOnDark",
     "UnSplitLabels",

@@ -28,11 +28,13 @@ from splitlab.experiments.catalogue import (
     experiments,
     find,
 )
+from splitlab.experiments.faces import FACES_KINDS, Faces
 from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
 from splitlab.experiments.knobs import Knob, likeness
 from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.leaks import PassiveInversions, grant
 from splitlab.experiments.properties import PropertiesInPictures, PropertyHijack, labelled
+from splitlab.experiments.meanwhile import MEANWHILE, Meanwhile
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -47,6 +49,7 @@ from splitlab.experiments.telling import (
     signals,
 )
 from splitlab.experiments.public_images import PublicImages
+from splitlab.experiments.stopping import Stopping
 from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,
@@ -63,8 +66,10 @@ __all__ = [
     "DEPTHS",
     "DIGITS_SEEDS",
     "FAIL",
+    "FACES_KINDS",
     "LABELS",
     "LEAKS",
+    "MEANWHILE",
     "METRICS_SEEDS",
     "MNIST_SEEDS",
     "PLANE",
@@ -79,18 +84,21 @@ __all__ = [
     "CpuTime",
     "Device",
     "Experiment",
+    "Faces",
     "Hijack",
     "Inversion",
     "Knob",
     "LabelLeak",
     "LastMessages",
     "OtherClient",
+    "Meanwhile",
     "PassiveInversions",
     "PropertiesInPictures",
     "PropertyHijack",
     "ProtocolAgainstWhole",
     "PublicImages",
     "SplitAgainstWhole",
+    "Stopping",
     "TailLabels",
     "TwoDimensions",
     "WatchedHijack",

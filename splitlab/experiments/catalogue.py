@@ -9,6 +9,7 @@ from typing import Any
 import splitlab as sl
 from splitlab.experiments.against_whole import SplitAgainstWhole
 from splitlab.experiments.base import Experiment
+from splitlab.experiments.faces import FACES_KINDS, Faces
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.experiments.knobs import CORE, MORE, Knob
 from splitlab.experiments.label_leak import LabelLeak
@@ -18,6 +19,9 @@ from splitlab.experiments.properties import PICTURES, PropertiesInPictures, Prop
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.experiments.public_images import KINDS as PUBLIC_IMAGES
 from splitlab.experiments.public_images import STAGES, PublicImages
+from splitlab.experiments.meanwhile import FIRST, MEANWHILE, Meanwhile
+from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
+from splitlab.experiments.stopping import Stopping
 from splitlab.experiments.two_dimensions import TwoDimensions
 from splitlab.experiments.unsplit import Inversion, TailLabels
 from splitlab.experiments.why import HONEST, TWICE, Honest, OtherClient, Twice
@@ -154,6 +158,14 @@ def experiments() -> tuple[Experiment, ...]:
     for kinds in (CORE, MORE):
         for seed in SPLIT_SEEDS:
             digits += [Knob("knobs_tiny", n, seed, 200, **o) for n, o in kinds.items()]
+    for names in (list(MEANWHILE)[:FIRST], list(MEANWHILE)[FIRST:]):
+        for seed in SPLIT_SEEDS:
+            digits += [Meanwhile("meanwhile_tiny", n, seed, 200, **MEANWHILE[n]) for n in names]
+    long: Any = {"design": "paper"}
+    digits += [Stopping("stopping_tiny", "paper", s, 1000, **long) for s in SPLIT_SEEDS]
+    for name, options in FACES_KINDS.items():
+        options = {"data": "drawn_faces"} | options
+        digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
     faces = {"data": "drawn_faces", "size": 32, "label": "glasses"}
     digits += [WithoutAttack("honest_metrics", "digits", s, 0) for s in METRICS_SEEDS]
     digits += [

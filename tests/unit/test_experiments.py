@@ -30,6 +30,9 @@ def test_an_experiment_is_found_at_any_seed():
             "mnist_paper_scale; property_tiny; protocols_tiny; split_tiny; two_dimensions; "
             "mnist_paper_scale; protocols_tiny; public_tiny; split_tiny; two_dimensions; "
             "unsplit_tiny",
+            "choose from digits_tiny; faces_tiny; honest_metrics; labels_tiny; leaks_tiny; "
+            "meanwhile_tiny; mnist_paper_scale; protocols_tiny; split_tiny; stopping_tiny; "
+            "two_dimensions; unsplit_tiny",
         ),
     ],
 )

@@ -1,0 +1,120 @@
+"""A hijack that trains the agreed task as well, so that the client sees its loss fall.
+
+Pasquini, Ateniese, Bernaschi (CCS 2021) say that a client cannot take its falling loss for a proof
+of honesty, for the server can pursue both ends. How the two are weighed here is this library's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from splitlab.attacks.fsha import FSHA
+from splitlab.data import ImageData
+from splitlab.messages import Gradient, OutputGradient, ServerOutput, SmashedData
+from splitlab.parties import HonestServer
+from splitlab.threat import ThreatModel
+
+
+class MultitaskFSHA(FSHA):
+    """Hijack the client, and train the task's network s on the z that arrive.
+
+    What it sends is
+
+        weight * hijack + (1 - weight) * task * |hijack| / |task|
+
+    where `hijack` is FSHA's gradient of this step, with its `gradient_scale`, `task` the honest
+    server's, and |.| the norm over the whole batch. The two differ in length by a factor that
+    changes during the run: the task's fades as it is learned, the hijack's does not. Without the
+    scaling the weight would mean something else at each step. So weight 1 is FSHA, bit for bit,
+    with s trained on the side. Weight 0 has the honest direction at every step, and the hijack's
+    length: no hijack, but no honest server either, for an honest gradient fades.
+
+    It takes part in the vanilla protocol, where labels reach it, and in the U-shaped one, where s
+    is trained with the gradient that the client's tail sends.
+
+    Args:
+        public: As in `FSHA`.
+        task: An honest server with the task's network, its optimizer, and labels if it holds any.
+            It takes the steps that it would take for itself.
+        weight: The hijack's share of the gradient, lambda, from 0 to 1.
+        hijack: Further arguments of `FSHA`.
+
+    Raises:
+        ValueError: If the weight is not from 0 to 1, or as in `FSHA`.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="server, malicious (active)",
+        goal="reconstruct the private images from z while the client's task is learned as agreed",
+        sees=("z, once a step", "labels, or the gradient that the client's tail sends"),
+        knows=(
+            "public images of the same kind as the private ones",
+            "the shape of z",
+            "the task's network s, which it trains",
+        ),
+        does_not_know=("the private images", "the client's network f: neither weights nor layers"),
+        source="Pasquini, Ateniese, Bernaschi, CCS 2021; the weighing is this library's",
+    )
+
+    def __init__(
+        self, public: ImageData, *, task: HonestServer, weight: float = 1.0, **hijack: Any
+    ) -> None:
+        super().__init__(public, **hijack)
+        if not 0 <= weight <= 1:
+            raise ValueError(
+                f"weight is {weight}: choose from 0, the task alone, to 1, the hijack alone"
+            )
+        self.task, self.weight = task, weight
+
+    def __repr__(self) -> str:
+        return f"MultitaskFSHA(weight {self.weight:g}, {self.loss}, {self.public!r})"
+
+    def reply(self, message: SmashedData) -> Gradient:
+        """Take a step for each of the two ends, and answer with the mixture.
+
+        Raises:
+            ValueError: As in `FSHA` and in `HonestServer`.
+        """
+        return self._mixed(message, self.task.reply(message))
+
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Show the client's tail what s makes of z (U-shaped protocol)."""
+        return self.task.forward(message)
+
+    def backward(self, message: OutputGradient) -> Gradient:
+        """Train s with the tail's gradient, and answer with the mixture (U-shaped protocol)."""
+        asked = self.task.asked(message)
+        return self._mixed(asked, self.task.backward(message))
+
+    def output(self, message: SmashedData) -> Tensor:
+        """Return s(z) in evaluation mode: logits (N, K), or in the U-shaped protocol a."""
+        return self.task.output(message)
+
+    def mix(self, hijack: Tensor, task: Tensor) -> Tensor:
+        """Return the gradient to be sent.
+
+        Args:
+            hijack: The hijack's gradient, (B, ...).
+            task: The task's, of the same shape; where it is zero throughout, it adds nothing.
+        """
+        if self.weight == 1:  # to the last bit, whatever the task's gradient is
+            return hijack
+        length = task.norm()
+        scaled = task * (hijack.norm() / length) if length > 0 else task
+        return self.weight * hijack + (1 - self.weight) * scaled
+
+    def _mixed(self, message: SmashedData, honest: Gradient) -> Gradient:
+        dz = self.mix(super().reply(message).dz, honest.dz)
+        self.metrics |= self.task.metrics | {"dz_norm": dz.norm(), "task_norm": honest.dz.norm()}
+        return self.gradient(message, dz)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the hijack's state and the task's."""
+        return super().state_dict() | {"task": self.task.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.task.load_state_dict(state["task"])

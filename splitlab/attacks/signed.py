@@ -1,0 +1,133 @@
+"""A hijack that looks, once, whether it draws negatives, and turns them over.
+
+A critic compares clouds of images. Where a cloud and its negative have much in common, as faces do,
+f can settle on the negative. The rule here is this library's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from splitlab.attacks.fsha import FSHA
+from splitlab.data import ImageData
+from splitlab.messages import Gradient, SmashedData
+from splitlab.parties import in_parts
+from splitlab.threat import ThreatModel
+
+KEPT = 20  # steps whose z the rule looks at
+
+
+class SignedFSHA(FSHA):
+    """FSHA with a sign: where its pictures look like negatives, it reads z the other way round.
+
+    After `look_at` steps it decodes the z of the last `KEPT` steps and compares them with its
+    public images by `skewness_agreement`. Below 0 they are taken for negatives. From then on every
+    z is mirrored at the mean code of the public images before anything else happens to it, and the
+    gradient that goes back is mirrored, too. Pilot, decoder and critic stay as they are. What was a
+    negative is upright at once, and the rest of the run goes into its strokes.
+
+    Args:
+        public: As in `FSHA`.
+        look_at: After how many steps it looks, at least 1. Too early, and there is nothing to see;
+            too late, and little of the run is left.
+        hijack: Further arguments of `FSHA`. Decoder and pilot should be affine, as the fast
+            design's are: only then is the mirrored code the negative picture.
+
+    Attributes:
+        sign: 1, or -1 once z is mirrored.
+        agreement: What the rule saw; None before it looked.
+
+    Raises:
+        ValueError: If `look_at` is below 1, or as in `FSHA`.
+    """
+
+    threat: ClassVar[ThreatModel] = dataclasses.replace(
+        FSHA.threat, source="Pasquini, Ateniese, Bernaschi, CCS 2021; the sign is this library's"
+    )
+
+    _OWN = ("sign", "agreement", "kept", "centre")
+
+    def __init__(self, public: ImageData, *, look_at: int, **hijack: Any) -> None:
+        super().__init__(public, **hijack)
+        if look_at < 1:
+            raise ValueError(f"look_at is {look_at}: there is nothing to see before step 1")
+        self.look_at = look_at
+        self.sign = 1
+        self.agreement: float | None = None
+        self.kept: list[Tensor] = []
+        self.centre: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return f"SignedFSHA(looks at step {self.look_at}, {self.loss}, {self.public!r})"
+
+    def reply(self, message: SmashedData) -> Gradient:
+        """Take FSHA's turn on z as this attack reads it; look first, where it is time.
+
+        Raises:
+            ValueError: If z has another shape than the pilot's output.
+        """
+        fits = message.z.shape[1:] == self.z_shape  # where it does not, FSHA has a sentence
+        if self.agreement is None and fits:
+            self.kept = [*self.kept, message.z][-KEPT:]
+            if message.step + 1 >= self.look_at:
+                self._look()
+        answer = super().reply(self._upright(message))
+        return dataclasses.replace(answer, dz=self.sign * answer.dz)
+
+    def reconstruct(self, message: SmashedData) -> Tensor:
+        """Decode smashed data into images (N, C, H, W), upright if the rule is right."""
+        return super().reconstruct(self._upright(message))
+
+    def _look(self) -> None:
+        pictures = in_parts(self.decoder, torch.cat(self.kept))
+        self.agreement = skewness_agreement(pictures, self.public.x)
+        if self.agreement < 0:
+            self.sign = -1
+            self.centre = in_parts(self.pilot, self.public.x).mean(0, keepdim=True)
+        self.kept = []
+
+    def _upright(self, message: SmashedData) -> SmashedData:
+        if self.centre is None:
+            return message
+        return dataclasses.replace(message, z=2 * self.centre - message.z)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return FSHA's state, the sign, and what is kept for the look."""
+        return super().state_dict() | {name: getattr(self, name) for name in self._OWN}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        for name in self._OWN:
+            setattr(self, name, state[name])
+
+
+def skewness_agreement(pictures: Tensor, public: Tensor) -> float:
+    """Return how far pictures are light and dark where public images are: below 0, they are not.
+
+    At each place of the image the values have a skewness: above 0 where most are dark and a few
+    light. It changes its sign when light and dark are exchanged, while mean and contrast, which a
+    critic sees first, can stay as they were. So it is the correlation, over all places and
+    channels, of the pictures' skewness with the public images'.
+
+    Args:
+        pictures: Images, (N, C, H, W), two or more. They need not be of the same things.
+        public: Images, (M, C, H, W).
+
+    Returns:
+        From -1 to 1.
+    """
+    both = torch.stack([_skewness(pictures), _skewness(public)])
+    return float(torch.corrcoef(both)[0, 1])
+
+
+def _skewness(images: Tensor) -> Tensor:
+    """Skewness at each place, (C * H * W,); 0 where all images have one value."""
+    centred = images.flatten(1).double()
+    centred = centred - centred.mean(0)
+    cubes, squares = centred.pow(3).mean(0), centred.square().mean(0)
+    return torch.where(squares > 1e-12, cubes / squares.clamp(min=1e-12).pow(1.5), 0.0)

@@ -1,0 +1,168 @@
+"""The multitask server: what its weight means, and that each of its two ends is what it was."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import splitlab as sl
+
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return sl.data.drawn_faces(600, size=16, channels=1).split(0)
+
+
+@pytest.fixture(params=["digits", "faces"])
+def parts(request, digits, faces):
+    return digits if request.param == "digits" else faces
+
+
+def client(private, tail=None):
+    net, optimizer = sl.tiny.client_net(), sl.tiny.client_optimizer
+    return sl.Client(net, private, optimizer=optimizer, batch_size=BATCH, tail=tail)
+
+
+def honest(private, net=None):
+    net = sl.tiny.server_net(classes=len(private.classes)) if net is None else net
+    return sl.HonestServer(net, optimizer=sl.tiny.client_optimizer)
+
+
+def settings(public, design="fast"):
+    return sl.tiny.fsha(public, design=design, steps=20) | {"batch_size": BATCH}
+
+
+def make(parts, weight, net=None, **options):
+    private, public, _ = parts
+    return sl.MultitaskFSHA(task=honest(private, net), weight=weight, **settings(public, **options))
+
+
+def assert_same(one, other):
+    for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("design", ["fast", "paper"])
+def test_weight_1_is_fsha_bit_for_bit_with_the_task_learned_on_the_side(parts, design):
+    private, public, _ = parts
+    alone, watched = client(private), client(private)
+    plain = sl.FSHA(**settings(public, design))
+    sl.train([alone], plain, 5)
+    attack = make(parts, 1.0, design=design)
+    before = copy.deepcopy(attack.task.net)
+    log = sl.train([watched], attack, 5)
+    assert_same(alone.net, watched.net)
+    assert_same(plain.critic, attack.critic)
+    assert (before[1].weight - attack.task.net[1].weight).abs().max() > 0
+    assert {"client_loss", "task_loss", "task_accuracy", "task_norm"} <= set(log.names())
+
+
+def test_weight_0_sends_the_honest_direction_at_the_hijacks_length(parts):
+    private, public, _ = parts
+    message = client(private).forward().delivered()
+    truth = honest(private).reply(message).dz
+    length = sl.FSHA(**settings(public)).reply(message).dz.norm()
+    attack = make(parts, 0.0)
+    dz = attack.reply(message).dz
+    torch.testing.assert_close(dz, truth * (length / truth.norm()))
+    assert_same(attack.task.net, _after_one_step(private, message).net)
+
+
+def _after_one_step(private, message):
+    server = honest(private)
+    server.reply(message)
+    return server
+
+
+def test_the_mixture_has_its_hand_value(digits):
+    """(3, 4) has length 5 and (0, 2) becomes (0, 5): a quarter and three quarters of them."""
+    attack = make(digits, 0.25)
+    mixed = attack.mix(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]]))
+    torch.testing.assert_close(mixed, torch.tensor([[0.75, 4.75]]))
+    nothing = attack.mix(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
+    torch.testing.assert_close(nothing, torch.tensor([[0.75, 1.0]]))
+
+
+def test_between_0_and_1_both_gradients_are_in_what_is_sent(parts):
+    private, public, _ = parts
+    message = client(private).forward().delivered()
+    hijack = sl.FSHA(**settings(public)).reply(message).dz
+    task = honest(private).reply(message).dz
+    attack = make(parts, 0.4)
+    dz = attack.reply(message).dz
+    torch.testing.assert_close(dz, 0.4 * hijack + 0.6 * task * (hijack.norm() / task.norm()))
+    assert attack.metrics["dz_norm"] == dz.norm()
+    torch.testing.assert_close(attack.metrics["task_norm"], task.norm())
+
+
+def test_u_shaped_the_tail_sees_a_body_that_learns(digits):
+    """f moves as under plain FSHA, while s and the tail take the steps of honest training."""
+    body, tail = sl.tiny.server_net()[:-1], sl.tiny.server_net()[-1:]
+    attack = make(digits, 1.0, net=copy.deepcopy(body))
+    victim, alone = client(digits[0], copy.deepcopy(tail)), client(digits[0])
+    log = sl.train([victim], attack, 4, protocol=sl.u_shaped)
+    sl.train([alone], sl.FSHA(**settings(digits[1])), 4)
+    assert_same(alone.net, victim.net)
+    assert (attack.task.net[1].weight - body[1].weight).abs().max() > 0
+    assert (victim.tail[0].weight - tail[0].weight).abs().max() > 0
+    assert {"client_loss", "task_loss"} <= set(log.names())
+    assert 0 <= sl.task_accuracy(victim, attack, digits[1]) <= 1
+
+
+def test_u_shaped_weight_0_is_the_honest_direction(digits):
+    body, tail = sl.tiny.server_net()[:-1], sl.tiny.server_net()[-1:]
+
+    def step(server):
+        one = client(digits[0], copy.deepcopy(tail))
+        output = server.forward(one.forward().delivered()).delivered()
+        return server.backward(one.finish(output).delivered()).dz
+
+    truth = step(honest(digits[0], copy.deepcopy(body)))
+    dz = step(make(digits, 0.0, net=copy.deepcopy(body)))
+    similarity = nn.functional.cosine_similarity(dz.flatten(), truth.flatten(), dim=0)
+    assert float(similarity) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("which", ["digits", "faces"])
+def test_at_one_half_the_task_is_learned_and_the_attack_has_set_out(which, digits):
+    """After 60 steps the loss has fallen and the pictures have come nearer."""
+    private, public, _ = sl.tiny.split("drawn_faces", 3) if which == "faces" else digits
+    victim = sl.Client(sl.tiny.client_net(seed=3), private, **sl.tiny.client(seed=3))
+    attack = sl.MultitaskFSHA(
+        task=honest(private), weight=0.5, **sl.tiny.fsha(public, steps=60, seed=3)
+    )
+    watched = sl.Snapshots(every=60, images=64)
+    log = sl.train([victim], attack, 60, observers=[watched])
+    first, last = (sum(part) / 10 for part in (log["task_loss"][:10], log["task_loss"][-10:]))
+    assert last < (0.8 if which == "digits" else 1.0) * first  # a smile takes longer to learn
+    start, end = (taken.mse for taken in watched.taken)
+    assert end < 0.6 * start
+
+
+def test_a_run_that_was_killed_goes_on(digits, tmp_path):
+    def run(steps, **keeping):
+        attack, victim = make(digits, 0.5), client(digits[0])
+        sl.train([victim], attack, steps, **keeping)
+        return victim, attack
+
+    path = tmp_path / "run.checkpoint"
+    run(2, checkpoint=path)
+    resumed, attack = run(5, checkpoint=path)
+    whole, other = run(5)
+    assert_same(resumed.net, whole.net)
+    assert_same(attack.task.net, other.task.net)
+
+
+def test_its_card_says_that_it_is_active_and_has_the_tasks_network():
+    card = sl.MultitaskFSHA.threat
+    assert "active" in card.who
+    assert any("s, which it trains" in line for line in card.knows)
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.5])
+def test_a_weight_that_is_none_gets_a_sentence(digits, weight):
+    with pytest.raises(ValueError, match=f"weight is {weight}: choose from 0, the task alone"):
+        make(digits, weight)
