@@ -6,11 +6,9 @@ import io
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import TYPE_CHECKING, Any, Final
 from math import isfinite
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -303,6 +301,8 @@ def bands(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
+
+
 def dots(
     rows: Mapping[str, Sequence[float]],
     *,

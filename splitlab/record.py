@@ -47,10 +47,9 @@ NUMERICS = 2
 MODULES = (
     *("messages.py", "parties.py", "protocols.py", "aggregation.py", "randomness.py"),
     *("attacks", "defenses", "nets"),
-    *("data", "settings.py", "referee.py", "label_referee.py", "property_referee.py"),
-    *("metrics.py", "baselines.py", "disguises.py", "priors.py", "decoding.py"),
-    *("data", "settings.py", "referee.py", "label_referee.py", "metrics.py", "baselines.py"),
-    *("disguises.py", "priors.py", "decoding.py", "schedules.py"),
+    *("data", "settings.py", "schedules.py", "referee.py", "label_referee.py"),
+    *("property_referee.py", "metrics.py", "baselines.py", "disguises.py", "priors.py"),
+    *("decoding.py",),
 )
 RUNS = Path("book") / "runs"
 FORMAT = 1

@@ -33,13 +33,15 @@ from splitlab.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
 from splitlab.experiments.knobs import Knob, likeness
 from splitlab.experiments.label_leak import LabelLeak, worst_auc
 from splitlab.experiments.leaks import PassiveInversions, grant
-from splitlab.experiments.properties import PropertiesInPictures, PropertyHijack, labelled
 from splitlab.experiments.meanwhile import MEANWHILE, Meanwhile
+from splitlab.experiments.properties import PropertiesInPictures, PropertyHijack, labelled
 from splitlab.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
     ProtocolAgainstWhole,
 )
+from splitlab.experiments.public_images import PublicImages
+from splitlab.experiments.stopping import Stopping
 from splitlab.experiments.telling import (
     SIGNALS,
     LastMessages,
@@ -48,8 +50,6 @@ from splitlab.experiments.telling import (
     separation,
     signals,
 )
-from splitlab.experiments.public_images import PublicImages
-from splitlab.experiments.stopping import Stopping
 from splitlab.experiments.two_dimensions import TwoDimensions, apart, cloud
 from splitlab.experiments.unsplit import (
     Inversion,
@@ -65,8 +65,8 @@ __all__ = [
     "CUTS",
     "DEPTHS",
     "DIGITS_SEEDS",
-    "FAIL",
     "FACES_KINDS",
+    "FAIL",
     "LABELS",
     "LEAKS",
     "MEANWHILE",
@@ -90,8 +90,8 @@ __all__ = [
     "Knob",
     "LabelLeak",
     "LastMessages",
-    "OtherClient",
     "Meanwhile",
+    "OtherClient",
     "PassiveInversions",
     "PropertiesInPictures",
     "PropertyHijack",
@@ -114,11 +114,11 @@ __all__ = [
     "grant",
     "labelled",
     "largest_difference",
+    "likeness",
     "locality",
     "probabilities",
     "separation",
     "signals",
-    "likeness",
     "train_whole",
     "unattacked",
     "widest_channel",

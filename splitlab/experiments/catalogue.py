@@ -14,13 +14,12 @@ from splitlab.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.experiments.knobs import CORE, MORE, Knob
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
+from splitlab.experiments.meanwhile import FIRST, MEANWHILE, Meanwhile
 from splitlab.experiments.properties import KINDS as PROPERTIES
 from splitlab.experiments.properties import PICTURES, PropertiesInPictures, PropertyHijack
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.experiments.public_images import KINDS as PUBLIC_IMAGES
 from splitlab.experiments.public_images import STAGES, PublicImages
-from splitlab.experiments.meanwhile import FIRST, MEANWHILE, Meanwhile
-from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.experiments.stopping import Stopping
 from splitlab.experiments.two_dimensions import TwoDimensions
 from splitlab.experiments.unsplit import Inversion, TailLabels
