@@ -327,6 +327,7 @@ def dots(
             or `parties` names a label that is not in `rows`.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     parties = parties or {}
     if unknown := set(parties) - set(rows):
@@ -356,7 +357,9 @@ def dots(
             tick.tick1line.set_visible(False)
     axis.set(xlabel=xlabel, xscale="log" if log else "linear", ylim=(len(rows) - 0.5, -0.5))
     if log:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis.tick_params("y", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     if lines:
