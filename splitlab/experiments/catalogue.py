@@ -11,7 +11,7 @@ from splitlab.experiments.against_whole import SplitAgainstWhole
 from splitlab.experiments.base import Experiment
 from splitlab.experiments.faces import FACES_KINDS, Faces
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
-from splitlab.experiments.knobs import CORE, MORE, Knob
+from splitlab.experiments.knobs import CORE, FURTHER, MORE, Knob
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
 from splitlab.experiments.meanwhile import FIRST, MEANWHILE, Meanwhile
@@ -154,7 +154,7 @@ def experiments() -> tuple[Experiment, ...]:
     for stage in STAGES:
         for seed in SPLIT_SEEDS:
             digits += [PublicImages("public_tiny", n, seed, **PUBLIC_IMAGES[n]) for n in stage]
-    for kinds in (CORE, MORE):
+    for kinds in (CORE, MORE, FURTHER):
         for seed in SPLIT_SEEDS:
             digits += [Knob("knobs_tiny", n, seed, 200, **o) for n, o in kinds.items()]
     for names in (list(MEANWHILE)[:FIRST], list(MEANWHILE)[FIRST:]):

@@ -256,6 +256,7 @@ SLOW: dict[str, Any] = {"rate": 1e-4, "steady": True}
 GROWTH: dict[str, Any] = SLOW | {"growth": 1.11}
 QUIET: dict[str, Any] = SLOW | {"growth": 1.05, "factor": 1.2e-5, "clip": LIMIT}
 PAPER: dict[str, Any] = {"design": "paper"}
+SGD_SLOW: dict[str, Any] = {"optimizer": "SGD", "rate": 0.05}
 
 CORE: dict[str, dict[str, Any]] = {
     "fast": {"curve": True},
@@ -274,4 +275,22 @@ MORE: dict[str, dict[str, Any]] = {
     "critic without convolution": {"critic": "no convolution"},
     "a fifth of the gradient": {"factor": 0.2},
 }
-KINDS = CORE | MORE
+FURTHER: dict[str, dict[str, Any]] = {
+    "cut 1": {"cut_at": 1},
+    "cut 3": {"cut_at": 3},
+    "cut 4": {"cut_at": 4},
+    "paper, cut 1": PAPER | {"cut_at": 1},
+    "paper, cut 3": PAPER | {"cut_at": 3},
+    "paper, cut 4": PAPER | {"cut_at": 4},
+    "critic of half the width": {"critic": "half"},
+    "critic of twice the width": {"critic": "double"},
+    "Adam 3e-4": SLOW | {"rate": 3e-4},
+    "paper, Adam 3e-4": PAPER | {"rate": 3e-4},
+    "Adam 1e-5": SLOW | {"rate": 1e-5},
+    "paper, Adam 1e-5": PAPER | {"rate": 1e-5},
+    "gradient not falling": {"steady": True},
+    "first gradient times ten": {"steady": True, "spike": 10.0},
+    "SGD": SGD_SLOW,
+    "SGD, a tenth of the gradient": SGD_SLOW | {"factor": 0.1},
+}
+KINDS = CORE | MORE | FURTHER
