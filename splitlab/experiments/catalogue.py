@@ -13,7 +13,7 @@ from splitlab.experiments.faces import FACES_KINDS, Faces
 from splitlab.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
-from splitlab.experiments.meanwhile import FIRST, MEANWHILE, Meanwhile
+from splitlab.experiments.meanwhile import MEANWHILE, Meanwhile
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.experiments.stopping import Stopping
 from splitlab.experiments.two_dimensions import TwoDimensions
@@ -133,9 +133,8 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [Hijack("digits_tiny", name, s, steps, design=design) for s in DIGITS_SEEDS]
     for seed in SPLIT_SEEDS:  # seed by seed: the referee keeps its classifiers for one split
         digits += [PassiveInversions("leaks_tiny", n, seed, 300, **o) for n, o in LEAKS.items()]
-    for names in (list(MEANWHILE)[:FIRST], list(MEANWHILE)[FIRST:]):
-        for seed in SPLIT_SEEDS:
-            digits += [Meanwhile("meanwhile_tiny", n, seed, 200, **MEANWHILE[n]) for n in names]
+    for seed in SPLIT_SEEDS:
+        digits += [Meanwhile("meanwhile_tiny", n, seed, 200, **o) for n, o in MEANWHILE.items()]
     long: Any = {"design": "paper"}
     digits += [Stopping("stopping_tiny", "paper", s, 1000, **long) for s in SPLIT_SEEDS]
     for name, options in FACES_KINDS.items():
