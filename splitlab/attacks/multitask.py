@@ -1,7 +1,7 @@
 """A hijack that trains the agreed task as well, so that the client sees its loss fall.
 
-Pasquini, Ateniese, Bernaschi (CCS 2021) say that a client cannot take its falling loss for a proof
-of honesty, for the server can pursue both ends. How the two are weighed here is this library's.
+The hijack is that of Pasquini, Ateniese, Bernaschi (CCS 2021). The task beside it, and how the two
+are weighed, are this library's.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class MultitaskFSHA(FSHA):
             "the task's network s, which it trains",
         ),
         does_not_know=("the private images", "the client's network f: neither weights nor layers"),
-        source="Pasquini, Ateniese, Bernaschi, CCS 2021; the weighing is this library's",
+        source="Pasquini, Ateniese, Bernaschi, CCS 2021; the task beside it is this library's",
     )
 
     def __init__(

@@ -19,15 +19,19 @@ FACES_KINDS: dict[str, dict[str, Any]] = {
     "grey": {},
     "grey, sign rule": {"rule": True},
     "colour": {"channels": 3},
+    "ORL, grey": {"data": "orl_faces"},
+    "ORL, grey, sign rule": {"data": "orl_faces", "rule": True},
 }
+SCORED = 1000  # private images, where there are so many
 LOOK = 0.4  # of the steps
 PATCH, WIDTH = 4, 48  # a patch of three channels needs so many channels of z
 
 
 @dataclass(frozen=True)
 class Faces(Hijack):
-    """The fast hijack of drawn faces, in grey or in colour, and of the pictures' negatives.
+    """The fast hijack of faces, in grey or in colour, and of the pictures' negatives.
 
+    They are drawn, or photographs of forty people (`data="orl_faces"`, which are grey).
     In colour z has more channels than the tiny client's: a patch of the image would not fit into
     them.
 
@@ -60,7 +64,7 @@ class Faces(Hijack):
         client, attack = self.client(split, device), self.attack(split, device)
         log = sl.train([client], attack, self.steps, observers=[*observers, clock], **keeping)
         public = split.public
-        x = split.private.subset(1000, seed=0).x
+        x = split.private.subset(min(SCORED, len(split.private)), seed=0).x
         message = sl.SmashedData(z=client.smash(x), sender=client.name, step=client.step)
         pictures = attack.reconstruct(message).cpu()
         kinds = {"pictures": pictures, "negatives": negatives(pictures, public)}
@@ -82,7 +86,8 @@ class Faces(Hijack):
 
     def split(self) -> sl.data.Split:
         """Return the three parts of the faces."""
-        return sl.data.drawn_faces(size=self.setting.size, channels=self.channels).split(self.seed)
+        load = sl.settings.LOADERS[self.data]
+        return load(size=self.setting.size, channels=self.channels).split(self.seed)
 
     def client(self, split: sl.data.Split, device: Device) -> sl.Client:
         """Return the client under attack."""

@@ -17,8 +17,8 @@ from splitlab.experiments.hijacks import Hijack
 WINDOW = 5  # steps that a point of a curve averages
 TURN = 5  # steps of a clinic's turn, where there are several
 
-# The kinds of `meanwhile_tiny` that this class makes, those that the claims rest on first. "On the
-# side": the server trains the task's network without sending its gradient.
+# The kinds of `meanwhile_tiny`. "On the side": the server trains the task's network without sending
+# its gradient. "U-shaped": it shows the tail a network that never learns.
 MEANWHILE: dict[str, dict[str, Any]] = {
     "honest": {"server": "honest"},
     "on the side": {"weight": 1.0},
@@ -32,7 +32,6 @@ MEANWHILE: dict[str, dict[str, Any]] = {
     "lambda 0.8": {"weight": 0.8},
     "U-shaped, on the side": {"weight": 1.0, "u_shaped": True},
 }
-FIRST = 8  # of them are recorded before the others
 
 
 @dataclass(frozen=True)

@@ -137,9 +137,10 @@ def test_at_one_half_the_task_is_learned_and_the_attack_has_set_out(which, digit
     watched = sl.Snapshots(every=60, images=64)
     log = sl.train([victim], attack, 60, observers=[watched])
     first, last = (sum(part) / 10 for part in (log["task_loss"][:10], log["task_loss"][-10:]))
-    assert last < (0.8 if which == "digits" else 1.0) * first  # a smile takes longer to learn
+    loss, error = (0.8, 0.6) if which == "digits" else (1.0, 0.95)  # faces take longer, in both
+    assert last < loss * first
     start, end = (taken.mse for taken in watched.taken)
-    assert end < 0.6 * start
+    assert end < error * start
 
 
 def test_a_run_that_was_killed_goes_on(digits, tmp_path):
