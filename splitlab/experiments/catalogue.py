@@ -14,7 +14,7 @@ from splitlab.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.experiments.knobs import CORE, FURTHER, MORE, Knob
 from splitlab.experiments.label_leak import LabelLeak
 from splitlab.experiments.leaks import PassiveInversions
-from splitlab.experiments.meanwhile import FIRST, MEANWHILE, Meanwhile
+from splitlab.experiments.meanwhile import MEANWHILE, Meanwhile
 from splitlab.experiments.properties import KINDS as PROPERTIES
 from splitlab.experiments.properties import PICTURES, PropertiesInPictures, PropertyHijack
 from splitlab.experiments.protocols_against_whole import ProtocolAgainstWhole
@@ -157,9 +157,8 @@ def experiments() -> tuple[Experiment, ...]:
     for kinds in (CORE, MORE, FURTHER):
         for seed in SPLIT_SEEDS:
             digits += [Knob("knobs_tiny", n, seed, 200, **o) for n, o in kinds.items()]
-    for names in (list(MEANWHILE)[:FIRST], list(MEANWHILE)[FIRST:]):
-        for seed in SPLIT_SEEDS:
-            digits += [Meanwhile("meanwhile_tiny", n, seed, 200, **MEANWHILE[n]) for n in names]
+    for seed in SPLIT_SEEDS:
+        digits += [Meanwhile("meanwhile_tiny", n, seed, 200, **o) for n, o in MEANWHILE.items()]
     long: Any = {"design": "paper"}
     digits += [Stopping("stopping_tiny", "paper", s, 1000, **long) for s in SPLIT_SEEDS]
     for name, options in FACES_KINDS.items():
