@@ -243,9 +243,6 @@ STAGES: tuple[dict[str, dict[str, Any]], ...] = (
     {**_dial("thickness", -1.0), **_dial("slant", 0.2)},
     {"omniglot": {"foreign": "omniglot", "steps": FEW_STEPS}},
     {"100 images": {"few": 100, "steps": FEW_STEPS}, **_dial("scale", 1.4)},
-    {"photographs, paper's design": {"foreign": "photographs", "design": "paper", "steps": 300}},
-    {**_dial("thickness", 0.5), **_dial("scale", 0.85)},
-    {"30 images": {"few": 30, "steps": FEW_STEPS}, **_dial("slant", -0.4)},
 )
 KINDS: dict[str, dict[str, Any]] = {
     name: {"steps": STEPS} | options for stage in STAGES for name, options in stage.items()
