@@ -243,6 +243,7 @@ STAGES: tuple[dict[str, dict[str, Any]], ...] = (
     {**_dial("thickness", -1.0), **_dial("slant", 0.2)},
     {"omniglot": {"foreign": "omniglot", "steps": FEW_STEPS}},
     {"100 images": {"few": 100, "steps": FEW_STEPS}, **_dial("scale", 1.4)},
+    {"MNIST": {"data": "mnist"}, "MNIST by omniglot": {"data": "mnist", "foreign": "omniglot"}},
 )
 KINDS: dict[str, dict[str, Any]] = {
     name: {"steps": STEPS} | options for stage in STAGES for name, options in stage.items()
