@@ -26,7 +26,7 @@ def test_an_experiment_is_found_at_any_seed():
         ("digits_tiny", "fst", "choose from digits_tiny/fast; digits_tiny/no hijack"),
         (
             *("digits", "fast"),
-            "choose from digits_tiny; honest_metrics; labels_tiny; leaks_tiny; "
+            "choose from digits_tiny; honest_metrics; knobs_tiny; labels_tiny; leaks_tiny; "
             "mnist_paper_scale; protocols_tiny; split_tiny; two_dimensions; "
             "unsplit_tiny",
         ),
