@@ -301,6 +301,7 @@ def bands(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def dots(
