@@ -256,7 +256,7 @@ SLOW: dict[str, Any] = {"rate": 1e-4, "steady": True}
 GROWTH: dict[str, Any] = SLOW | {"growth": 1.11}
 QUIET: dict[str, Any] = SLOW | {"growth": 1.05, "factor": 1.2e-5, "clip": LIMIT}
 PAPER: dict[str, Any] = {"design": "paper"}
-SGD_SLOW: dict[str, Any] = {"optimizer": "SGD", "rate": 0.05}
+SGD_SLOW: dict[str, Any] = {"optimizer": "SGD", "rate": 1e-3}
 
 CORE: dict[str, dict[str, Any]] = {
     "fast": {"curve": True},
@@ -291,6 +291,6 @@ FURTHER: dict[str, dict[str, Any]] = {
     "gradient not falling": {"steady": True},
     "first gradient times ten": {"steady": True, "spike": 10.0},
     "SGD": SGD_SLOW,
-    "SGD, a tenth of the gradient": SGD_SLOW | {"factor": 0.1},
+    "SGD, five times the gradient": SGD_SLOW | {"factor": 5.0},
 }
 KINDS = CORE | MORE | FURTHER
