@@ -16,6 +16,7 @@ library is not installed, set PYTHONPATH to the repository's folder.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ class Stop(sl.Observer):
 
 def checkpoint(job: Experiment) -> Path:
     """Return where an interrupted run waits."""
-    name = "".join(c if c.isalnum() else "-" for c in f"{job.table}-{job.run}-{job.seed}")
+    # A sign counts: the runs "thickness +1" and "thickness -1" are two.
+    name = re.sub(r"[^A-Za-z0-9+]", "-", f"{job.table}-{job.run}-{job.seed}")
     return CHECKPOINTS / f"{name}.checkpoint"
 
 

@@ -1,6 +1,7 @@
 """Data cards: what they state is what the loaded data hold, and they read well."""
 
 import os
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,8 @@ def stated(request):
 
 
 def test_every_loader_has_a_card_and_every_card_a_loader():
-    loaders = {
-        name for name in sl.data.__all__ if name.islower() and getattr(sl.data, name) is not card
-    }
+    functions = {name: getattr(sl.data, name) for name in sl.data.__all__ if name.islower()}
+    loaders = {name for name, one in functions.items() if "size" in signature(one).parameters}
     assert set(CARDS) == loaders
     assert [one for c in CARDS.values() for one in c.files] == list(PUBLISHED.values())
     for name in CARDS:
