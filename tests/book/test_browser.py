@@ -9,7 +9,7 @@ import threading
 import pytest
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -90,21 +90,23 @@ def visit(browser, base):
 
 
 @pytest.fixture
-def scrubbed(visit, pages):
-    """Every page that has a scrubber, opened, with the scrubber's picture showing."""
-    names = [name for name, path in pages.items() if "widget-view+json" in path.read_text()]
-    assert names, "no page has a scrubber"
+def scrubbers(visit, pages):
+    """Every scrubber of every page, opened and showing: the output of a cell that has widgets."""
+    views = {name: path.read_text().count("widget-view+json") for name, path in pages.items()}
     opened = []
-    for name in names:
-        page = visit(name)
-        page.locator(PICTURE).first.wait_for()
-        opened.append(page)
+    for name, count in views.items():
+        if count:
+            outputs = visit(name).locator(".cell_output:has(.jupyter-widgets img)")
+            expect(outputs).to_have_count(count, timeout=60_000)
+            opened += outputs.all()
+    assert opened, "no page has a scrubber"
     return opened
 
 
-def shown(page):
-    """The alt text and the bytes of the one picture that the scrubber shows."""
-    image = page.locator(PICTURE)
+def shown(output):
+    """The alt text and the bytes of the one picture that a scrubber shows."""
+    image = output.locator(PICTURE)
+    image.first.wait_for()
     assert image.count() == 1
     alt = image.get_attribute("alt")
     assert alt and alt.strip()
@@ -112,68 +114,69 @@ def shown(page):
     return alt, image.get_attribute("src")
 
 
-def wait_for_change(page, before):
-    page.wait_for_function(
-        """([selector, before]) => [...document.querySelectorAll(selector)]
+def wait_for_change(output, before):
+    output.page.wait_for_function(
+        """([output, before]) => [...output.querySelectorAll(".jupyter-widgets img")]
              .filter(image => image.checkVisibility()).some(image => image.alt !== before)""",
-        arg=[".jupyter-widgets img", before[0]],
+        arg=[output.element_handle(), before[0]],
     )
 
 
-def test_dragging_the_slider_changes_the_picture(scrubbed):
-    for page in scrubbed:
-        handle = page.locator(HANDLE).first
+def test_dragging_the_slider_changes_the_picture(scrubbers):
+    for output in scrubbers:
+        handle = output.locator(HANDLE).first
         handle.scroll_into_view_if_needed()
-        before = shown(page)
+        before = shown(output)
         box = handle.bounding_box()
-        track = page.locator(".jupyter-widgets .noUi-base").first.bounding_box()
+        track = output.locator(".jupyter-widgets .noUi-base").first.bounding_box()
         y = box["y"] + box["height"] / 2
-        page.mouse.move(box["x"] + box["width"] / 2, y)
-        page.mouse.down()
-        page.mouse.move(track["x"] + track["width"] / 2, y, steps=8)
-        page.mouse.up()
-        wait_for_change(page, before)
-        after = shown(page)
+        mouse = output.page.mouse
+        mouse.move(box["x"] + box["width"] / 2, y)
+        mouse.down()
+        mouse.move(track["x"] + track["width"] / 2, y, steps=8)
+        mouse.up()
+        wait_for_change(output, before)
+        after = shown(output)
         assert after[0] != before[0]
         assert after[1] != before[1]
 
 
-def test_the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(scrubbed):
-    for page in scrubbed:
-        before = shown(page)
-        page.locator(HANDLE).first.focus()
-        page.keyboard.press("ArrowRight")
-        wait_for_change(page, before)
-        readout = page.locator(".jupyter-widgets .widget-readout").first.inner_text()
-        caption = page.locator(".jupyter-widgets figcaption:visible").inner_text()
+def test_the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(scrubbers):
+    for output in scrubbers:
+        before = shown(output)
+        output.locator(HANDLE).first.focus()
+        output.page.keyboard.press("ArrowRight")
+        wait_for_change(output, before)
+        readout = output.locator(".jupyter-widgets .widget-readout").first.inner_text()
+        caption = output.locator(".jupyter-widgets figcaption:visible").inner_text()
         assert caption.endswith(readout.strip())
         assert readout.strip()
 
 
 def test_a_choice_shows_another_scrubber_whose_slider_works(visit, pages):
     """One page has several scrubbers behind buttons: one shows at a time, and each one moves."""
-    page = visit("book/01b_other_protocols")
-    page.locator(PICTURE).first.wait_for()
-    buttons = page.locator(".jupyter-widgets .widget-toggle-button")
+    output = visit("book/01b_other_protocols").locator(".cell_output:has(.widget-toggle-button)")
+    buttons = output.locator(".jupyter-widgets .widget-toggle-button")
+    buttons.first.wait_for()
     assert buttons.count() >= 5
-    seen = {shown(page)[0]}
+    seen = {shown(output)[0]}
     for number in range(1, buttons.count()):
-        before = shown(page)
+        before = shown(output)
         buttons.nth(number).click()
-        wait_for_change(page, before)
-        before = shown(page)
-        page.locator(f"{HANDLE}:visible").focus()
-        page.keyboard.press("ArrowRight")
-        wait_for_change(page, before)
-        seen |= {before[0], shown(page)[0]}
+        wait_for_change(output, before)
+        before = shown(output)
+        output.locator(f"{HANDLE}:visible").focus()
+        output.page.keyboard.press("ArrowRight")
+        wait_for_change(output, before)
+        seen |= {before[0], shown(output)[0]}
     assert len(seen) == 2 * buttons.count() - 1
 
 
-def test_play_changes_the_picture(scrubbed):
-    for page in scrubbed:
-        before = shown(page)
-        page.locator(".jupyter-widgets .widget-play button").first.click()
-        wait_for_change(page, before)
+def test_play_changes_the_picture(scrubbers):
+    for output in scrubbers:
+        before = shown(output)
+        output.locator(".jupyter-widgets .widget-play button").first.click()
+        wait_for_change(output, before)
 
 
 def test_equations_are_drawn(visit, pages):
