@@ -158,6 +158,7 @@ def strip(
 
     Args:
         rows: label -> images (n, C, H, W) with one or three channels; the same n in every row.
+            Blanks at the end of a label are not drawn: they let two rows read the same.
         value_range: the smallest and largest value that a pixel can take; None for rows that are
             no images (channels of z, say): each is then drawn from its own smallest value, black,
             to its largest.
@@ -166,12 +167,12 @@ def strip(
 
     count = len(next(iter(rows.values())))
     figure, axes = plt.subplots(
-        len(rows), 1, figsize=(6.4, 0.85 * len(rows) + 0.1), squeeze=False, layout="constrained"
-    )
+        len(rows), 1, figsize=(6.4, 0.85 * len(rows) + 0.1), squeeze=False, layout="compressed"
+    )  # compressed: constrained, and room for the labels of axes that keep the images square
     for axis, (label, images) in zip(axes[:, 0], rows.items(), strict=True):
         low, high = value_range or (float(v) for v in images[:count].aminmax())
         _draw_row(axis, images[:count], (low, high))
-        axis.set_ylabel(label, rotation=0, ha="right", va="center")
+        axis.set_ylabel(label.rstrip(), rotation=0, ha="right", va="center")
     return figure
 
 

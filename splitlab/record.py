@@ -37,7 +37,7 @@ from splitlab import checkpoint
 from splitlab.data import ImageData
 from splitlab.protocols import Log
 from splitlab.referee import Report, Snapshots
-from splitlab.tables import Table
+from splitlab.tables import Spread, Table
 
 # Raised by hand when the mathematics changes: then older records no longer hold.
 # 2: SSIM of pixels that are shifted to start at 0, as its definition wants.
@@ -582,8 +582,8 @@ def _figure(run: dict[str, Any], where: str | Callable[[dict[str, Any]], float])
     return value
 
 
-def _range(values: Sequence[float]) -> str:
+def _range(values: Sequence[float]) -> str | Spread:
     whole = all(isinstance(value, int) for value in values)
     digits = 0 if whole or min(values) >= 10 else 3
     low, middle, high = (f"{v:.{digits}f}" for v in (min(values), median(values), max(values)))
-    return middle if low == high else f"{middle} ({low} to {high})"
+    return middle if low == high else Spread(middle, low, high)

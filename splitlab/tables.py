@@ -9,6 +9,31 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Spread:
+    """A figure and the range it comes from. On a page the range stands below, and never breaks.
+
+    Attributes:
+        middle: The figure, as text.
+        low: The smallest, as text.
+        high: The largest, as text.
+    """
+
+    middle: str
+    low: str
+    high: str
+
+    def __str__(self) -> str:
+        return f"{self.middle} ({self.low} to {self.high})"
+
+    def _repr_html_(self) -> str:
+        low, high = html.escape(self.low), html.escape(self.high)
+        return (
+            f'{html.escape(self.middle)}<br><small style="white-space:nowrap">'
+            f"({low} to {high})</small>"
+        )
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows under a head. The first cell of a row is its heading.
 
@@ -17,7 +42,7 @@ class Table:
     Attributes:
         head: Names of the columns; empty for a table of two columns without a head.
         rows: Cells, as many in each row as there are columns. Floats show three decimals,
-            or one from 10 on.
+            or one from 10 on; a `Spread` shows its range, too.
         caption: One line of text.
         strong: Number of the row to emphasise, if any.
     """
@@ -63,7 +88,10 @@ class Table:
         return [bool(self.head) and number > 0 and has for number, has in enumerate(figures)]
 
     def _row(self, number: int, row: Sequence[Any], align: Sequence[str]) -> str:
-        first, *others = (html.escape(_text(cell)) for cell in row)
+        first, *others = (
+            cell._repr_html_() if isinstance(cell, Spread) else html.escape(_text(cell))
+            for cell in row
+        )
         weight = "bold" if number == self.strong else "normal"
         cells = "".join(
             f'<td style="text-align:{side};padding:0.1em 0.5em">{cell}</td>'

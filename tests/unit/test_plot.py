@@ -184,6 +184,20 @@ def test_rows_of_a_strip_are_drawn_on_the_given_scale_or_each_on_its_own():
     assert drawn(value_range=(-7, 9)) == [(3 / 8, 1 / 2), (3 / 4, 1)]
 
 
+def test_a_strip_has_room_for_its_labels_and_draws_no_blanks_after_them():
+    images = torch.zeros(6, 1, 16, 16)
+    rows = {"private": images}
+    for number, label in enumerate(("all", "negatives", "photographs of flowers")):
+        rows |= {label: images, "drawn" + number * " ": images}
+    drawn = plot.strip(rows)
+    drawn.canvas.draw()
+    labels = [axis.yaxis.label for axis in drawn.axes]
+    assert min(label.get_window_extent().x0 for label in labels) >= 0
+    assert [label.get_text() for label in labels].count("drawn") == 3
+    assert len({round(label.get_window_extent().x1) for label in labels}) == 1
+    plt.close(drawn)
+
+
 def test_strips_are_frames_one_for_each_view():
     import matplotlib.pyplot as plt
 

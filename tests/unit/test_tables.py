@@ -1,6 +1,6 @@
 """Tables in text and in HTML."""
 
-from splitlab.tables import Table
+from splitlab.tables import Spread, Table
 
 
 def test_text_lines_up_and_rounds():
@@ -37,3 +37,12 @@ def test_words_stand_to_the_left_and_figures_to_the_right():
     page = table._repr_html_()
     assert '<td style="text-align:left;padding:0.1em 0.5em">z and labels</td>' in page
     assert '<td style="text-align:right;padding:0.1em 0.5em">12</td>' in page
+
+
+def test_a_range_follows_its_figure_in_text_and_stands_below_it_on_a_page():
+    table = Table(["run", "error"], [["a", Spread("0.4", "0.3", "0.5")]])
+    assert str(table).splitlines() == ["run             error", "a    0.4 (0.3 to 0.5)"]
+    page = table._repr_html_()
+    assert '0.4<br><small style="white-space:nowrap">(0.3 to 0.5)</small></td>' in page
+    assert 'text-align:right;padding:0.1em 0.5em">0.4<br>' in page
+    assert Spread("<", "&", ">")._repr_html_().startswith("&lt;<br>")
