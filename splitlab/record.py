@@ -121,16 +121,19 @@ class Runs(list[dict[str, Any]]):
         super().__init__(rows)
         self.name = name
 
-    def of(self, run: str) -> Runs:
-        """Return the runs of one kind.
+    def of(self, *kinds: str) -> Runs:
+        """Return the runs of one kind, or of several, in the order in which they are named.
 
         Raises:
-            KeyError: If there is none; names the kinds.
+            KeyError: If there is none of a kind; names the kinds.
         """
-        chosen = [row for row in self if row["run"] == run]
-        if not chosen:
-            kinds = "; ".join(dict.fromkeys(row["run"] for row in self))
-            raise KeyError(f"no run of {self.name} is called {run!r}: choose from {kinds}")
+        chosen = []
+        for kind in kinds:
+            found = [row for row in self if row["run"] == kind]
+            if not found:
+                known = "; ".join(dict.fromkeys(row["run"] for row in self))
+                raise KeyError(f"no run of {self.name} is called {kind!r}: choose from {known}")
+            chosen += found
         return Runs(self.name, chosen)
 
     @property
@@ -340,15 +343,16 @@ def ranges(
 ) -> Table:
     """Return a table of median and range over the seeds, one row for each kind of run.
 
+    The kinds stand in the order in which their first runs come.
+
     Args:
         runs: Recorded runs; those with the same "run" share a row.
         columns: Heading -> where a run keeps the figure ("metrics.matched"), or a function of the
             run.
         caption: One line of text.
     """
-    kinds = sorted({run["run"] for run in runs})
     rows = []
-    for kind in kinds:
+    for kind in dict.fromkeys(run["run"] for run in runs):
         chosen = [run for run in runs if run["run"] == kind]
         cells = [_range([_figure(run, where) for run in chosen]) for where in columns.values()]
         rows.append([kind, str(len(chosen)), *cells])

@@ -39,9 +39,9 @@ def test_ranges_take_paths_and_functions():
         {"run": "b", "steps": 300, "metrics": {"mse": value}} for value in (0.25, 0.75, 0.5)
     ] + [{"run": "a", "steps": 300, "metrics": {"mse": 1.0}}]
     columns = {"steps": "steps", "mse": "metrics.mse", "double": lambda r: 2 * r["metrics"]["mse"]}
-    assert [list(row) for row in record.ranges(runs, columns).rows] == [
-        ["a", "1", "300", "1.000", "2.000"],
+    assert [[str(cell) for cell in row] for row in record.ranges(runs, columns).rows] == [
         ["b", "3", "300", "0.500 (0.250 to 0.750)", "1.000 (0.500 to 1.500)"],
+        ["a", "1", "300", "1.000", "2.000"],
     ]
 
 
@@ -334,8 +334,14 @@ def test_a_table_gives_back_its_rows_and_says_where_they_come_from(table):
     ]
     some = runs.of("vanilla")
     assert [run["seed"] for run in some] == [7, 8]
+    both = runs.of("vanilla", "other")
+    assert [(run["run"], run["seed"]) for run in both] == [
+        ("vanilla", 7),
+        ("vanilla", 8),
+        ("other", 7),
+    ]
     with pytest.raises(KeyError, match=r"no run of split_tiny is called 'moon'.*other; vanilla"):
-        runs.of("moon")
+        runs.of("vanilla", "moon")
     today = datetime.date.today().isoformat()
     expected = f"split_tiny, recorded {today} on cpu, 1 thread, splitlab {sl.__version__}"
     assert runs.label == some.label == expected
