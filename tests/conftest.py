@@ -15,6 +15,7 @@ def pytest_configure(config):
     config.stash[RATES] = []
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(config, items):
     """Keep together, in one worker, what shares a fixture that takes long: a file; the book."""
     if config.pluginmanager.hasplugin("xdist"):
