@@ -51,7 +51,7 @@ book: setup ## run the chapters, render them to book/_build/html, print the verd
 	@'$(BIN)/python' -m splitlab.course.book --profile $(PROFILE) $(ARGS)
 
 test: setup ## run all tests, on two cores where there are two
-	@'$(BIN)/python' -m pytest -n auto --maxprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@'$(BIN)/python' -m pytest -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 verdicts: setup ## build the book and store the chapters' verdict lines as what the tests expect
 	@'$(BIN)/python' -m splitlab.course.book --profile tiny --store-verdicts $(ARGS)

@@ -1,6 +1,6 @@
 """What several tests share: one thread, small data, and one hijack trained once.
 
-`make test` runs them on two cores, by pytest-xdist; a file's tests stay together in one worker.
+`make test` runs them on two cores, by pytest-xdist.
 """
 
 import pytest
@@ -15,14 +15,21 @@ def pytest_configure(config):
     config.stash[RATES] = []
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
-def pytest_collection_modifyitems(config, items):
-    """Keep together, in one worker, what shares a fixture that takes long: a file; the book."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            folder = item.path.parent.name
-            group = folder if folder == "book" else f"{folder}/{item.path.stem}"
-            item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """Keep together, in one worker, what shares a fixture that takes long: a file; the book.
+
+    Marks of the kind `xdist_group` would say the same, but pytest-xdist 3.8 does not see them under
+    pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFixture(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return "tests/book" if file.startswith("tests/book/") else file
+
+    return ByFixture(config, log)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The rendered book as artefacts: what is in the pages, and what a broken chapter does."""
 
-import os
 import re
 import shutil
 from html import unescape
@@ -80,12 +79,6 @@ def page(request, pages):
 
 
 ALL_PAGES = pytest.mark.parametrize("page", book.toc_files(ROOT / "book"), indirect=True)
-
-
-def test_one_worker_has_the_whole_folder_and_builds_the_book_once(request):
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        pytest.skip("the tests run in one process")
-    assert request.node.nodeid.endswith("@book")
 
 
 def test_every_page_of_the_contents_is_there_and_no_other(html, pages):
