@@ -2,6 +2,7 @@
 
 import random
 
+import hijack_turn
 import torch
 import torch.nn.functional as F
 from bank import Bank
@@ -384,230 +385,46 @@ def autoencoder_steps_early(x, x_public, pilot, decoder, critic, autoencoder_ste
     return dz
 
 
-class Turn:
-    """One turn in parts, each of which a mistake overrides."""
-
+class Turn(hijack_turn.Turn):
     def __call__(self, client_z, x_public, pilot, decoder, critic, autoencoder, critic_optimizer):
-        self.pilot, self.decoder, self.critic = pilot, decoder, critic
-        self.autoencoder, self.optimizer = autoencoder, critic_optimizer
-        self.x, self.client_z = x_public, client_z
-        dz = self.dz()
-        self.z_public = pilot(x_public)
-        self.learn_autoencoder()
-        self.learn_critic()
-        autoencoder.step()
-        critic_optimizer.step()
-        return self.result(dz)
+        self.decoder = decoder
+        return self.take(client_z, x_public, pilot, critic, autoencoder, critic_optimizer)
 
-    def client_loss(self, z):
-        return self.critic(z).mean()
-
-    def dz(self):
-        z = self.client_z.detach().requires_grad_()
-        return torch.autograd.grad(self.client_loss(z), z)[0]
-
-    def autoencoder_loss(self):
+    def public_loss(self):
         return F.mse_loss(self.decoder(self.z_public), self.x)
 
-    def learn_autoencoder(self):
-        self.autoencoder.zero_grad()
-        self.autoencoder_loss().backward()
 
-    def critic_loss(self):
-        return self.critic(self.z_public.detach()).mean() - self.critic(self.client_z).mean()
-
-    def learn_critic(self):
-        self.optimizer.zero_grad()
-        self.critic_loss().backward()
-
-    def result(self, dz):
-        return dz
-
-
-@bank.mistaken_class("turn", "backward through the graph a second time")
-class PilotAttached(Turn):
-    def critic_loss(self):
-        return self.critic(self.z_public).mean() - self.critic(self.client_z).mean()
-
-
-@bank.mistaken_class("turn", "detach z_public")
-class PilotAttachedAndSilenced(PilotAttached):
-    def learn_autoencoder(self):
-        self.autoencoder.zero_grad()
-        self.autoencoder_loss().backward(retain_graph=True)
-
-
-@bank.mistaken_class("turn", "to please or to tease the critic")
-class PilotFoolsTheCritic(Turn):
-    def autoencoder_loss(self):
-        return super().autoencoder_loss() - self.critic(self.z_public).mean()
-
-
-@bank.mistaken_class(
-    "turn", "the critic's step contains the last turn's gradient, too: call zero_grad"
-)
-class CriticNotCleared(Turn):
-    def learn_critic(self):
-        self.critic_loss().backward()
-
-
-@bank.mistaken_class("turn", "the step of pilot and decoder contains the last turn's gradient, too")
-class AutoencoderNotCleared(Turn):
-    def learn_autoencoder(self):
-        self.autoencoder_loss().backward()
-
-
-@bank.mistaken_class("turn", "dz is 0")
-class GradShared(Turn):
-    def dz(self):
-        self.client_z = self.client_z.detach().requires_grad_()
-        self.client_loss(self.client_z).backward()
-        return self.client_z.grad
-
-
-@bank.mistaken_class("turn", "dz has the wrong sign")
-class Climbs(Turn):
-    def client_loss(self, z):
-        return -self.critic(z).mean()
-
-
-@bank.mistaken_class("turn", "dz is too large")
-class ClientSum(Turn):
-    def client_loss(self, z):
-        return self.critic(z).sum()
-
-
-@bank.mistaken_class("turn", "after the critic's step")
-class ClientLast(Turn):
-    def result(self, dz):
-        return self.dz()
-
-
-@bank.mistaken_class("turn", "nothing of the private side")
-class ClientGradientLeft(Turn):
-    def dz(self):
-        self.optimizer.zero_grad()
-        z = self.client_z.detach().requires_grad_()
-        self.client_loss(z).backward()
-        return z.grad
-
-    def learn_critic(self):
-        self.critic_loss().backward()
-
-
-@bank.mistaken_class("turn", "the gradient of the client's loss (3) instead of its own")
-class CriticForgotten(Turn):
-    def dz(self):
-        self.optimizer.zero_grad()
-        z = self.client_z.detach().requires_grad_()
-        self.client_loss(z).backward()
-        return z.grad
-
-    def learn_critic(self):
-        pass
-
-
-@bank.mistaken_class("turn", "the critic does not move")
-class CriticStands(Turn):
-    def learn_critic(self):
-        self.optimizer.zero_grad()
-
-
-@bank.mistaken_class("turn", "the critic's loss has the wrong sign")
-class CriticUpsideDown(Turn):
-    def critic_loss(self):
-        return -super().critic_loss()
-
-
-@bank.mistaken_class("turn", "a sum over the batch")
-class CriticSums(Turn):
-    def critic_loss(self):
-        return self.critic(self.z_public.detach()).sum() - self.critic(self.client_z).sum()
-
-
-@bank.mistaken_class("turn", "features of the pilot after")
-class CriticLate(Turn):
-    def learn_autoencoder(self):
-        super().learn_autoencoder()
-        self.autoencoder.step()
-        self.autoencoder.zero_grad()
-        self.z_public = self.pilot(self.x)
-
-
-@bank.mistaken_class("turn", "pilot and decoder do not move")
-class AutoencoderStands(Turn):
-    def learn_autoencoder(self):
-        self.autoencoder.zero_grad()
-
-
-@bank.mistaken_class("turn", "climb their loss")
-class AutoencoderClimbs(Turn):
-    def autoencoder_loss(self):
-        return -super().autoencoder_loss()
+hijack_turn.register(bank, "turn", Turn, own="pilot and decoder", z="client_z")
 
 
 @bank.mistaken_class("turn", "only the decoder learns")
 class PilotStands(Turn):
-    def autoencoder_loss(self):
+    def public_loss(self):
         return F.mse_loss(self.decoder(self.z_public.detach()), self.x)
 
 
 @bank.mistaken_class("turn", "the loss of pilot and decoder is a sum:")
 class AutoencoderSums(Turn):
-    def autoencoder_loss(self):
+    def public_loss(self):
         return F.mse_loss(self.decoder(self.z_public), self.x, reduction="sum")
 
 
 @bank.mistaken_class("turn", "the loss of pilot and decoder is a sum over the pixels")
 class AutoencoderSumsPixels(Turn):
-    def autoencoder_loss(self):
+    def public_loss(self):
         return (self.decoder(self.z_public) - self.x).square().flatten(1).sum(1).mean()
 
 
 @bank.mistaken_class("turn", "the client's z into public images")
 class AutoencoderPeeks(Turn):
-    def autoencoder_loss(self):
+    def public_loss(self):
         return F.mse_loss(self.decoder(self.client_z), self.x)
-
-
-@bank.mistaken_class("turn", "2 times the right size")
-class CriticTwice(Turn):
-    def result(self, dz):
-        self.optimizer.step()
-        return dz
-
-
-@bank.mistaken_class("turn", "the critic's step does not follow")
-class CriticWithCrossEntropy(Turn):
-    def critic_loss(self):
-        public, private = self.critic(self.z_public.detach()), self.critic(self.client_z)
-        return F.softplus(public).mean() + F.softplus(-private).mean()
-
-
-@bank.mistaken_class("turn", "not the gradient of (3)")
-class ClientWithCrossEntropy(Turn):
-    def client_loss(self, z):
-        return F.softplus(-self.critic(z)).mean()
 
 
 @bank.mistaken_class("turn", "the step of pilot and decoder does not follow")
 class AutoencoderAbsolute(Turn):
-    def autoencoder_loss(self):
+    def public_loss(self):
         return F.l1_loss(self.decoder(self.z_public), self.x)
-
-
-@bank.mistaken_class("turn", "client_z itself now requires a gradient")
-class OnTheMessage(Turn):
-    def dz(self):
-        self.client_z.requires_grad_()
-        return torch.autograd.grad(self.client_loss(self.client_z), self.client_z)[0]
-
-
-@bank.mistaken_class("turn", "changes in a later turn")
-class OneBuffer(Turn):
-    def result(self, dz):
-        buffer = BUFFERS.setdefault("turn", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]
-        return buffer.copy_(dz.flatten()).view_as(dz)
 
 
 # 5. suspicion

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import hijack_turn
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -441,45 +442,16 @@ def classifier_steps_early(
     return dz
 
 
-class Turn:
-    """One turn in parts, each of which a mistake overrides."""
-
+class Turn(hijack_turn.Turn):
     def __call__(self, message, x_public, known, pilot, head, critic, classifier, optimizer):
-        self.pilot, self.head, self.critic = pilot, head, critic
-        self.classifier, self.optimizer = classifier, optimizer
-        self.message, self.client_z = message, message.z
-        self.x, self.known = x_public, known
-        dz = self.dz()
-        self.z_public = pilot(x_public)
-        self.learn_classifier()
-        self.learn_critic()
-        classifier.step()
-        optimizer.step()
-        return self.result(dz)
-
-    def client_loss(self, z):
-        return self.critic(z).mean()
-
-    def dz(self):
-        z = self.client_z.detach().requires_grad_()
-        return torch.autograd.grad(self.client_loss(z), z)[0]
+        self.message, self.known, self.head = message, known, head
+        return self.take(message.z, x_public, pilot, critic, classifier, optimizer)
 
     def public_loss(self):
         return F.cross_entropy(self.head(self.z_public), self.known)
 
-    def learn_classifier(self):
-        self.classifier.zero_grad()
-        self.public_loss().backward()
 
-    def critic_loss(self):
-        return self.critic(self.z_public.detach()).mean() - self.critic(self.client_z).mean()
-
-    def learn_critic(self):
-        self.optimizer.zero_grad()
-        self.critic_loss().backward()
-
-    def result(self, dz):
-        return dz
+hijack_turn.register(bank, "property_turn", Turn, own="pilot and head", z="message.z")
 
 
 @bank.mistaken_class("property_turn", "came with the client's batch")
@@ -545,160 +517,16 @@ class ClassifierSums(Turn):
         return F.cross_entropy(self.head(self.z_public), self.known, reduction="sum")
 
 
-@bank.mistaken_class("property_turn", "backward through the graph a second time")
-class PilotAttached(Turn):
-    def critic_loss(self):
-        return self.critic(self.z_public).mean() - self.critic(self.client_z).mean()
-
-
-@bank.mistaken_class("property_turn", "detach z_public")
-class PilotAttachedAndSilenced(PilotAttached):
-    def learn_classifier(self):
-        self.classifier.zero_grad()
-        self.public_loss().backward(retain_graph=True)
-
-
-@bank.mistaken_class("property_turn", "to please or to tease the critic")
-class PilotFoolsTheCritic(Turn):
-    def public_loss(self):
-        return super().public_loss() - self.critic(self.z_public).mean()
-
-
 @bank.mistaken_class("property_turn", "only the head learns")
 class PilotStands(Turn):
     def public_loss(self):
         return F.cross_entropy(self.head(self.z_public.detach()), self.known)
 
 
-@bank.mistaken_class("property_turn", "pilot and head do not move")
-class ClassifierStands(Turn):
-    def learn_classifier(self):
-        self.classifier.zero_grad()
-
-
-@bank.mistaken_class("property_turn", "climb their loss")
-class ClassifierClimbs(Turn):
-    def public_loss(self):
-        return -super().public_loss()
-
-
-@bank.mistaken_class("property_turn", "critic's step contains the last turn's gradient, too")
-class CriticNotCleared(Turn):
-    def learn_critic(self):
-        self.critic_loss().backward()
-
-
-@bank.mistaken_class("property_turn", "pilot and head contains the last turn's gradient, too")
-class ClassifierNotCleared(Turn):
-    def learn_classifier(self):
-        self.public_loss().backward()
-
-
-@bank.mistaken_class("property_turn", "dz is 0")
-class GradShared(Turn):
-    def dz(self):
-        self.client_z = self.client_z.detach().requires_grad_()
-        self.client_loss(self.client_z).backward()
-        return self.client_z.grad
-
-
-@bank.mistaken_class("property_turn", "dz has the wrong sign")
-class Climbs(Turn):
-    def client_loss(self, z):
-        return -self.critic(z).mean()
-
-
-@bank.mistaken_class("property_turn", "dz is too large")
-class ClientSum(Turn):
-    def client_loss(self, z):
-        return self.critic(z).sum()
-
-
-@bank.mistaken_class("property_turn", "after the critic's step")
-class ClientLast(Turn):
-    def result(self, dz):
-        return self.dz()
-
-
-@bank.mistaken_class("property_turn", "nothing of the private side")
-class ClientGradientLeft(Turn):
-    def dz(self):
-        self.optimizer.zero_grad()
-        z = self.client_z.detach().requires_grad_()
-        self.client_loss(z).backward()
-        return z.grad
-
-    def learn_critic(self):
-        self.critic_loss().backward()
-
-
-@bank.mistaken_class("property_turn", "the gradient of the client's loss (3) instead of its own")
-class CriticForgotten(ClientGradientLeft):
-    def learn_critic(self):
-        pass
-
-
-@bank.mistaken_class("property_turn", "the critic does not move")
-class CriticStands(Turn):
-    def learn_critic(self):
-        self.optimizer.zero_grad()
-
-
-@bank.mistaken_class("property_turn", "the critic's loss has the wrong sign")
-class CriticUpsideDown(Turn):
-    def critic_loss(self):
-        return -super().critic_loss()
-
-
-@bank.mistaken_class("property_turn", "a sum over the batch")
-class CriticSums(Turn):
-    def critic_loss(self):
-        return self.critic(self.z_public.detach()).sum() - self.critic(self.client_z).sum()
-
-
-@bank.mistaken_class("property_turn", "features of the pilot after")
-class CriticLate(Turn):
-    def learn_classifier(self):
-        super().learn_classifier()
-        self.classifier.step()
-        self.classifier.zero_grad()
-        self.z_public = self.pilot(self.x)
-
-
-@bank.mistaken_class("property_turn", "not the gradient of (3)")
-class ClientWithCrossEntropy(Turn):
-    def client_loss(self, z):
-        return F.softplus(-self.critic(z)).mean()
-
-
-@bank.mistaken_class("property_turn", "2 times the right size")
-class CriticTwice(Turn):
-    def result(self, dz):
-        self.optimizer.step()
-        return dz
-
-
 @bank.mistaken_class("property_turn", "the step of pilot and head does not follow")
 class ClassifierSmoothed(Turn):
     def public_loss(self):
         return F.cross_entropy(self.head(self.z_public), self.known, label_smoothing=0.1)
-
-
-@bank.mistaken_class("property_turn", "message.z itself now requires a gradient")
-class OnTheMessage(Turn):
-    def dz(self):
-        self.client_z.requires_grad_()
-        return torch.autograd.grad(self.client_loss(self.client_z), self.client_z)[0]
-
-
-BUFFERS = {}
-
-
-@bank.mistaken_class("property_turn", "changes in a later turn")
-class OneBuffer(Turn):
-    def result(self, dz):
-        buffer = BUFFERS.setdefault("turn", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]
-        return buffer.copy_(dz.flatten()).view_as(dz)
 
 
 @bank.mistaken_class("property_turn", "stopped with")
