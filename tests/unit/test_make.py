@@ -123,7 +123,10 @@ def test_an_old_python_is_refused_in_one_sentence(project):
 @pytest.mark.parametrize(
     ("target", "call"),
     [
-        ("test", "-m pytest -n auto --maxprocesses 2 --dist loadgroup -k wire"),
+        (
+            "test",
+            "-m pytest -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder -k wire",
+        ),
         ("book", "-m splitlab.course.book --profile tiny -k wire"),
         ("verdicts", "-m splitlab.course.book --profile tiny --store-verdicts -k wire"),
         ("seconds", "-m splitlab.course.book --profile tiny --store-seconds -k wire"),
