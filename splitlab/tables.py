@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure and the range it comes from. On a page the range stands below, and never breaks.
+    """A figure and the range it comes from. On a page the range stands below, small and whole.
 
     Attributes:
         middle: The figure, as text.
@@ -28,8 +28,8 @@ class Spread:
     def _repr_html_(self) -> str:
         low, high = html.escape(self.low), html.escape(self.high)
         return (
-            f'{html.escape(self.middle)}<br><small style="white-space:nowrap">'
-            f"({low} to {high})</small>"
+            f'{html.escape(self.middle)}<br><small style="white-space:nowrap;font-size:0.75em">'
+            f"{low} … {high}</small>"
         )
 
 
@@ -74,7 +74,7 @@ class Table:
         align = ["right" if flush else "left" for flush in self._right()]
         head = "".join(
             f'<th scope="col" style="text-align:{side};'
-            f'padding:0.1em 0.5em">{html.escape(name)}</th>'
+            f'padding:0.1em 0.4em">{html.escape(name)}</th>'
             for side, name in zip(align, self.head, strict=False)
         )
         head = f"<thead><tr>{head}</tr></thead>" if head else ""
@@ -94,7 +94,7 @@ class Table:
         )
         weight = "bold" if number == self.strong else "normal"
         cells = "".join(
-            f'<td style="text-align:{side};padding:0.1em 0.5em">{cell}</td>'
+            f'<td style="text-align:{side};padding:0.1em 0.4em">{cell}</td>'
             for side, cell in zip(align[1:], others, strict=True)
         )
         return (
