@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure and the range it comes from. On a page the range stands below, small and whole.
+    """A figure and the range it comes from. On a page the range stands below, in small type.
 
     Attributes:
         middle: The figure, as text.
@@ -28,8 +28,7 @@ class Spread:
     def _repr_html_(self) -> str:
         low, high = html.escape(self.low), html.escape(self.high)
         return (
-            f'{html.escape(self.middle)}<br><small style="white-space:nowrap;font-size:0.75em">'
-            f"{low} … {high}</small>"
+            f'{html.escape(self.middle)}<br><small style="font-size:0.75em">{low} … {high}</small>'
         )
 
 
