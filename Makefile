@@ -66,10 +66,10 @@ records: setup ## make the recorded runs that are missing: PROFILE=tiny or paper
 	@'$(BIN)/python' benchmarks/records.py --profile $(PROFILE) $(ARGS)
 
 claims: setup ## rerun what the chapters claim, at every recorded seed: ARGS="--jobs 2"
-	@'$(BIN)/python' -m splitlab.cli claims --rerun $(ARGS)
+	@'$(BIN)/python' -m splitlab.course.cli claims --rerun $(ARGS)
 
-badges: setup ## write the chapters' claim cells from book/claims.yml and the recorded runs
-	@'$(BIN)/python' -m splitlab.cli claims --badges $(ARGS)
+badges: setup ## write the chapters' claim cells from claims.yml and the recorded runs
+	@'$(BIN)/python' -m splitlab.course.cli claims --badges $(ARGS)
 
 lint: setup ## check style, formatting, stripped notebooks and generated exercises
 	@'$(BIN)/ruff' check .

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 import splitlab as sl
-from splitlab.baselines import nearest_public
-from splitlab.metrics import matched, mse
+from splitlab.referee.floors import nearest_public
+from splitlab.referee.metrics import matched, mse
 
 SEEDS = range(3)
 STEPS = 400  # of the honest training

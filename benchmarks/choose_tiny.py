@@ -21,8 +21,8 @@ import torch
 from torch.optim import Adam
 
 import splitlab as sl
-from splitlab.baselines import nearest_public
-from splitlab.metrics import matched, mse
+from splitlab.referee.floors import nearest_public
+from splitlab.referee.metrics import matched, mse
 from splitlab.settings import falling
 
 SEEDS = range(6)

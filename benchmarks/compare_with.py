@@ -43,7 +43,8 @@ def main() -> int:
     for name in sorted(differing):
         print(f"{name}: {first_difference(here.get(name), there.get(name))}")
     refused = sum(isinstance(result, str) for result in here.values())
-    print(f"{len(here) - len(differing)} of {len(here)} kinds are equal; {refused} of them stop with one sentence")
+    equal = len(here) - len(differing)
+    print(f"{equal} of {len(here)} kinds are equal; {refused} of them stop with one sentence")
     return int(bool(differing) or not here)
 
 
@@ -54,7 +55,9 @@ def read(tree: Path, options: argparse.Namespace) -> dict[str, Any]:
         command = [sys.executable, __file__, str(tree), "--write", "--only", options.only]
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "SPLITLAB_OFFLINE": "1"}
         environment = {**os.environ, **threads, "PYTHONPATH": str(tree)}
-        run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        run = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
         if tree == HERE:
             return dict(json.loads(line) for line in run.stdout.splitlines())
         kept.write_text(run.stdout)

@@ -15,7 +15,7 @@ TARGET = Path(__file__).parent.parent / "book" / "hijack.png"
 
 
 def main() -> None:
-    """Run the hijack of chapter 06 and draw four moments of it."""
+    """Run the hijack of chapter 32 and draw four moments of it."""
     torch.set_num_threads(1)
     private, public, _ = sl.tiny.split("digits", 0)
     client = sl.Client(sl.tiny.client_net(), private, **sl.tiny.client())
@@ -25,8 +25,8 @@ def main() -> None:
     sl.train([client], attack, steps, observers=[sl.Progress(), watched])
     rows = {"private": watched.private}
     rows |= {f"step {watched.taken[n].step}": watched.taken[n].images for n in (0, 3, 8, 30)}
-    figure = sl.plot.strip(rows, value_range=watched.value_range)
-    TARGET.write_bytes(sl.plot.png(figure))
+    figure = sl.figures.strip(rows, value_range=watched.value_range)
+    TARGET.write_bytes(sl.figures.png(figure))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Makes the records in `book/runs/`: what the chapters quote, over seeds that chose no setting.
+"""Makes the records in `splitlab/course/runs/`, over seeds that chose no setting.
 
     python benchmarks/records.py                         # digits at tiny scale, on the CPU
     python benchmarks/records.py --minutes 10            # as much of that as ten minutes allow
     python benchmarks/records.py --profile paper         # MNIST at the paper's scale
     python benchmarks/records.py digits_tiny --list      # what is there of one file, and what not
 
-The experiments are those of `splitlab.experiments`. Run this in a copy of the repository;
+The experiments are those of `splitlab.course.experiments`. Run this in a copy of the repository;
 MNIST's files are read from SPLITLAB_DATA. What is there already is not made again, unless its
 configuration or the library's `NUMERICS` have changed since. What is worth most comes first. A run
 that was stopped, by --minutes, Ctrl-C or a power cut, goes on from its last checkpoint (in
@@ -27,10 +27,10 @@ from typing import Any
 import torch
 
 import splitlab as sl
-from splitlab.experiments import Experiment, experiments
+from splitlab.course.experiments import Experiment, experiments
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNS = ROOT / "book" / "runs"
+RUNS = ROOT / "splitlab" / "course" / "runs"
 CHECKPOINTS = ROOT / "build" / "records"
 
 
@@ -65,8 +65,8 @@ def every(job: Experiment) -> int:
 def done(job: Experiment) -> bool:
     """Whether the record is there, of the present configuration and mathematics."""
     if job.run:
-        row = sl.record.rows_of(RUNS / f"{job.table}.json").get(f"{job.run}/{job.seed}")
-        return row is not None and not sl.record.why_stale(row, job.config)
+        row = sl.records.rows_of(RUNS / f"{job.table}.json").get(f"{job.run}/{job.seed}")
+        return row is not None and not sl.records.why_stale(row, job.config)
     with suppress(FileNotFoundError, sl.StaleRecord):
         sl.replay(job.table, job.config)
         return True

@@ -5,25 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from splitlab import (
-    attacks,
-    baselines,
-    checkpoint,
-    costs,
-    data,
-    decoding,
-    defenses,
-    disguises,
-    intervals,
-    metrics,
-    nets,
-    priors,
-    record,
-    schedules,
-    settings,
-    tables,
-)
-from splitlab.aggregation import Aggregator, ServerCopies
+from splitlab import attacks, core, data, defenses, nets, referee, settings
 from splitlab.attacks import (
     FSHA,
     BlackBoxInversion,
@@ -41,11 +23,13 @@ from splitlab.attacks import (
     UnSplitLabelsKnownStart,
     WhiteBoxInversion,
 )
-from splitlab.checkpoint import CheckpointError
-from splitlab.data import DataError, ImageData
-from splitlab.defenses import Defense, HijackingDetected, Turn
-from splitlab.label_referee import LabelReport, accuracy_after_matching, evaluate_labels, leak_auc
-from splitlab.messages import (
+from splitlab.core import costs, files, tables, threat
+from splitlab.core.audit import audit
+from splitlab.core.client import Client, Defense, HijackingDetected, Turn
+from splitlab.core.curious import PassiveClient, PassiveServer
+from splitlab.core.files import CheckpointError
+from splitlab.core.identity import NUMERICS
+from splitlab.core.messages import (
     Gradient,
     Message,
     OutputGradient,
@@ -53,125 +37,57 @@ from splitlab.messages import (
     SmashedData,
     Weights,
 )
-from splitlab.observers import Observer, Progress, Wiretap
-from splitlab.parties import Client, HonestServer, PassiveClient, PassiveServer, Server
-from splitlab.property_referee import PropertyReport, accuracies, evaluate_property
-from splitlab.protocols import Log, Rounds, Sequential, SplitFed, Wire, train, u_shaped, vanilla
-from splitlab.record import NUMERICS, Record, StaleRecord, replay
-from splitlab.referee import (
-    ReceivedError,
-    Report,
-    Scorer,
-    Snapshots,
-    evaluate,
-    logits,
-    task_accuracy,
-)
+from splitlab.core.observers import Log, Observer, Progress, Wiretap
+from splitlab.core.protocols import Wire, u_shaped, vanilla
+from splitlab.core.rounds import Aggregator, Rounds, Sequential, ServerCopies, SplitFed
+from splitlab.core.server import HonestServer, LabelDefense, Server
+from splitlab.core.threat import ThreatModel, ThreatModelViolation
+from splitlab.core.train import train
+from splitlab.data import DataError, ImageData
+from splitlab.referee import classifiers, floors, intervals, metrics
+from splitlab.referee.images import Scorer, evaluate, logits, task_accuracy
+from splitlab.referee.labels import LabelReport, accuracy_after_matching, evaluate_labels, leak_auc
+from splitlab.referee.properties import PropertyReport, accuracies, evaluate_property
+from splitlab.referee.report import Report
+from splitlab.referee.watching import ReceivedError, Snapshots
 from splitlab.settings import PROFILES, gpu, paper, tiny
-from splitlab.threat import ThreatModel, ThreatModelViolation, audit
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "FSHA",
-    "NUMERICS",
-    "PROFILES",
-    "Aggregator",
-    "BlackBoxInversion",
-    "CheckpointError",
-    "Client",
-    "DataError",
-    "Defense",
-    "Gradient",
-    "GradientClustering",
-    "GradientCosine",
-    "GradientNorm",
-    "HijackingDetected",
-    "HonestServer",
-    "ImageData",
-    "LabelReport",
-    "Log",
-    "Message",
-    "MultitaskFSHA",
-    "NoHijack",
-    "Observer",
-    "OutputGradient",
-    "PassiveClient",
-    "PassiveServer",
-    "Progress",
-    "PropertyInference",
-    "PropertyReport",
-    "QueryFreeInversion",
-    "ReceivedError",
-    "Record",
-    "Report",
-    "Rounds",
-    "Scorer",
-    "Sequential",
-    "Server",
-    "ServerCopies",
-    "ServerOutput",
-    "SignedFSHA",
-    "SmashedData",
-    "Snapshots",
-    "SplitFed",
-    "StaleRecord",
-    "ThreatModel",
-    "ThreatModelViolation",
-    "Turn",
-    "UnSplit",
-    "UnSplitBrightOnDark",
-    "UnSplitLabels",
-    "UnSplitLabelsKnownStart",
-    "Weights",
-    "WhiteBoxInversion",
-    "Wire",
-    "Wiretap",
-    "accuracies",
-    "accuracy_after_matching",
-    "attacks",
-    "audit",
-    "baselines",
-    "checkpoint",
-    "costs",
-    "data",
-    "decoding",
-    "defenses",
-    "disguises",
-    "evaluate",
-    "evaluate_labels",
-    "evaluate_property",
-    "gpu",
-    "intervals",
-    "leak_auc",
-    "logits",
-    "metrics",
-    "nets",
-    "paper",
-    "priors",
-    "record",
-    "replay",
-    "schedules",
-    "settings",
-    "tables",
-    "task_accuracy",
-    "tiny",
-    "train",
-    "u_shaped",
-    "vanilla",
-]
+# What is drawn (matplotlib, ipywidgets) and what belongs to the course is loaded when it is asked
+# for: as modules, and a few of their names.
+_MODULES = {
+    **dict.fromkeys(("figures", "scrubber", "stepper"), "splitlab.show"),
+    **dict.fromkeys(("checks", "data_cards", "disguises", "experiments"), "splitlab.course"),
+    "records": "splitlab.course",
+}
+_NAMES = {
+    **dict.fromkeys(("Record", "replay"), "splitlab.course.watched_runs"),
+    "StaleRecord": "splitlab.course.records",
+}
 
-_ON_DEMAND = (
-    "plot",
-    "stepper",
-    "widgets",
-    "course",
-    "checks",
-    "experiments",
-)  # they import matplotlib, ipywidgets and more
+# fmt: off
+__all__ = [
+    "FSHA", "NUMERICS", "PROFILES", "Aggregator", "BlackBoxInversion", "CheckpointError", "Client",
+    "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine", "GradientNorm",
+    "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "LabelReport", "Log",
+    "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "PassiveClient",
+    "PassiveServer", "Progress", "PropertyInference", "PropertyReport", "QueryFreeInversion",
+    "ReceivedError", "Report", "Rounds", "Scorer", "Sequential", "Server", "ServerCopies",
+    "ServerOutput", "SignedFSHA", "SmashedData", "Snapshots", "SplitFed", "ThreatModel",
+    "ThreatModelViolation", "Turn", "UnSplit", "UnSplitBrightOnDark", "UnSplitLabels",
+    "UnSplitLabelsKnownStart", "Weights", "WhiteBoxInversion", "Wire", "Wiretap", "accuracies",
+    "accuracy_after_matching", "attacks", "audit", "classifiers", "core", "costs", "data",
+    "defenses", "evaluate", "evaluate_labels", "evaluate_property", "files", "floors", "gpu",
+    "intervals", "leak_auc", "logits", "metrics", "nets", "paper", "referee", "settings", "tables",
+    "task_accuracy", "threat", "tiny", "train", "u_shaped", "vanilla",
+]
+# fmt: on
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ON_DEMAND:
-        return importlib.import_module(f"splitlab.{name}")
+    if name in _MODULES:
+        return importlib.import_module(f"{_MODULES[name]}.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'splitlab' has no attribute {name!r}")

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from splitlab.core.curious import PassiveServer
+from splitlab.core.messages import SmashedData
+from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.decoding import PairDecoder, train_decoder
-from splitlab.messages import SmashedData
 from splitlab.nets import upsampling_decoder
-from splitlab.parties import PassiveServer
-from splitlab.threat import ThreatModel
+from splitlab.nets.pair_decoder import PairDecoder, train_decoder
 
 
 class BlackBoxInversion(PassiveServer):

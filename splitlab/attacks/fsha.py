@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, mse_loss, softplus
 from torch.optim import Adam, Optimizer
 
+from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
+from splitlab.core.party import OptimizerFactory
+from splitlab.core.randomness import Sampler, with_own_randomness
+from splitlab.core.server import Server
+from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.messages import Gradient, OutputGradient, ServerOutput, SmashedData
-from splitlab.parties import EVALUATION_BATCH, OptimizerFactory, Server, evaluating, in_parts
-from splitlab.randomness import Sampler, with_own_randomness
-from splitlab.threat import ThreatModel
+from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating, in_parts
 
 # Losses of the client (of the scores of z) and of the critic (of the scores of z_public and of z).
 # A score has no sigmoid on it yet: D = sigmoid(score) in "log" and "bce".

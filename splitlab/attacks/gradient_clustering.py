@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from splitlab.attacks.label_inference import LabelInference, Received
-from splitlab.threat import ThreatModel
+from splitlab.core.threat import ThreatModel
 
 STARTS = 4
 

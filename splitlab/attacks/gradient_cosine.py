@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from splitlab.attacks.label_inference import LabelInference, Received
+from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.threat import ThreatModel
 
 
 class GradientCosine(LabelInference):

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from splitlab.core.curious import PassiveClient
+from splitlab.core.messages import Gradient
 from splitlab.data import ImageData
-from splitlab.messages import Gradient
-from splitlab.parties import PassiveClient
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from splitlab.attacks.fsha import FSHA
+from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
+from splitlab.core.server import HonestServer
+from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.messages import Gradient, OutputGradient, ServerOutput, SmashedData
-from splitlab.parties import HonestServer
-from splitlab.threat import ThreatModel
 
 
 class MultitaskFSHA(FSHA):

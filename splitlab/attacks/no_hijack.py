@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from splitlab.attacks.fsha import FSHA
-from splitlab.messages import SmashedData
-from splitlab.parties import PassiveServer
-from splitlab.threat import ThreatModel
+from splitlab.core.curious import PassiveServer
+from splitlab.core.messages import SmashedData
+from splitlab.core.threat import ThreatModel
 
 
 class NoHijack(PassiveServer):

@@ -16,10 +16,11 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from splitlab.attacks.fsha import FSHA
+from splitlab.core.messages import SmashedData
+from splitlab.core.party import OptimizerFactory
+from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.messages import SmashedData
-from splitlab.parties import EVALUATION_BATCH, OptimizerFactory, evaluating, in_parts
-from splitlab.threat import ThreatModel
+from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating, in_parts
 
 
 class PropertyInference(FSHA):

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from splitlab.attacks.white_box import invert
+from splitlab.core.curious import PassiveServer
+from splitlab.core.messages import SmashedData
+from splitlab.core.randomness import Sampler
+from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.decoding import PairDecoder, train_decoder
-from splitlab.messages import SmashedData
 from splitlab.nets import upsampling_decoder
-from splitlab.parties import PassiveServer, in_parts
-from splitlab.randomness import Sampler
-from splitlab.threat import ThreatModel
+from splitlab.nets.evaluation import in_parts
+from splitlab.nets.pair_decoder import PairDecoder, train_decoder
 
 
 class QueryFreeInversion(PassiveServer):

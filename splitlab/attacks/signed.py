@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from splitlab.attacks.fsha import FSHA
+from splitlab.core.messages import Gradient, SmashedData
+from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.messages import Gradient, SmashedData
-from splitlab.parties import in_parts
-from splitlab.threat import ThreatModel
+from splitlab.nets.evaluation import in_parts
 
 KEPT = 20  # steps whose z the rule looks at
 

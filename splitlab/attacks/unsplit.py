@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim import Adam
 
-from splitlab.messages import SmashedData
-from splitlab.parties import PassiveServer
-from splitlab.priors import total_variation
-from splitlab.threat import ThreatModel
+from splitlab.attacks.priors import total_variation
+from splitlab.core.curious import PassiveServer
+from splitlab.core.messages import SmashedData
+from splitlab.core.threat import ThreatModel
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from splitlab.messages import OutputGradient, SmashedData
-from splitlab.parties import OptimizerFactory, PassiveServer
-from splitlab.threat import ThreatModel
+from splitlab.core.curious import PassiveServer
+from splitlab.core.messages import OutputGradient, SmashedData
+from splitlab.core.party import OptimizerFactory
+from splitlab.core.threat import ThreatModel
 
 
 class UnSplitLabels(PassiveServer):

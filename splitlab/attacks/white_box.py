@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from splitlab.attacks.priors import total_variation
+from splitlab.core.curious import PassiveServer
+from splitlab.core.messages import SmashedData, Weights
+from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.messages import SmashedData, Weights
-from splitlab.parties import EVALUATION_BATCH, PassiveServer
-from splitlab.priors import total_variation
-from splitlab.threat import ThreatModel
+from splitlab.nets.evaluation import EVALUATION_BATCH
 
 
 class WhiteBoxInversion(PassiveServer):

@@ -23,6 +23,7 @@ import yaml
 from tqdm import tqdm
 
 from splitlab.course import doctor, runner
+from splitlab.course.records import RUNS
 from splitlab.course.runner import ChapterError, Result
 
 PROFILES = ("tiny", "gpu", "paper")
@@ -278,7 +279,7 @@ def build(
         timeout: the most seconds one cell may take.
         jobs: how many chapters run at once.
         store_verdicts: copy the verdict lines into the chapters of `book`.
-        store_seconds: run every notebook anew, one at a time, and store in `book`/runs how long
+        store_seconds: run every notebook anew, one at a time, and store with the records how long
             each took, for `doctor`.
 
     Returns:
@@ -297,7 +298,7 @@ def build(
     rendered = False
     if not errors:
         if store_seconds:
-            stored = doctor.store_seconds(book / "runs", profile, seconds, step)
+            stored = doctor.store_seconds(RUNS, profile, seconds, step)
             print(f"stored the seconds in {stored.name}")
         if store_verdicts:
             for notebook in chapters(book):

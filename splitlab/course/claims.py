@@ -1,17 +1,15 @@
 """Claims: sentences that a chapter proves, measured over seeds, with badges that nobody types.
 
-A claim stands in `book/claims.yml` with the kinds of run that it rests on, a few figures out of
-their rows, and a rule that compares figures of one seed. It holds where the rule is true at every
-recorded seed. `splitlab claims` lists, reruns, and writes the chapters' claim cells.
+A claim is listed in `splitlab/course/runs/claims.yml` with the kinds of run that it rests on, a
+few figures out of their rows, and a rule that compares figures of one seed. It holds where the rule
+is true at every recorded seed.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import re
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -21,15 +19,26 @@ from typing import Any
 import torch
 
 import splitlab as sl
+from splitlab.course import experiments, records
+from splitlab.course.experiments import Experiment, find
 from splitlab.course.rules import check_rule, is_true
-from splitlab.experiments import Experiment, find
 
 FILE = "claims.yml"
+BOOK = Path(__file__).resolve().parents[2] / "book"  # the chapters, in a copy of the repository
+
+
 FIELDS = ("chapter", "statement", "records", "metric", "rule", "seeds")
+
+
 CONFIDENCE = 0.95
+
+
 CHAPTER = re.compile(r"\d\d[a-z]?")
 
+
 Figures = dict[str, float]
+
+
 Row = Mapping[str, Any]
 
 
@@ -39,12 +48,12 @@ class ClaimError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """One claim of `book/claims.yml`.
+    """One claim of `claims.yml`.
 
     Attributes:
         name: Its name there.
-        chapter: What the name of the page that proves it begins with: "01", or "01b" for a
-            companion of chapter 01.
+        chapter: What the name of the page that proves it begins with: "34", or "34b" for a
+            companion of chapter 34.
         statement: What a reader is told.
         records: Short name -> (table, run), the kinds of run that it rests on.
         metric: Figure -> where a row keeps it, "short_name.path.in.the.row".
@@ -143,7 +152,9 @@ def load(path: Path | None = None) -> list[Claim]:
     Raises:
         ClaimError: If the file is missing or broken, says in one sentence where.
     """
-    path = path or _find_file()
+    path = path or records.RUNS / FILE
+    if not path.exists():
+        raise ClaimError(f"there is no {path}: install splitlab anew, or name the file")
     try:
         import yaml  # not needed by whoever uses the library alone
     except ModuleNotFoundError:
@@ -161,11 +172,9 @@ def load(path: Path | None = None) -> list[Claim]:
         raise ClaimError(f"{path} holds no claims: it must map each claim's name to its fields")
     claims = [_claim(str(name), fields) for name, fields in content.items()]
     for claim in claims:
-        in_the_book = (path.parent / "_toc.yml").exists()  # an installed package has no chapters
-        if in_the_book and claim.chapter not in pages(path.parent):
+        if in_repository() and claim.chapter not in pages(BOOK):
             raise ClaimError(
-                f"{claim.name}: there is no chapter {claim.chapter} in {path.parent}: correct "
-                "the number"
+                f"{claim.name}: there is no chapter {claim.chapter} in {BOOK}: correct the number"
             )
     return sorted(claims, key=lambda claim: claim.chapter)
 
@@ -191,11 +200,9 @@ def pages(book: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _find_file() -> Path:
-    for runs in sl.record.folders():
-        if (runs.parent / FILE).exists():
-            return runs.parent / FILE
-    raise ClaimError(f"there is no book/{FILE} here: run this in a copy of the repository")
+def in_repository() -> bool:
+    """Whether the chapters are here: an installed package has none."""
+    return (BOOK / "_toc.yml").exists()
 
 
 def _claim(name: str, fields: Any) -> Claim:
@@ -227,7 +234,7 @@ def _claim(name: str, fields: Any) -> Claim:
         chapter = f"{chapter:02d}"
     if not isinstance(chapter, str) or not CHAPTER.fullmatch(chapter):
         raise refuse(
-            "chapter must be what the page's name begins with, such as 6 or 01b, not "
+            "chapter must be what the page's name begins with, such as 32 or 34b, not "
             f"{fields['chapter']!r}"
         )
     if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
@@ -276,7 +283,7 @@ def recorded(claim: Claim) -> Standing:
     by_short: dict[str, dict[int, Row]] = {}
     for short, (table, run) in claim.records.items():
         try:
-            runs = sl.record.recorded(table)
+            runs = experiments.recorded(table)
         except sl.StaleRecord as error:
             return Standing(claim, problem=str(error))
         except FileNotFoundError as error:
@@ -361,116 +368,3 @@ def _row(experiment: Experiment) -> dict[str, Any]:
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-# --- the shell ---
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `splitlab claims` to its parser."""
-    parser.set_defaults(run=run)
-    parser.add_argument("name", nargs="?", help="a claim to rerun at one seed; none lists them all")
-    parser.add_argument("--seed", type=int, help="the seed (the first recorded one)")
-    parser.add_argument("--jobs", type=int, default=1, help="experiments run at once (1)")
-    does = parser.add_mutually_exclusive_group()
-    does.add_argument(
-        "--rerun", action="store_true", help="rerun all claims, or the one named, over all seeds"
-    )
-    does.add_argument("--badges", action="store_true", help="write the chapters' claim cells")
-    does.add_argument("--check", action="store_true", help="say which claim cells are stale")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run `splitlab claims`.
-
-    Returns:
-        0, or 1 if a claim does not hold, or (`--badges`, `--check`) a cell is not as it should be.
-
-    Raises:
-        ClaimError: If the claims or the request make no sense.
-    """
-    if options.jobs < 1:
-        raise ClaimError(f"--jobs is {options.jobs}: it takes one process at least")
-    if options.seed is not None and (options.name is None or options.rerun):
-        raise ClaimError("--seed goes with the name of a claim: splitlab claims NAME --seed 7")
-    if options.name and (options.badges or options.check):
-        raise ClaimError("--badges and --check are for all claims: leave out the name")
-    path = _find_file()
-    claims = load(path)
-    if options.badges or options.check:
-        if not (path.parent / "_toc.yml").exists():
-            raise ClaimError(f"there are no chapters beside {path}: run this in the repository")
-        from splitlab.course.claim_cells import update_cells
-
-        standings = [recorded(claim) for claim in claims]
-        sentences = update_cells(path.parent, standings, write=options.badges)
-        print("\n".join(sentences), end="\n" if sentences else "")
-        return int(bool(sentences))
-    if options.name is not None:
-        claims = [_named(options.name, claims)]
-    if options.rerun:
-        return _report(rerun(claims, jobs=options.jobs))
-    if options.name is not None:
-        return _compare(claims[0], options.seed, options.jobs)
-    standings = [recorded(claim) for claim in claims]
-    for standing in standings:
-        claim = standing.claim
-        verdict = standing.problem or standing.badge.replace(" seeds", " recorded seeds")
-        print(f"{claim.chapter:<3} {claim.name}: {verdict}")
-        for text in (claim.statement, f"rule: {claim.rule}"):
-            print(textwrap.indent(textwrap.fill(text, 94), "    "))
-    _explain(standings)
-    return int(not all(standing.holds for standing in standings))
-
-
-def _named(name: str, claims: Sequence[Claim]) -> Claim:
-    for claim in claims:
-        if claim.name == name:
-            return claim
-    raise ClaimError(
-        f"no claim is called {name!r}: choose from {', '.join(c.name for c in claims)}"
-    )
-
-
-def _report(standings: Sequence[Standing]) -> int:
-    """Print how claims stand after a rerun, with the range of each figure; return the status."""
-    rows = []
-    for standing in standings:
-        for name in standing.claim.metric:
-            values = [figures[name] for figures in standing.figures.values()]
-            verdict = standing.badge if name == next(iter(standing.claim.metric)) else ""
-            title = standing.claim.name if verdict else ""
-            rows.append((title, verdict, name, f"{min(values):.4g}", f"{max(values):.4g}"))
-    print(sl.tables.Table(("claim", "rerun", "figure", "smallest", "largest"), rows))
-    for standing in standings:
-        for seed in standing.failing:
-            figures = ", ".join(f"{k} {v:.4g}" for k, v in standing.figures[seed].items())
-            rule = standing.claim.rule
-            print(f"{standing.claim.name} fails at seed {seed}: {figures}; the rule is {rule}")
-    _explain(standings)
-    return int(not all(standing.holds for standing in standings))
-
-
-def _compare(claim: Claim, seed: int | None, jobs: int) -> int:
-    """Rerun one claim at one seed, print it beside its record, if any, and return the status."""
-    seed = claim.seeds[0] if seed is None else seed
-    there = recorded(claim).figures.get(seed, {})
-    (standing,) = rerun([claim], seed=seed, jobs=jobs)
-    print(textwrap.fill(f"{claim.name} (chapter {claim.chapter}): {claim.statement}", 98))
-    rows = [
-        (name, f"{value:.4g}", f"{there[name]:.4g}" if there else "-")
-        for name, value in standing.figures[seed].items()
-    ]
-    print(sl.tables.Table((f"seed {seed}", "here", "recorded"), rows))
-    print(f"{'holds' if standing.holds else 'does not hold'}: {claim.rule}")
-    return int(not standing.holds)
-
-
-def _explain(standings: Sequence[Standing]) -> None:
-    """Say what n of n means."""
-    for n in sorted({len(standing.figures) for standing in standings if standing.holds}):
-        rate = sl.intervals.failure_bound(n, CONFIDENCE)
-        print(
-            f"{n} of {n}: at {CONFIDENCE:.0%} confidence, a claim that holds at {n} of {n} seeds "
-            f"fails in at most {rate:.0%} of random splits of the same data."
-        )

@@ -3,7 +3,7 @@
 Needs what the library itself needs, and nothing that builds the book: it runs in Colab, too.
 
 The minutes come from two measurements. `make seconds` runs every notebook and stores in
-`book/runs/` how much CPU time it took, and the time of a step of the tiny hijack on that machine.
+`splitlab/course/runs/` how much CPU time it took, and how long a step of the tiny hijack took there.
 `doctor` times the same steps here and scales. The fastest step gives the lower end, the median the
 upper one, each with a margin: what else the machine does while a chapter runs, nobody knows.
 """
@@ -28,10 +28,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 import splitlab as sl
-from splitlab.checkpoint import write_atomically
+from splitlab.core.files import write_atomically
+from splitlab.core.tables import Table
 from splitlab.data import download
 from splitlab.settings import Setting
-from splitlab.tables import Table
 
 SECONDS = "chapter_seconds_"  # + a profile: the record's name
 STEPS_TIMED = 5  # at least
@@ -246,7 +246,7 @@ def store_seconds(folder: Path, profile: str, seconds: Mapping[str, float], step
         step: The shortest of `step_seconds` at that time, on the same machine.
 
     Returns:
-        The file, a table of runs (`splitlab.record`).
+        The file, a table of runs (`splitlab.course.records`).
     """
     made = datetime.date.today().isoformat()
     label = f"recorded {made}, splitlab {sl.__version__}, torch {torch.__version__}"
@@ -378,7 +378,7 @@ def _data_sets(setting: Setting) -> Iterator[Finding]:
     needed = next(iter(setting.steps))  # the data set that the chapters load
     offline = os.environ.get(download.OFFLINE, "0") not in ("", "0")
     # Of Omniglot, each archive by itself.
-    sets = [[files.name for files in sl.data.card(s).files] or [s] for s in setting.steps]
+    sets = [[files.name for files in sl.data_cards.card(s).files] or [s] for s in setting.steps]
     for name in itertools.chain.from_iterable(sets):
         try:
             place, where = whereabouts(name)
@@ -396,9 +396,9 @@ def _data_sets(setting: Setting) -> Iterator[Finding]:
 
 
 def _records() -> Finding:
-    folder = sl.record.nearest_folder()
-    if folder is None:
-        text = "not found: open the notebooks in a copy of the repository, or install splitlab"
+    folder = sl.records.RUNS
+    if not any(folder.glob("*.json")):
+        text = f"there are none in {_without_home(str(folder))}: install splitlab anew"
         return Finding("problem", "recorded runs", text)
     return Finding("ok", "recorded runs", _without_home(str(folder)))
 
@@ -407,7 +407,7 @@ def _time(profile: str, device: str) -> tuple[Finding, list[Expected], str]:
     """Scale the recorded seconds; return them with a finding and what they rest on."""
     name = f"{SECONDS}{profile}"
     try:
-        rows = list(sl.record.rows_of(sl.record.path_of(name)).values())  # times know no NUMERICS
+        rows = list(sl.records.rows_of(sl.records.path_of(name)).values())  # times know no NUMERICS
         steps = {row["run"]: row["cpu_seconds"] / row["step_seconds"] for row in rows}
         where, label = rows[0]["device"], rows[0]["label"]
     except FileNotFoundError:

@@ -188,12 +188,11 @@ def key(notebook: Path, parameters: Mapping[str, Any], root: Path) -> str:
 
     add("notebook", nbformat.writes(without_outputs(written)).encode())
     add("parameters", json.dumps(dict(parameters), sort_keys=True).encode())
-    for folder in (LIBRARY, root / "book" / "runs"):
-        for path in sorted(folder.rglob("*")):
-            if path.name.startswith(SECONDS) and not shows_times:
-                continue
-            if path.is_file() and "__pycache__" not in path.parts:
-                add(path.relative_to(folder).as_posix(), path.read_bytes())
+    for path in sorted(LIBRARY.rglob("*")):  # the recorded runs are in it
+        if path.name.startswith(SECONDS) and not shows_times:
+            continue
+        if path.is_file() and "__pycache__" not in path.parts:
+            add(path.relative_to(LIBRARY).as_posix(), path.read_bytes())
     constraints = root / "constraints.txt"
     add("constraints", constraints.read_bytes() if constraints.exists() else b"")
     add("python", platform.python_version().encode())

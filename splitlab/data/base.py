@@ -462,3 +462,20 @@ def resize(images: Tensor, size: int) -> Tensor:
         align_corners=False,
         antialias=size < images.shape[-1],
     )
+
+
+HASH_CHUNK = 4096  # images
+
+
+def fingerprint(data: ImageData) -> str:
+    """Return a hash of the images (to 256 levels), the labels and the value range."""
+    from splitlab.data.base import stored_channels
+
+    low, high = data.value_range
+    about = (tuple(data.x.shape), low, high, data.classes)
+    digest = hashlib.blake2b(repr(about).encode(), digest_size=8)
+    digest.update(data.y.cpu().numpy().tobytes())
+    for images in stored_channels(data.x).split(HASH_CHUNK):
+        levels = ((images - low) * (255 / (high - low))).round().to(torch.uint8).cpu()
+        digest.update(levels.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -13,33 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splitlab.core.server import LabelDefense
+
 GRID, ROUNDS, ZOOM = 33, 12, 0.3  # of the search for Marvell's variances
-
-
-class LabelDefense:
-    """Base of the defenses of a server that holds labels. One instance serves one server.
-
-    Its random numbers come from the server's own state, which is lent while it works.
-    """
-
-    def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
-        """Return the gradient to send in place of `dz`.
-
-        Args:
-            dz: The true gradient, (B, ...).
-            labels: The batch's labels, int64 (B,).
-
-        Returns:
-            A new tensor of dz's shape; `dz` itself stays as it is.
-        """
-        return dz
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs; nothing by default."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
 
 
 class GradientNoise(LabelDefense):

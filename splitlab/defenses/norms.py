@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from splitlab.defenses.base import Defense, HijackingDetected, Turn
+from splitlab.core.client import Defense, HijackingDetected, Turn
 
 if TYPE_CHECKING:
-    from splitlab.parties import Client
+    from splitlab.core.client import Client
 
 
 class ClipGradient(Defense):

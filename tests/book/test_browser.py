@@ -155,7 +155,7 @@ def test_the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(scrub
 
 def test_a_choice_shows_another_scrubber_whose_slider_works(visit, pages):
     """One page has several scrubbers behind buttons: one shows at a time, and each one moves."""
-    output = visit("book/01b_other_protocols").locator(".cell_output:has(.widget-toggle-button)")
+    output = visit("book/12_other_protocols").locator(".cell_output:has(.widget-toggle-button)")
     buttons = output.locator(".jupyter-widgets .widget-toggle-button")
     buttons.first.wait_for()
     assert buttons.count() >= 5

@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of chapter 06."""
+"""Right and wrong answers to the exercises of chapter 32."""
 
 import random
 
@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from bank import Bank
 
-from splitlab.checks import feature_space_hijacking
+from splitlab.course.checks import feature_space_hijacking
 
-bank = Bank("06_feature_space_hijacking", feature_space_hijacking)
+bank = Bank("32_feature_space_hijacking", feature_space_hijacking)
 
 # 1. hijack_gradient
 

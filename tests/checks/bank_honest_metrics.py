@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 02: right ones, and what students may well write."""
+"""Answers to the exercises of chapter 13: right ones, and what students may well write."""
 
 import math
 import statistics
@@ -9,10 +9,10 @@ from bank import Bank
 from scipy import stats
 from torch.nn import functional as F
 
-from splitlab import metrics
-from splitlab.checks import honest_metrics
+from splitlab.course.checks import honest_metrics
+from splitlab.referee import metrics
 
-bank = Bank("02_honest_metrics", honest_metrics)
+bank = Bank("13_honest_metrics", honest_metrics)
 
 
 def mistakes(exercise, given):

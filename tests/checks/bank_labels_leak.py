@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 04: right ones, and what students may well write."""
+"""Answers to the exercises of chapter 23: right ones, and what students may well write."""
 
 import itertools
 import math
@@ -11,9 +11,9 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torch.nn import functional as F
 
-from splitlab.checks import labels_leak
+from splitlab.course.checks import labels_leak
 
-bank = Bank("04_labels_leak", labels_leak)
+bank = Bank("23_labels_leak", labels_leak)
 
 
 def mistakes(exercise, given):

@@ -7,10 +7,10 @@ from bank import Bank
 from torch import nn
 from torch.nn import functional as F
 
-from splitlab import aggregation
-from splitlab.checks import other_protocols
+from splitlab.core import rounds
+from splitlab.course.checks import other_protocols
 
-bank = Bank("01b_other_protocols", other_protocols)
+bank = Bank("12_other_protocols", other_protocols)
 
 
 # --- owner_turn -------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def all_gradients_in_one_vector(tail, optimizer, a, labels):
 
 @bank.also_right("average")
 def as_the_library(states, samples):
-    return aggregation.average(states, samples)
+    return rounds.average(states, samples)
 
 
 @bank.also_right("average")

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 01: right ones, and what students may well write."""
+"""Answers to the exercises of chapter 11: right ones, and what students may well write."""
 
 import copy
 
@@ -7,9 +7,9 @@ from bank import Bank
 from torch import nn
 from torch.nn import functional as F
 
-from splitlab.checks import split_learning_from_scratch
+from splitlab.course.checks import split_learning_from_scratch
 
-bank = Bank("01_split_learning_from_scratch", split_learning_from_scratch)
+bank = Bank("11_split_learning_from_scratch", split_learning_from_scratch)
 
 
 def size(tensor):

@@ -1,14 +1,14 @@
-"""Answers to the exercises of chapter 05: right ones, and what students may well write."""
+"""Answers to the exercises of chapter 22: right ones, and what students may well write."""
 
 import numpy as np
 import torch
 from bank import Bank
 from torch.nn import functional as F
 
-from splitlab.checks import unsplit
-from splitlab.priors import total_variation
+from splitlab.attacks.priors import total_variation
+from splitlab.course.checks import unsplit
 
-bank = Bank("05_unsplit", unsplit)
+bank = Bank("22_unsplit", unsplit)
 
 
 def mistakes(exercise, given):

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 03: right ones, and what students may well write."""
+"""Answers to the exercises of chapter 21: right ones, and what students may well write."""
 
 import copy
 
@@ -8,11 +8,12 @@ from bank import Bank
 from torch import nn
 from torch.nn import functional as F
 
-from splitlab import nets, priors
-from splitlab.checks import what_the_cut_leaks
-from splitlab.parties import evaluating
+from splitlab import nets
+from splitlab.attacks import priors
+from splitlab.course.checks import what_the_cut_leaks
+from splitlab.nets.evaluation import evaluating
 
-bank = Bank("03_what_the_cut_leaks", what_the_cut_leaks)
+bank = Bank("21_what_the_cut_leaks", what_the_cut_leaks)
 
 
 def mistakes(exercise, given):

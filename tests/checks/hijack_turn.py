@@ -1,6 +1,6 @@
 """One turn of a hijack in parts, and the mistakes that any such turn can make.
 
-The turns of chapters 06 and 08 differ in one loss: what the server's own networks (pilot and
+The turns of chapters 32 and 35 differ in one loss: what the server's own networks (pilot and
 decoder; pilot and head) learn on public images.
 """
 

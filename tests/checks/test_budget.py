@@ -1,4 +1,4 @@
-"""How the open exercise of chapter 05 is scored: passes that are counted, and a correlation."""
+"""How the open exercise of chapter 22 is scored: passes that are counted, and a correlation."""
 
 import copy
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from bank_unsplit import one_channel, with_one_optimizer
 
-from splitlab.checks import CheckFailed
-from splitlab.checks import unsplit as check
-from splitlab.checks.unsplit import budget as budgets
+from splitlab.course.checks import CheckFailed
+from splitlab.course.checks import unsplit as check
+from splitlab.course.checks.unsplit import budget as budgets
 
 Z = torch.zeros(20, 8, 8, 8)
 X = torch.linspace(-1, 1, 20 * 256).view(20, 1, 16, 16)

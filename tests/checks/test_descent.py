@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from splitlab.checks.what_the_cut_leaks import descent
+from splitlab.course.checks.what_the_cut_leaks import descent
 
 
 @pytest.fixture(autouse=True)

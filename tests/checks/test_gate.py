@@ -10,8 +10,8 @@ import pytest
 from bank import Bank
 from mutants import mutants
 
-from splitlab.checks import CheckFailed
 from splitlab.course import editions, runner
+from splitlab.course.checks import CheckFailed
 
 ROOT = Path(__file__).parents[2]
 _FOUND = [import_module(path.stem).bank for path in Path(__file__).parent.glob("bank_*.py")]

@@ -5,7 +5,7 @@ import torch
 from watching import Replies
 
 import splitlab as sl
-from splitlab.experiments import PassiveInversions, grant
+from splitlab.course.experiments import PassiveInversions, grant
 
 NAMES = ("query_free", "black_box", "white_box")
 PREPARING = {
@@ -70,7 +70,7 @@ def test_with_a_grant_the_very_images_come_back(attacked, name):
     message = sl.SmashedData(z=client.smash(x[:25]), sender="client", step=0).delivered()
     shown = attacks[name].reconstruct(message)
     rows = torch.arange(25)
-    public = sl.baselines.nearest_public(x[:25], split.public.x)
+    public = sl.floors.nearest_public(x[:25], split.public.x)
     assert sl.metrics.matched(shown, x, rows) >= 0.9
     assert sl.metrics.matched(shown, x, rows) > sl.metrics.matched(public, x, rows)
     assert sl.metrics.mse(shown, x[:25]) < sl.metrics.mse(public, x[:25])
@@ -81,7 +81,7 @@ def test_without_a_grant_of_f_retrieval_errs_less(attacked):
     x = split.private.x[:25]
     message = sl.SmashedData(z=client.smash(x), sender="client", step=0).delivered()
     shown = attacks["query_free"].reconstruct(message)
-    public = sl.baselines.nearest_public(x, split.public.x)
+    public = sl.floors.nearest_public(x, split.public.x)
     assert sl.metrics.mse(shown, x) > sl.metrics.mse(public, x)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab.experiments import largest_difference
+from splitlab.course.experiments import largest_difference
 
 
 def server(labels=None):

@@ -9,8 +9,8 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 import splitlab as sl
-from splitlab.experiments import largest_difference
-from splitlab.randomness import Sampler
+from splitlab.core.randomness import Sampler
+from splitlab.course.experiments import largest_difference
 
 STEPS, BATCH = 10, 16
 RATE = 1e-3

@@ -11,9 +11,9 @@ from torch import nn
 from torch.optim import SGD
 
 import splitlab as sl
-from splitlab.aggregation import average
-from splitlab.experiments import largest_difference
-from splitlab.randomness import Sampler
+from splitlab.core.randomness import Sampler
+from splitlab.core.rounds import average
+from splitlab.course.experiments import largest_difference
 
 BATCH, RATE = 16, 0.05
 NAMES = [f"client {number}" for number in range(10)]

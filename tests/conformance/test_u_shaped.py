@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD
 
 import splitlab as sl
-from splitlab.experiments import largest_difference, train_whole
+from splitlab.course.experiments import largest_difference, train_whole
 
 STEPS = 6
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import splitlab as sl
-from splitlab.experiments import CpuTime, Hijack, SplitAgainstWhole, WatchedHijack
+from splitlab.course.experiments import CpuTime, Hijack, SplitAgainstWhole, WatchedHijack
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "records.py"
 
@@ -52,7 +52,7 @@ def test_records_are_made_once_and_can_be_read(records, capsys):
     assert replayed.log.steps == 12
     assert replayed.command == "python benchmarks/records.py short"
     assert len(replayed.snapshots.taken) == 13
-    table = sl.record.recorded("table")
+    table = sl.experiments.recorded("table")
     (row,) = table.of("no hijack")
     assert (row["run"], row["seed"], row["steps"]) == ("no hijack", 5, 12)
     assert row["config"] == records.experiments()[1].config
@@ -87,7 +87,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_record(records, capsys, monkey
     with pytest.raises(records.OutOfTime):
         records.make(job, records.torch.device("cpu"), stop_at=0.0)
     assert list(records.CHECKPOINTS.iterdir()) == [records.checkpoint(job)]
-    assert sl.checkpoint.load(records.checkpoint(job))["step"] == 5
+    assert sl.files.load(records.checkpoint(job))["step"] == 5
     assert records.main(["short"]) == 0
     resumed = json.loads((records.RUNS / "short.json").read_text())
     for name in ("key", "report", "pictures"):
@@ -114,7 +114,7 @@ def test_stale_rows_are_made_anew(records, monkeypatch, capsys):
     assert not left(row)
     assert left(row | {"config": job.config | {"cut": 3}})
     assert not left(row | {"config": {}, "historical": "it took a week"})
-    monkeypatch.setattr(sl.record, "NUMERICS", sl.NUMERICS + 1)
+    monkeypatch.setattr(sl.records, "NUMERICS", sl.NUMERICS + 1)
     assert left(row)
 
 
@@ -162,7 +162,7 @@ def test_the_real_experiments_cover_the_tables_that_chapters_read():
     records = script()
     for table in ("digits_tiny", "leaks_tiny", "mnist_paper_scale", "split_tiny"):
         jobs = [job for job in records.experiments() if job.table == table]
-        rows = sl.record.rows_of(records.RUNS / f"{table}.json")
+        rows = sl.records.rows_of(records.RUNS / f"{table}.json")
         assert {f"{job.run}/{job.seed}" for job in jobs} == set(rows)
         assert all(records.done(job) for job in jobs)
     checkpoints = [records.checkpoint(job) for job in records.experiments()]

@@ -12,7 +12,7 @@ import torch
 from training import EVERY, run
 
 import splitlab as sl
-from splitlab.checkpoint import load
+from splitlab.core.files import load
 
 TRAINING = Path(__file__).with_name("training.py")
 STEPS = 8

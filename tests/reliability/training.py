@@ -15,7 +15,7 @@ import traceback
 import torch
 
 import splitlab as sl
-from splitlab.checkpoint import load, save
+from splitlab.core.files import load, save
 
 EVERY = 3
 

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 import splitlab as sl
-from splitlab import cli
+from splitlab.course import cli
 from splitlab.data import (
     PUBLISHED,
     DataError,

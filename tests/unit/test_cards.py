@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab import cli
-from splitlab.data import CARDS, PUBLISHED, DataError, card
+from splitlab.course import cli
+from splitlab.course.data_cards import CARDS, WIDTH, card
+from splitlab.data import PUBLISHED, DataError
 from splitlab.data.base import stored_channels
-from splitlab.data.cards import WIDTH
 from splitlab.data.download import missing
 
 NATIVE = {"orl_faces": 92, "celeba": 178}  # the middle square; the others are square

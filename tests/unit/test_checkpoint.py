@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from splitlab import CheckpointError, checkpoint
-from splitlab.checkpoint import load, save
+from splitlab import CheckpointError
+from splitlab.core import checkpoint
+from splitlab.core.files import load, save
 
 LEAVES = st.one_of(
     st.none(),
@@ -194,7 +195,7 @@ def test_nothing_is_unpickled(tmp_path):
     """Reading runs no code: a pickle in place of a checkpoint is refused."""
     torch.save({"format": 1}, tmp_path / "pickle")
     code = (
-        "import pickle, sys, splitlab.checkpoint as c\n"
+        "import pickle, sys, splitlab.core.checkpoint as c\n"
         "pickle.Unpickler = pickle.load = pickle.loads = None\n"
         "try: c.load(sys.argv[1])\n"
         "except c.CheckpointError as error: print(error)"

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from splitlab.checks import CheckFailed, NotWrittenYet, Score
-from splitlab.checks.base import (
+from splitlab.core.tables import Table
+from splitlab.course.checks import CheckFailed, NotWrittenYet, Score
+from splitlab.course.checks.base import (
     Answer,
     check,
     expect_number,
@@ -24,7 +25,6 @@ from splitlab.checks.base import (
     what,
     wrong,
 )
-from splitlab.tables import Table
 
 SCORE = Score(2.5, Table(["way", "score"], [["yours", 2.5]]))
 
@@ -392,7 +392,7 @@ def shell(tmp_path_factory):
             shell = InteractiveShell()
             shell.history_manager.enabled = False
             cells = [
-                '''from splitlab.checks.base import check, wrong, Score
+                '''from splitlab.course.checks.base import check, wrong, Score
             @check("good.")
             def double(answer):
                 if answer(1) != 2:

@@ -12,9 +12,8 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import splitlab as sl
-from splitlab import cli
-from splitlab.course import claims
-from splitlab.experiments import Experiment, Hijack
+from splitlab.course import claims, cli
+from splitlab.course.experiments import Experiment, Hijack
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +44,7 @@ def book(tmp_path, monkeypatch):
     (folder / "_toc.yml").write_text("root: book/intro\n")
     for stem in ("01_split_learning", "06_hijack"):
         add_page(folder, stem)
-    monkeypatch.setattr(sl.record, "folders", lambda: [folder / "runs"])
+    monkeypatch.setattr(sl.records, "folders", lambda: [folder / "runs"])
     state(folder)
     return folder
 
@@ -116,7 +115,7 @@ def test_claims_are_read_in_the_order_of_their_chapters(book):
 BROKEN = {
     "unknown field": ({"metrics": {}}, "split-is-whole: there is no field 'metrics'"),
     "no rule": ({"rule": None}, "the field 'rule' is missing"),
-    "no such chapter": ({"chapter": 2}, "split-is-whole: there is no chapter 02 in"),
+    "no such chapter": ({"chapter": 2}, "split-is-whole: there is no chapter 13 in"),
     "no such companion": ({"chapter": "06b"}, "split-is-whole: there is no chapter 06b in"),
     "chapter by title": ({"chapter": "01_split"}, "chapter must be what the page's name begins"),
     "chapter without its nought": ({"chapter": "1b"}, "such as 6 or 01b, not '1b'"),
@@ -206,7 +205,7 @@ def test_a_missing_package_is_named(book, capsys, monkeypatch, module, arguments
 def test_the_module_is_light_to_import():
     heavy = ["nbformat", "papermill", "nbclient", "yaml", "matplotlib", "ipywidgets", "sklearn"]
     code = (
-        "import sys; import splitlab.course.claims, splitlab.cli; "
+        "import sys; import splitlab.course.claims, splitlab.course.cli; "
         f"print([m for m in {heavy} if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -230,7 +229,7 @@ def test_a_claim_holds_where_its_rule_is_true_at_every_seed(book):
     standing = claims.recorded(by_name()["hijack-reads"])
     assert standing.holds
     assert standing.badge == "holds 6/6 seeds"
-    rows = {row["seed"]: row for row in sl.record.recorded("digits_tiny").of("fast")}
+    rows = {row["seed"]: row for row in sl.experiments.recorded("digits_tiny").of("fast")}
     expected = {seed: {"matched": row["metrics"]["matched"]} for seed, row in rows.items()}
     assert standing.figures == expected
 
@@ -427,7 +426,7 @@ def test_a_chapter_with_two_claims_lists_them(book, capsys):
 
 
 def test_a_companion_page_carries_claims_of_its_own(book, capsys):
-    """Chapter 01 and its companion 01b: each gets its own claim cell, and they are listed so."""
+    """Chapter 11 and its companion 01b: each gets its own claim cell, and they are listed so."""
     add_page(book, "01b_protocols")
     (book / "notes_for_01.ipynb").write_text("this is no page of the book")
     state(book, **{"protocols-agree": SAME | {"chapter": "01b", "statement": "So do others."}})
@@ -457,7 +456,7 @@ def test_a_chapter_may_be_written_as_its_page_is_called(book, written, read):
 
 def test_two_notebooks_of_one_chapter_are_refused(book, capsys):
     add_page(book, "06_again")
-    sentence = "06_again.ipynb and 06_hijack.ipynb are both chapter 06: rename one, to 06b_"
+    sentence = "06_again.ipynb and 06_hijack.ipynb are both chapter 32: rename one, to 06b_"
     assert sentence in refused(capsys, "--check")
 
 
@@ -562,6 +561,6 @@ def test_a_chapter_that_lost_its_claims_loses_the_cell(book, capsys):
 
 def test_a_chapter_that_cannot_be_written_is_named(book, capsys):
     edit(book, lambda cells: cells.pop(1))
-    assert "chapter 06 has no title to put its claims under" in refused(capsys, "--check")
+    assert "chapter 32 has no title to put its claims under" in refused(capsys, "--check")
     (book / "06_hijack.ipynb").write_text("{")
     assert "06_hijack.ipynb cannot be read as a notebook" in refused(capsys, "--check")

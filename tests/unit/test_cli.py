@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import splitlab as sl
-from splitlab import cli
-from splitlab.metrics import METRICS
+from splitlab.course import cli
+from splitlab.referee.metrics import METRICS
 
 
 def test_json_is_one_object_with_the_agreed_names(capsys):

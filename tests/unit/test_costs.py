@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 import splitlab as sl
-from splitlab import costs
+from splitlab.core import costs
 
 few = settings(max_examples=25, deadline=None)
 

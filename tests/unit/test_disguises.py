@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab import disguises, metrics
+from splitlab.course import disguises
+from splitlab.referee import metrics
 
 RANGE = (-1.0, 1.0)
 

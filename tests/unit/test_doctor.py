@@ -15,8 +15,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
 import splitlab as sl
-from splitlab import cli
-from splitlab.course import book, runner
+from splitlab.course import book, cli, runner
 from splitlab.course import doctor as module
 from splitlab.course.doctor import about, doctor
 
@@ -82,7 +81,7 @@ def test_the_card_is_tables_in_a_notebook_and_text_in_the_shell():
     card = doctor()
     page, text = card._repr_html_(), str(card)
     assert page.count("<table") == page.count("</table>") == 2
-    for what in ("packages", "device cpu", "recorded runs", "00_start_here", "the whole course"):
+    for what in ("packages", "device cpu", "recorded runs", "10_start_here", "the whole course"):
         assert f">{what}</th>" in page
         assert f"\n{what} " in text
     assert repr(card) == text
@@ -293,7 +292,7 @@ def test_files_that_cannot_be_read_are_a_problem_and_listed_as_such(mnist, monke
 
 
 def test_without_recorded_runs_the_chapters_stop(monkeypatch):
-    monkeypatch.setattr(sl.record, "folders", list)
+    monkeypatch.setattr(sl.records, "folders", list)
     card = doctor()
     assert problems(card) == ["recorded runs"]
     assert line(card, "minutes")[0] == "note"
@@ -379,7 +378,7 @@ def test_timing_steps_changes_nothing():
 
 
 def test_the_stored_seconds_cover_every_notebook_of_the_book():
-    stored = sl.record.rows_of(sl.record.path_of("chapter_seconds_tiny"))
+    stored = sl.records.rows_of(sl.records.path_of("chapter_seconds_tiny"))
     wanted = {runner.name_of(notebook) for notebook in book.notebooks(ROOT / "book")}
     assert set(stored) == wanted, "run `make seconds` on a quiet machine"
     for row in stored.values():
@@ -514,7 +513,7 @@ print(json.dumps(card.to_dict()))
 
 def test_chapter_00_needs_nothing_that_colab_lacks():
     result = subprocess.run(
-        [sys.executable, "-c", AS_IN_COLAB, str(ROOT / "book" / "00_start_here.ipynb")],
+        [sys.executable, "-c", AS_IN_COLAB, str(ROOT / "book" / "10_start_here.ipynb")],
         env={**os.environ, **runner.ONE_THREAD},
         capture_output=True,
         text=True,
@@ -523,4 +522,4 @@ def test_chapter_00_needs_nothing_that_colab_lacks():
     assert result.returncode == 0, result.stderr[-2000:]
     card = json.loads(result.stdout)
     assert card["ok"], card
-    assert card["expected"][0]["chapter"] == "00_start_here"
+    assert card["expected"][0]["chapter"] == "10_start_here"

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import splitlab as sl
-from splitlab import cli
+from splitlab.course import cli
 from splitlab.data import PUBLISHED, DataError, download, mnist
 from splitlab.data.download import Pin, Published, fetch
 from splitlab.data.idx import IdxFiles, load_idx

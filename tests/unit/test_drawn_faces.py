@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab import cli
+from splitlab.course import cli
 from splitlab.data import DataError, drawn_faces
 from splitlab.data.drawn_faces import RATES, _draw, parameters, render
 
@@ -226,7 +226,7 @@ def test_glasses_move_with_the_head():
 
 def test_a_small_network_reads_hats(data):
     train, test = data.select(range(1600)), data.select(range(1600, 2000))
-    classifier = sl.baselines.train_cnn_classifier(
+    classifier = sl.classifiers.train_cnn_classifier(
         train.labelled("hat"), steps=120, batch_size=32, learning_rate=2e-3
     )
     hats = test.labelled("hat").y
@@ -241,7 +241,7 @@ def test_a_small_network_reads_hats(data):
 def test_the_nearest_public_face_rarely_gives_a_private_one_away(channels):
     faces = drawn_faces(2000, channels=channels, seed=5)
     private, public = faces.x[:200], faces.x[200:]
-    nearest = sl.baselines.nearest_public(private, public)
+    nearest = sl.floors.nearest_public(private, public)
     assert sl.metrics.matched(nearest, private) < 0.45
     # Nor is it a good reconstruction, though it beats the mean image.
     explained = sl.metrics.explained_variance(nearest, private)

@@ -9,8 +9,14 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab import experiments
-from splitlab.experiments import CpuTime, Hijack, SplitAgainstWhole, WithoutAttack, unattacked
+from splitlab.course import experiments
+from splitlab.course.experiments import (
+    CpuTime,
+    Hijack,
+    SplitAgainstWhole,
+    WithoutAttack,
+    unattacked,
+)
 
 
 def test_an_experiment_is_found_at_any_seed():

@@ -80,8 +80,8 @@ def test_strokes_are_light_lines_on_dark_as_digits_are(digits):
         assert images.median() < -0.5, "mostly paper"
     assert 0.5 < float(ink(drawn).mean() / ink(written).mean()) < 1.5
     # No drawing is copied from a digit, nor comes near one as another digit does.
-    own = sl.baselines.nearest_public(written[:100], digits[0].x)
-    other = sl.baselines.nearest_public(written[:100], drawn)
+    own = sl.floors.nearest_public(written[:100], digits[0].x)
+    other = sl.floors.nearest_public(written[:100], drawn)
     mse = sl.metrics.mse
     assert mse(other, written[:100]) > 2 * mse(own, written[:100])
 

@@ -23,8 +23,8 @@ def test_import_leaves_the_heavy_packages_alone():
 def test_on_demand_modules_arrive_on_demand():
     import splitlab as sl
 
-    assert callable(sl.plot.show)
+    assert callable(sl.figures.show)
     assert callable(sl.stepper.frames)
-    assert callable(sl.widgets.Scrubber)
+    assert callable(sl.scrubber.Scrubber)
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = sl.no_such_thing

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from splitlab import intervals
+from splitlab.referee import intervals
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])

@@ -10,7 +10,7 @@ from torch import nn
 
 import splitlab as sl
 from splitlab.attacks.white_box import invert
-from splitlab.decoding import train_decoder
+from splitlab.nets.pair_decoder import train_decoder
 
 WIDE = (-10.0, 10.0)
 
@@ -29,7 +29,7 @@ def images(n=3, seed=1, side=3):
 
 def objective(f, x, z, weight):
     error = (f(x) - z).square().flatten(1).mean(1) / z.square().flatten(1).mean(1)
-    return error + weight * sl.priors.total_variation(x)
+    return error + weight * sl.attacks.priors.total_variation(x)
 
 
 def best(f, z, weight):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab.defenses import GradientNoise, LabelDefense, Marvell, MaxNorm
+from splitlab.core.server import LabelDefense
+from splitlab.defenses import GradientNoise, Marvell, MaxNorm
 from splitlab.defenses.label_noise import Variances, auc_bound, marvell, sum_kl
 
 SETTINGS = [  # u, v, gap, d, share, budget

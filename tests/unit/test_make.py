@@ -131,8 +131,8 @@ def test_an_old_python_is_refused_in_one_sentence(project):
         ("verdicts", "-m splitlab.course.book --profile tiny --store-verdicts -k wire"),
         ("seconds", "-m splitlab.course.book --profile tiny --store-seconds -k wire"),
         ("records", "benchmarks/records.py --profile tiny -k wire"),
-        ("claims", "-m splitlab.cli claims --rerun -k wire"),
-        ("badges", "-m splitlab.cli claims --badges -k wire"),
+        ("claims", "-m splitlab.course.cli claims --rerun -k wire"),
+        ("badges", "-m splitlab.course.cli claims --badges -k wire"),
     ],
 )
 def test_targets_make_the_environment_and_pass_the_exit_status_on(project, target, call):

@@ -11,8 +11,8 @@ from skimage.metrics import structural_similarity
 from torchmetrics import MeanSquaredError
 from torchmetrics.image import PeakSignalNoiseRatio
 
-from splitlab import metrics
 from splitlab.data import digits
+from splitlab.referee import metrics
 
 RANGE = (-1.0, 1.0)
 SHAPES = [(1, 1, 16, 16), (7, 1, 16, 16), (13, 3, 9, 11), (503, 1, 8, 8), (1001, 2, 7, 7)]

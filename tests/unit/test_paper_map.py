@@ -8,7 +8,7 @@ import pytest
 import splitlab as sl
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "book" / "appendix_paper_map.md"
+PAGE = ROOT / "book" / "90_paper_map.md"
 HEADER = ["In the paper", "Chapter", "Behind it", "Result"]
 RESULTS = ("reproduced", "scaled", "later", "not here")
 
@@ -51,7 +51,7 @@ def test_what_stands_behind_a_piece_is_there(row):
             assert (ROOT / name).exists(), name
         else:
             table, kind = name.split("/", 1)
-            assert sl.record.recorded(table).of(kind), name
+            assert sl.experiments.recorded(table).of(kind), name
 
 
 def test_a_row_that_names_nothing_real_would_be_found():

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import splitlab as sl
-from splitlab.parties import evaluating
-from splitlab.randomness import RandomState, Sampler
+from splitlab.core.randomness import RandomState, Sampler
+from splitlab.nets.evaluation import evaluating
 
 
 def test_client_refuses_a_gradient_of_another_shape_or_step(make_client):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from splitlab.priors import total_variation
+from splitlab.attacks.priors import total_variation
 
 
 def test_each_direction_counts_by_its_mean() -> None:

@@ -9,8 +9,14 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab import experiments
-from splitlab.experiments.public_images import KINDS, OMNIGLOT, PublicImages, packed, unpacked
+from splitlab.course import experiments
+from splitlab.course.experiments.public_images import (
+    KINDS,
+    OMNIGLOT,
+    PublicImages,
+    packed,
+    unpacked,
+)
 
 DATA = Path(os.environ.get("SPLITLAB_DATA") or "nowhere")
 SHORT = PublicImages("table", "kind", 5, 2)
@@ -82,7 +88,7 @@ def test_what_a_kind_is_a_function_of_stands_in_its_configuration():
 
 
 def test_a_row_is_scored_as_in_other_tables(classifying):
-    """The whole public part, and nothing changed: chapter 06's hijack, step by step."""
+    """The whole public part, and nothing changed: chapter 32's hijack, step by step."""
     row = SHORT.row()
     reference = experiments.Hijack("table", "fast", 5, 2).row()
     assert row["metrics"] == pytest.approx(reference["metrics"])
@@ -128,10 +134,10 @@ def test_in_the_attackers_style_is_against_images_changed_alike():
     target, changed = (sl.data.foreign.slanted(images, 0.3) for images in (x, public.x))
     style = row["in_its_style"]
     assert style["private"]["mse"] == pytest.approx(sl.metrics.mse(x, target), rel=1e-5)
-    nearest = sl.baselines.nearest_public(target, changed)
+    nearest = sl.floors.nearest_public(target, changed)
     expected = sl.metrics.mse(nearest, target)
     assert style["nearest_public"]["mse"] == pytest.approx(expected, rel=1e-5)
-    related = sl.metrics.mse(sl.baselines.nearest_public(x, public.x), x)
+    related = sl.metrics.mse(sl.floors.nearest_public(x, public.x), x)
     assert row["floors"]["nearest_related"]["mse"] == pytest.approx(related, rel=1e-5)
     assert style["reconstructed"]["mse"] != row["metrics"]["mse"]
     assert "classes" not in row

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from splitlab.schedules import effective_rate, fastest_growth, growing, spike
+from splitlab.attacks.schedules import effective_rate, fastest_growth, growing, spike
 
 
 def moved(factors, lr=1e-2, betas=(0.9, 0.999)):

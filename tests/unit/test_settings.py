@@ -61,7 +61,7 @@ def test_photographs_and_alphabets_make_no_sense_at_tiny_scale(name):
 
 
 def test_every_set_has_a_profile_and_every_step_count_a_set():
-    assert set(LOADERS) == set(sl.data.CARDS)
+    assert set(LOADERS) == set(sl.data_cards.CARDS)
     assert set(sl.tiny.steps) | set(sl.gpu.steps) == set(LOADERS)
     for setting in sl.PROFILES.values():
         assert set(setting.steps) <= set(LOADERS)
@@ -82,7 +82,7 @@ def test_drawn_faces_at_every_profile(profile, shape, counts):
     parts = sl.PROFILES[profile].split("drawn_faces", 0)
     assert tuple(map(len, parts)) == counts
     assert {part.shape for part in parts} == {shape}
-    assert set(parts.public.attributes) == set(sl.data.card("drawn_faces").attributes)
+    assert set(parts.public.attributes) == set(sl.data_cards.card("drawn_faces").attributes)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_drawn_faces_at_every_profile(profile, shape, counts):
 )
 def test_the_original_files_at_the_profile_gpu(name, counts, blocks):
     root = os.environ.get("SPLITLAB_DATA") or "nowhere"
-    for files in sl.data.card(name).files[:2]:
+    for files in sl.data_cards.card(name).files[:2]:
         if missing(files, Path(root) / files.folder):
             pytest.skip(f"SPLITLAB_DATA does not hold the original files of {files.name}")
     parts = sl.gpu.split(name, 0)

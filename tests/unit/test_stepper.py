@@ -11,9 +11,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 import splitlab as sl
-from splitlab import stepper
-from splitlab.plot import PARTY
-from splitlab.stepper import Transcript
+from splitlab.show import stepper
+from splitlab.show.figures import PARTY
+from splitlab.show.stepper import Transcript
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import re
 
-from splitlab.tables import Spread, Table
+from splitlab.core.tables import Spread, Table
 
 
 def test_text_lines_up_and_rounds():

@@ -3,7 +3,7 @@
 import pytest
 
 import splitlab as sl
-from splitlab.threat import side_by_side
+from splitlab.core.threat import side_by_side
 
 
 def test_cards_side_by_side_show_where_they_differ():

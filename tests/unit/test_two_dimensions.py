@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab import experiments
-from splitlab.experiments import two_dimensions as plane
+from splitlab.course import experiments
+from splitlab.course.experiments import two_dimensions as plane
 
 RUN = replace(experiments.find("two_dimensions", "lopsided", 7), steps=5)
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import splitlab as sl
-from splitlab import experiments
 from splitlab.attacks.unsplit import Attempt, Moment, brighter_sides, negatives, stretched
-from splitlab.experiments import Inversion, TailLabels, correlations
+from splitlab.course import experiments
+from splitlab.course.experiments import Inversion, TailLabels, correlations
 
 QUICK = {"rounds": 2, "image_steps": 2, "clone_steps": 2}
 

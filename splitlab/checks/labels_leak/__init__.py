@@ -1,9 +1,0 @@
-"""Checks of the exercises to chapter 04, Labels leak through gradients."""
-
-from splitlab.checks.labels_leak.auc import leak_auc
-from splitlab.checks.labels_leak.clusters import matched_accuracy
-from splitlab.checks.labels_leak.cosine import cosine_score
-from splitlab.checks.labels_leak.equalising import max_norm
-from splitlab.checks.labels_leak.norm import norm_score
-
-__all__ = ["cosine_score", "leak_auc", "matched_accuracy", "max_norm", "norm_score"]

@@ -1,7 +1,0 @@
-"""Checks of the exercises to the page Other protocols, the companion of chapter 01."""
-
-from splitlab.checks.other_protocols.averaging import average
-from splitlab.checks.other_protocols.handing_over import hand_over
-from splitlab.checks.other_protocols.owner import owner_turn
-
-__all__ = ["average", "hand_over", "owner_turn"]

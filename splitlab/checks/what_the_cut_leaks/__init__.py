@@ -1,9 +1,0 @@
-"""Checks of the exercises to chapter 03, What the cut leaks."""
-
-from splitlab.checks.what_the_cut_leaks.descent import invert
-from splitlab.checks.what_the_cut_leaks.less import make_client
-from splitlab.checks.what_the_cut_leaks.oracle import ask_oracle
-from splitlab.checks.what_the_cut_leaks.smoothness import total_variation
-from splitlab.checks.what_the_cut_leaks.surrogate import surrogate_step
-
-__all__ = ["ask_oracle", "invert", "make_client", "surrogate_step", "total_variation"]

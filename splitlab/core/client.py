@@ -1,0 +1,348 @@
+"""The client: the only holder of private data, and the hooks of its defenses."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from splitlab.core.messages import (
+    Gradient,
+    Message,
+    OutputGradient,
+    ServerOutput,
+    SmashedData,
+    Weights,
+)
+from splitlab.core.randomness import RandomState, Sampler, with_own_randomness
+from splitlab.core.threat import ThreatModel
+from splitlab.data import ImageData
+
+if TYPE_CHECKING:
+    from splitlab.core.client import Client
+from splitlab.core.party import OptimizerFactory
+from splitlab.nets.evaluation import EVALUATION_BATCH
+
+
+class HijackingDetected(RuntimeError):
+    """A defense has seen enough: the client stops taking part."""
+
+
+@dataclass(eq=False)
+class Turn:
+    """One batch at the client, as its defenses see it. They may change it in `Defense.begin`.
+
+    Attributes:
+        x: Private images, (B, C, H, W).
+        labels: Class numbers that will be sent, int64 (B,), or None.
+        index: Row numbers of the images in the private data, int64 (B,), or None.
+        z: Smashed data with its graph; None until the forward pass.
+        update: Whether the client's optimizer steps on this batch.
+        fake: Whether a defense made the batch up (false labels, say).
+    """
+
+    x: Tensor
+    labels: Tensor | None = None
+    index: Tensor | None = None
+    z: Tensor | None = None
+    update: bool = True
+    fake: bool = False
+
+
+class Defense:
+    """Base of all defenses: every hook does nothing. One instance serves one client."""
+
+    def prepare(self, client: Client) -> None:
+        """Called once, when the client is made: wrap the model, train a reference."""
+
+    def begin(self, client: Client, turn: Turn) -> None:
+        """Called before the forward pass: may change labels, `fake` and `update`."""
+
+    def smash(self, client: Client, turn: Turn, z: Tensor) -> Tensor:
+        """Return what is sent in place of `z`, same shape, differentiable (noise, clipping)."""
+        return z
+
+    def local_loss(self, client: Client, turn: Turn) -> Tensor | None:
+        """Return a scalar that the client minimises beside the server's gradient, or None."""
+        return None
+
+    def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
+        """Return the gradient to use in place of `dz`, same shape.
+
+        Raises:
+            HijackingDetected: If the defense decides to stop the training.
+        """
+        return dz
+
+    def grads(self, client: Client, turn: Turn) -> None:
+        """Called after the backward pass and before the optimizer's step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs; nothing by default."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+
+
+class Client:
+    """The only holder of private data: runs the network `f` up to the cut.
+
+    In the U-shaped protocol it holds the last layers, the tail, as well, and the labels stay at
+    home. One optimizer trains both of its parts, in one step at the end of the turn.
+
+    Args:
+        net: The client's network f, (B, C, H, W) -> z.
+        data: The private images and labels.
+        optimizer: Makes the optimizer from the parameters. The default is the paper's Adam at 1e-5.
+        batch_size: Images in a batch; the paper's 64 by default.
+        defenses: Components that take part in every turn, in this order.
+        sends_labels: Whether the labels travel with z (an honest server in vanilla needs them). By
+            default they do unless there is a tail or the index is sent.
+        sends_index: Whether the row numbers travel with z, by which the server finds labels of its
+            own (vertical split learning: one side holds the images, the other the labels).
+        tail: The last layers, a -> logits (B, K), for the U-shaped protocol.
+        loss: Of the tail's logits (B, K) and labels (B,); cross-entropy by default.
+        seed: Seeds the order of the batches and the party's random state.
+        device: Where the network and the private data live.
+        name: The sender's name on the messages.
+
+    Attributes:
+        metrics: The tail's loss and accuracy in the last step (0-d tensors), collected by the
+            training log; empty without a tail.
+
+    Raises:
+        ValueError: If a client with a tail is to send its labels.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="client, honest",
+        goal="train the joint network without showing its images",
+        sees=("the gradient with respect to z, once a step",),
+        knows=("its private images and labels", "its own network f"),
+        does_not_know=("the server's network, loss and data",),
+    )
+
+    def __init__(
+        self,
+        net: nn.Module,
+        data: ImageData,
+        *,
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-5),
+        batch_size: int = 64,
+        defenses: Sequence[Defense] = (),
+        sends_labels: bool | None = None,
+        sends_index: bool = False,
+        tail: nn.Module | None = None,
+        loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        name: str = "client",
+    ) -> None:
+        if sends_labels and tail is not None:
+            raise ValueError(
+                f"{name} has a tail so that its labels stay at home: leave out sends_labels=True, "
+                "or leave out tail"
+            )
+        self.name = name
+        self.device = torch.device(device)
+        self.net = net.to(self.device)
+        self.tail = None if tail is None else tail.to(self.device)
+        self.data = data.to(self.device)
+        self.optimizer = optimizer(self._networks().parameters())
+        self.loss = loss
+        if sends_labels is None:
+            sends_labels = tail is None and not sends_index
+        self.sends_labels, self.sends_index = sends_labels, sends_index
+        self.sampler = Sampler(len(data), batch_size, owner=name, seed=seed)
+        self.randomness = RandomState(name, seed, self.device)
+        self.defenses = list(defenses)
+        self.step = 0
+        self.turn: Turn | None = None
+        self.metrics: dict[str, Tensor] = {}
+        for defense in self.defenses:
+            defense.prepare(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, step {self.step}, {self.data!r})"
+
+    @with_own_randomness
+    def forward(self) -> SmashedData:
+        """Run f on the next private batch, in training mode, and return what is sent."""
+        if self.turn is not None:
+            raise RuntimeError(
+                f"{self.name} still waits for the gradient of step {self.step}: "
+                "call backward before the next forward"
+            )
+        index = self.sampler.next().to(self.device)
+        turn = Turn(x=self.data.x[index], labels=self.data.y[index], index=index)
+        for defense in self.defenses:
+            defense.begin(self, turn)
+        self.optimizer.zero_grad()  # here, because the tail's gradients come before f's
+        self.net.train()
+        turn.z = self._smash(turn)
+        self.turn = turn
+        labels = turn.labels if self.sends_labels else None
+        return SmashedData(
+            z=turn.z,
+            labels=labels,
+            index=turn.index if self.sends_index else None,
+            sender=self.name,
+            step=self.step,
+        )
+
+    @with_own_randomness
+    def finish(self, message: ServerOutput) -> OutputGradient:
+        """Run the tail on the server's output, in training mode, and return the loss's gradient.
+
+        The tail takes its step with f, in `backward`.
+
+        Raises:
+            ValueError: If the client has no tail.
+            RuntimeError: If no batch is under way, or the output belongs to another step.
+        """
+        if self.tail is None:
+            raise ValueError(
+                f"{self.name} has no tail to finish the forward pass with: make the client with "
+                "tail=, or use protocol=vanilla"
+            )
+        turn = self._turn(message, "an output")
+        if len(message.a) != len(turn.x):
+            raise ValueError(
+                f"the server's output has {len(message.a)} rows and the batch {len(turn.x)}: "
+                "the server must return one row for each row of z"
+            )
+        a = message.a.detach().requires_grad_()
+        self.tail.train()
+        logits = self.tail(a)
+        loss = self.loss(logits, turn.labels)
+        loss.backward()
+        accuracy = (logits.argmax(1) == turn.labels).float().mean()
+        self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
+        return OutputGradient(da=a.grad, sender=self.name, step=self.step)
+
+    @with_own_randomness
+    def backward(self, message: Gradient) -> None:
+        """Carry the server's gradient through f, add the defenses' losses, and take one step.
+
+        Raises:
+            RuntimeError: If no batch is under way, or the gradient belongs to another step.
+            ValueError: If the gradient has another shape than z.
+            HijackingDetected: If a defense decides so.
+        """
+        turn = self._turn(message, "a gradient")
+        if message.dz.shape != turn.z.shape:
+            raise ValueError(
+                f"the gradient has shape {tuple(message.dz.shape)} and z {tuple(turn.z.shape)}: "
+                "the server must return one number for each number of z"
+            )
+        dz = message.dz
+        for defense in self.defenses:
+            dz = defense.incoming(self, turn, dz)
+        local = [loss for d in self.defenses if (loss := d.local_loss(self, turn)) is not None]
+        torch.autograd.backward([turn.z, *local], [dz, *[torch.ones_like(loss) for loss in local]])
+        for defense in self.defenses:
+            defense.grads(self, turn)
+        if turn.update:
+            self.optimizer.step()
+        self.turn = None
+        self.step += 1
+
+    def smash(self, x: Tensor, *, training_mode: bool = False) -> Tensor:
+        """Return what the client would send for images `x`, with its defenses on; changes nothing.
+
+        Args:
+            x: Images, (N, C, H, W).
+            training_mode: Evaluation mode by default. True shows what a server receives during
+                training: BatchNorm normalises with the statistics of each batch of `batch_size`.
+
+        Returns:
+            z of shape (N, ...), detached.
+        """
+        size = self.sampler.batch_size if training_mode else EVALUATION_BATCH
+        # On a copy: a forward pass in training mode moves BatchNorm's statistics.
+        original, self.net = self.net, copy.deepcopy(self.net).train(training_mode)
+        try:
+            with torch.no_grad(), self.randomness.lent(keep=False):
+                parts = [self._smash(Turn(x=part)) for part in x.to(self.device).split(size)]
+        finally:
+            self.net = original
+        return torch.cat(parts)
+
+    def weights(self, *, optimizer: bool = True) -> Weights:
+        """Return the network's state and, unless told otherwise, the optimizer's as a message."""
+        return Weights(
+            state=self._networks().state_dict(),
+            optimizer=self.optimizer.state_dict() if optimizer else None,
+            samples=len(self.data),
+            sender=self.name,
+            step=self.step,
+        )
+
+    def load(self, message: Weights) -> None:
+        """Continue from another client's weights, and from its optimizer's state if that was sent.
+
+        If it was not, the optimizer goes on with the state that it has.
+        """
+        self._networks().load_state_dict(message.state)
+        if message.optimizer is not None:
+            # A copy: an optimizer keeps the very tensors that it loads, and steps write into them.
+            self.optimizer.load_state_dict(copy.deepcopy(message.optimizer))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a resumed run needs (the private data apart)."""
+        tail = {} if self.tail is None else {"tail": self.tail.state_dict()}
+        return tail | {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "randomness": self.randomness.state_dict(),
+            "defenses": [defense.state_dict() for defense in self.defenses],
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        self.net.load_state_dict(state["net"])
+        if self.tail is not None:
+            self.tail.load_state_dict(state["tail"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.randomness.load_state_dict(state["randomness"])
+        for defense, saved in zip(self.defenses, state["defenses"], strict=True):
+            defense.load_state_dict(saved)
+        self.step = state["step"]
+        self.turn = None
+
+    def _networks(self) -> nn.Module:
+        """f, and with it the tail where there is one."""
+        if self.tail is None:
+            return self.net
+        return nn.ModuleDict({"net": self.net, "tail": self.tail})
+
+    def _turn(self, message: Message, what: str) -> Turn:
+        """Return the turn under way, which the message must answer."""
+        if self.turn is None or self.turn.z is None or message.step != self.step:
+            raise RuntimeError(
+                f"{self.name} did not ask for {what} of step {message.step}: "
+                f"call forward first, and answer step {self.step}"
+            )
+        return self.turn
+
+    def _smash(self, turn: Turn) -> Tensor:
+        z = self.net(turn.x)
+        z = z.to(torch.promote_types(z.dtype, torch.float32))  # autocast may leave bfloat16
+        for defense in self.defenses:
+            z = defense.smash(self, turn, z)
+        return z
+
+
+def sent(client: Client, z: Tensor) -> SmashedData:
+    """Return the message in which a client would send z, as it arrives."""
+    return SmashedData(z=z, sender=client.name, step=client.step).delivered()

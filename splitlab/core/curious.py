@@ -1,0 +1,172 @@
+"""Honest but curious parties: they do what was agreed, and look at what arrives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar, final
+
+from torch import Tensor, nn
+
+from splitlab.core.client import Client
+from splitlab.core.messages import (
+    Gradient,
+    OutputGradient,
+    ServerOutput,
+    SmashedData,
+)
+from splitlab.core.randomness import RandomState
+from splitlab.core.server import HonestServer
+from splitlab.core.threat import ThreatModel, ThreatModelViolation
+from splitlab.data import ImageData
+
+
+class PassiveClient(Client):
+    """Honest but curious: takes every turn as `Client` does, and looks at the gradient it is sent.
+
+    An attack overrides `observe`. Its randomness comes from a state of its own, so that the weights
+    move as if nobody looked.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="client, honest but curious (passive)",
+        goal="train the joint network, and learn from the gradients that arrive",
+        sees=("the gradient with respect to z, once a step",),
+        knows=("its private images", "its own network f"),
+        does_not_know=("the server's network and loss", "labels that stay at the server"),
+    )
+
+    def __init__(self, net: nn.Module, data: ImageData, *, seed: int = 0, **honest: Any) -> None:
+        super().__init__(net, data, seed=seed, **honest)
+        self.attacker_randomness = RandomState("attacker", seed, self.device)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for method in ("forward", "finish", "backward"):
+            if method in cls.__dict__:
+                raise TypeError(
+                    f"{cls.__name__} overrides {method}, but a passive client takes its turns "
+                    "honestly: override observe, or derive from Client"
+                )
+
+    @final
+    def backward(self, message: Gradient) -> None:
+        """Take the honest step, then let the attack look at the gradient and the batch's rows."""
+        index = self._turn(message, "a gradient").index
+        super().backward(message)
+        who = f"{type(self).__name__}.observe"
+        with _looking(self.attacker_randomness, self._networks(), who):
+            self.observe(message, index)
+
+    def observe(self, message: Gradient, index: Tensor) -> None:
+        """Learn from one step's gradient. Does nothing by default.
+
+        Args:
+            message: dz, one row for each image of the batch.
+            index: The batch's row numbers in the client's data, int64 (B,).
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the honest client's state and the attacker's random state."""
+        return super().state_dict() | {"attacker": self.attacker_randomness.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.attacker_randomness.load_state_dict(state["attacker"])
+
+
+class PassiveServer(HonestServer):
+    """Honest but curious: answers exactly as `HonestServer` does, and looks on.
+
+    An attack overrides `observe` (and `observe_output_gradient`, where the protocol is U-shaped),
+    and may read `frozen_net()`. Its randomness comes from a state of its own, so that the honest
+    weights move as if nobody looked; that they did is checked after every look.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="server, honest but curious (passive)",
+        goal="train the joint network, and learn from what arrives",
+        sees=("z and labels, once a step",),
+        knows=("its own network s",),
+        does_not_know=("the images", "the client's network f"),
+    )
+
+    def __init__(self, net: nn.Module, *, seed: int = 0, **honest: Any) -> None:
+        super().__init__(net, seed=seed, **honest)
+        self.attacker_randomness = RandomState("attacker", seed, self.device)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for method in ("reply", "forward", "backward"):
+            if method in cls.__dict__:
+                raise TypeError(
+                    f"{cls.__name__} overrides {method}, but a passive server answers honestly: "
+                    "override observe, or derive from Server"
+                )
+
+    @final
+    def reply(self, message: SmashedData) -> Gradient:
+        """Return the honest gradient, then let the attack look at the message."""
+        answer = super().reply(message)
+        with self._looking():
+            self.observe(message)
+        return answer
+
+    @final
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Return the honest output. The attack looks in `backward`, when z is used no more."""
+        return super().forward(message)
+
+    @final
+    def backward(self, message: OutputGradient) -> Gradient:
+        """Return the honest gradient, then let the attack look at both of the step's messages."""
+        asked = self.asked(message)
+        answer = super().backward(message)
+        with self._looking():
+            self.observe(asked)
+            self.observe_output_gradient(message)
+        return answer
+
+    def observe(self, message: SmashedData) -> None:
+        """Learn from one step's smashed data. Does nothing by default."""
+
+    def observe_output_gradient(self, message: OutputGradient) -> None:
+        """Learn from one step's tail gradient (U-shaped protocol). Does nothing by default."""
+
+    def frozen_net(self) -> nn.Module:
+        """Return a copy of the server's network, in evaluation mode, without gradients."""
+        return copy.deepcopy(self.net).eval().requires_grad_(False)
+
+    def _looking(self) -> AbstractContextManager[None]:
+        return _looking(self.attacker_randomness, self.net, f"{type(self).__name__}.observe")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the honest server's state and the attacker's random state."""
+        return super().state_dict() | {"attacker": self.attacker_randomness.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.attacker_randomness.load_state_dict(state["attacker"])
+
+
+@contextmanager
+def _looking(randomness: RandomState, net: nn.Module, who: str) -> Iterator[None]:
+    """The attacker's own randomness inside; the honest network must be the same afterwards."""
+    before = _fingerprint(net)
+    with randomness.lent():
+        yield
+    if _fingerprint(net) != before:
+        raise ThreatModelViolation(
+            f"{who} changed the honest party's network: work on a copy, such as "
+            "frozen_net() of a server, instead"
+        )
+
+
+def _fingerprint(net: nn.Module) -> list[tuple[int, bool]]:
+    """Version counters and modes: they change with any in-place write or mode switch."""
+    tensors = [*net.parameters(), *net.buffers()]
+    state = [(t._version, t.requires_grad) for t in tensors]
+    return state + [(0, module.training) for module in net.modules()]

@@ -1,0 +1,184 @@
+"""States in files without pickle, and the training run that is killed and goes on.
+
+One file holds a whole state: its tensors as safetensors, and what is around them as JSON in the
+same file's header, so that one `os.replace` swaps everything. A file is the old state or the new
+one, whenever the process dies.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+if TYPE_CHECKING:
+    pass
+
+
+FORMAT = "splitlab state 1"
+
+
+HEADER = "state"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or that belongs to another run."""
+
+
+def save(state: Any, path: Path | str) -> None:
+    """Write a state to a file, which is replaced at once or not at all.
+
+    Args:
+        state: Dictionaries (keys: text, numbers, tuples), lists, tuples, tensors, numbers, text,
+            True, False and None, nested at will. They come back as they were, with these
+            exceptions: subclasses come back as the plain type (an OrderedDict as a dict), tensors
+            on the CPU and without gradients. A tensor that occurs twice is stored once and comes
+            back as one tensor.
+        path: The file. Its folder is made where there is none.
+
+    Raises:
+        TypeError: If the state holds anything else; the file is left as it was.
+    """
+    tensors = _Tensors()
+    structure = json.dumps(_encode(state, "state", tensors), allow_nan=False)
+    # One entry: safetensors writes several in any order, and equal states must give equal files.
+    header = {HEADER: f"{FORMAT}\n{_checksum(structure, tensors.by_name)}\n{structure}"}
+    write_atomically(Path(path), to_safetensors(tensors.by_name, header))
+
+
+def load(path: Path | str) -> Any:
+    """Read a state that `save` wrote; every tensor has memory of its own, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is damaged, or not a state of splitlab.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no checkpoint {path}: check the name")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            # Copies: the originals share the memory of the whole file, which the audit of
+            # splitlab.core.threat would rightly report.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise _unreadable(path, "it is not a whole safetensors file") from error
+    kind, _, rest = header.get(HEADER, "").partition("\n")
+    checksum, _, structure = rest.partition("\n")
+    if kind != FORMAT:
+        raise _unreadable(path, f"its format is {kind or 'unknown'}, not {FORMAT}")
+    if checksum != _checksum(structure, tensors):
+        raise _unreadable(path, "its checksum is wrong")
+    return _decode(json.loads(structure), tensors)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file's content; whenever the process dies, the old or the new one is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:  # a full disk, or Ctrl-C: leave no half of a file behind
+        part.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened, nor needs to be
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class _Tensors:
+    """The tensors of a state under short names, each memory once."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Tensor] = {}
+        self._names: dict[Any, str] = {}
+
+    def name(self, tensor: Tensor, where: str) -> str:
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise TypeError(f"{where} is not a plain dense tensor: save its parts instead")
+        if tensor.dtype not in _DTYPES:
+            raise TypeError(f"{where} has the type {tensor.dtype}, which safetensors cannot hold")
+        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        key = place if tensor.numel() else id(tensor)  # empty tensors are all at one address
+        if key not in self._names:
+            name = self._names[key] = str(len(self._names))
+            self.by_name[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return self._names[key]
+
+
+_DTYPES = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+}
+
+
+def _encode(value: Any, where: str, tensors: _Tensors) -> Any:
+    """Say a state in JSON; lists and most leaves as themselves, the rest as {kind: content}."""
+    if isinstance(value, Tensor):
+        return {"tensor": tensors.name(value, where)}
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"float": repr(float(value))}
+    if isinstance(value, list):
+        return [_encode(item, f"{where}[{n}]", tensors) for n, item in enumerate(value)]
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(item, f"{where}[{n}]", tensors) for n, item in enumerate(value)]}
+    if isinstance(value, dict):
+        keys = [_encode(key, f"a key of {where}", tensors) for key in value]
+        items = [_encode(item, f"{where}[{key!r}]", tensors) for key, item in value.items()]
+        return {"dict": [list(pair) for pair in zip(keys, items, strict=True)]}
+    raise TypeError(
+        f"{where} is of type {type(value).__name__}, and a state holds tensors, numbers, text, "
+        "lists, tuples and dictionaries: let state_dict return those"
+    )
+
+
+def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "float":
+        return float(content)
+    if kind == "tuple":
+        return tuple(_decode(item, tensors) for item in content)
+    return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
+
+
+def _checksum(structure: str, tensors: dict[str, Tensor]) -> str:
+    crc = zlib.crc32(structure.encode())
+    for name, tensor in sorted(tensors.items()):
+        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
+        crc = zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), crc)
+    return f"{crc:08x}"
+
+
+def _unreadable(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read as a checkpoint ({why}): delete it to begin anew, or put a whole "
+        "copy in its place"
+    )

@@ -1,0 +1,53 @@
+"""The wire, and the two protocols of one client and one server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from splitlab.core.client import Client
+from splitlab.core.messages import Message
+from splitlab.core.observers import Observer
+from splitlab.core.server import Server
+
+M = TypeVar("M", bound=Message)
+
+
+Send = Callable[[M], M]
+
+
+Protocol = Callable[[Client, Server, Send], None]
+
+
+class Wire:
+    """Delivers messages within one process: hands over a copy, and tells the observers.
+
+    Args:
+        observers: Told of every message, after delivery.
+    """
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self.observers = observers
+
+    def __call__(self, message: M) -> M:
+        """Return the copy that the receiver gets: own memory, no computation graph."""
+        if not isinstance(message, Message):
+            raise TypeError(
+                f"only messages cross the wire, not {type(message).__name__}: "
+                "send SmashedData or Gradient (splitlab.core.messages)"
+            )
+        delivered = message.delivered()
+        for observer in self.observers:
+            observer.message(delivered)
+        return delivered
+
+
+def vanilla(client: Client, server: Server, send: Send) -> None:
+    """One step of split learning with labels at the server: two messages."""
+    client.backward(send(server.reply(send(client.forward()))))
+
+
+def u_shaped(client: Client, server: Server, send: Send) -> None:
+    """One step with the last layers, and so the labels, at the client: four messages."""
+    output = send(server.forward(send(client.forward())))
+    client.backward(send(server.backward(send(client.finish(output)))))

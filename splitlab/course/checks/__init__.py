@@ -1,0 +1,13 @@
+"""Checks for the exercises: one package a chapter, one file an exercise.
+
+A check takes the student's function and says what is wrong in the field's words:
+
+    from splitlab.course.checks import split_learning_from_scratch as check
+    check.deliver(deliver)
+
+An open exercise's check returns a `Score`: a table of the answer beside simple ones.
+"""
+
+from splitlab.course.checks.base import CheckFailed, NotWrittenYet, Score
+
+__all__ = ["CheckFailed", "NotWrittenYet", "Score"]

@@ -1,0 +1,221 @@
+"""How the open exercise of chapter 35 is scored: a property that is known of twenty images.
+
+The student's `train_on_few(codes, labels)` gets the codes of all public images and twenty labels,
+and returns a classifier of codes. It is tried on the codes of images that nobody has shown it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Adam
+
+from splitlab import settings
+from splitlab.core.tables import Table
+from splitlab.course.checks.base import (
+    Answer,
+    CheckFailed,
+    NotWrittenYet,
+    Score,
+    check,
+    what,
+    wrong,
+)
+
+Classifier = Callable[[Tensor], Any]  # codes (N, 32, 4, 4) -> class numbers (N,)
+Trainer = Callable[[Tensor, Tensor], Any]  # codes, labels -> Classifier
+
+SETTING = settings.tiny
+CLASSES, EACH = 10, 2  # digits, and how many labels of each are known
+UNKNOWN = -1
+SEEDS, DRAWS = (61, 62, 63), 3  # of the splits; of the twenty in each split
+
+
+@check()
+def train_on_few(answer: Answer) -> Score:
+    """`train_on_few(codes, labels)`: a classifier of codes, from twenty labels."""
+    yours = _measure(answer)
+    if yours <= 1.5 / CLASSES:
+        wrong(
+            f"the classifier's balanced accuracy is {yours:.2f}, and guessing has "
+            f"{1 / CLASSES:.2f}: is {UNKNOWN} learned as if it were a class, and do the codes and "
+            "the labels keep their order?"
+        )
+    rows = [*_beside(), ("yours", yours)]
+    caption = (
+        f"{EACH * CLASSES} of the public images' labels are known, {EACH} of each digit. Means "
+        f"over {DRAWS} draws of the twenty in each of {len(SEEDS)} splits"
+    )
+    head = ("classifier", "balanced accuracy")
+    return Score(yours, Table(head, rows, caption=caption, strong=len(rows) - 1))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One draw of the twenty.
+
+    Attributes:
+        codes: Of all public images, (P, 32, 4, 4).
+        labels: The property where it is known, else -1; int64 (P,).
+        truth: The property of all public images.
+        hidden: Codes of other images, (N, 32, 4, 4).
+        answers: Their property, int64 (N,).
+    """
+
+    codes: Tensor
+    labels: Tensor
+    truth: Tensor
+    hidden: Tensor
+    answers: Tensor
+
+
+@functools.cache
+def cases(seeds: tuple[int, ...] = SEEDS, draws: int = DRAWS) -> tuple[Case, ...]:
+    """Return the draws of some splits, in a fixed order."""
+    return tuple(case for seed in seeds for case in _of_split(seed, draws))
+
+
+def _of_split(seed: int, draws: int) -> list[Case]:
+    private, public, _ = SETTING.split("digits", seed)
+    pilot = SETTING.fsha(public, seed=seed)["pilot"]
+    with torch.no_grad():
+        codes, hidden = pilot(public.x), pilot(private.x)
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        Case(codes, known_labels(public.y, generator), public.y, hidden, private.y)
+        for _ in range(draws)
+    ]
+
+
+def known_labels(y: Tensor, generator: torch.Generator, each: int = EACH) -> Tensor:
+    """Hide all labels but some of each class.
+
+    Args:
+        y: Class numbers, int64 (P,).
+        generator: Draws which ones stay known.
+        each: How many of a class stay known.
+
+    Returns:
+        A copy of y with -1 elsewhere.
+    """
+    order = torch.randperm(len(y), generator=generator)
+    rows = torch.cat([order[y[order] == c][:each] for c in y.unique()])
+    labels = torch.full_like(y, UNKNOWN)
+    labels[rows] = y[rows]
+    return labels
+
+
+def _measure(train: Trainer) -> float:
+    """Mean over the draws."""
+    return sum(_of_case(train, number) for number in range(len(cases()))) / len(cases())
+
+
+def _of_case(train: Trainer, number: int) -> float:
+    case = cases()[number]
+    codes, labels, hidden = case.codes.clone(), case.labels.clone(), case.hidden.clone()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(number)  # the same weights for every answer that draws some
+        classify = train(codes, labels)
+        if not callable(classify):
+            wrong(
+                f"train_on_few returns {what(classify)}: return the classifier itself, a function "
+                "or a network that takes codes and returns their classes"
+            )
+        guesses = _guesses(classify, hidden)
+    if not (torch.equal(codes, case.codes) and torch.equal(labels, case.labels)):
+        wrong("train_on_few changes the codes or the labels that it is given: work on copies")
+    if not torch.equal(hidden, case.hidden):
+        wrong("the classifier changes the codes that it is given: work on copies")
+    return balanced_accuracy(guesses, case.answers)
+
+
+def _guesses(classify: Classifier, codes: Tensor) -> Tensor:
+    """Return the classifier's answers, if they are classes.
+
+    Raises:
+        CheckFailed: If they are not.
+    """
+    try:
+        guesses = Answer(classify, "the classifier")(codes)
+    except NotWrittenYet as error:  # only train_on_few itself can be a stub
+        raise CheckFailed(f"the classifier stopped: {error}") from error
+    if not isinstance(guesses, Tensor):
+        wrong(f"the classifier returns {what(guesses)}: return a tensor of class numbers")
+    if guesses.dim() == 2:
+        wrong(
+            f"the classifier returns a table {tuple(guesses.shape)}, of scores perhaps: return one "
+            "class for each code, the argmax"
+        )
+    if guesses.shape != (len(codes),):
+        wrong(
+            f"the classifier returns {tuple(guesses.shape)} for {len(codes)} codes: return one "
+            "class for each"
+        )
+    if guesses.dtype != torch.int64:
+        wrong(f"the classes should be whole numbers, int64, and are {guesses.dtype}")
+    return guesses
+
+
+def balanced_accuracy(guesses: Tensor, truth: Tensor) -> float:
+    """Mean over the classes of the share of their images that is guessed right.
+
+    Args:
+        guesses: Class numbers, int64 (N,).
+        truth: The right ones, same shape.
+    """
+    right = (guesses == truth).double()
+    return torch.stack([right[truth == c].mean() for c in truth.unique()]).mean().item()
+
+
+# --- Simple ways ------------------------------------------------------------------------------
+
+
+@functools.cache
+def _beside() -> tuple[tuple[str, float], ...]:
+    """The rows beside the answer's."""
+    everything = [
+        balanced_accuracy(linear_head(case.codes, case.truth)(case.hidden), case.answers)
+        for case in cases()[::DRAWS]
+    ]
+    return (
+        ("the commonest class, always", _measure(_commonest)),
+        ("nearest of the twenty", _measure(_nearest)),
+        ("linear head on the twenty", _measure(linear_head)),
+        ("linear head on all labels (not yours)", sum(everything) / len(everything)),
+    )
+
+
+def _commonest(codes: Tensor, labels: Tensor) -> Classifier:
+    known = labels[labels != UNKNOWN]
+    return lambda new: torch.bincount(known).argmax().expand(len(new))
+
+
+def _nearest(codes: Tensor, labels: Tensor) -> Classifier:
+    known = labels != UNKNOWN
+    rows, classes = codes[known].flatten(1), labels[known]
+    return lambda new: classes[torch.cdist(new.flatten(1), rows).argmin(1)]
+
+
+def linear_head(codes: Tensor, labels: Tensor) -> Classifier:
+    """Train a head as an attacker would that had no idea.
+
+    Args:
+        codes: (P, C, H, W).
+        labels: int64 (P,); rows with -1 are left out.
+    """
+    known = labels != UNKNOWN
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = nn.Sequential(nn.Flatten(), nn.Linear(codes[0].numel(), CLASSES))
+    adam = Adam(head.parameters(), lr=1e-2)
+    for _ in range(100):
+        adam.zero_grad()
+        F.cross_entropy(head(codes[known]), labels[known]).backward()
+        adam.step()
+    return lambda new: head(new).argmax(1)

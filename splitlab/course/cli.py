@@ -1,0 +1,237 @@
+"""The shell: `splitlab attack fsha ...`, `data list|card|get|check`, `claims` and `doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+import splitlab as sl
+from splitlab.course import claims_command
+from splitlab.course.doctor import chosen_device, doctor, whereabouts
+from splitlab.data import download
+from splitlab.settings import LOADERS, Setting
+
+DATA_SETS = (*sl.data.BUILT_IN, *sl.data.PUBLISHED)  # of Omniglot, each archive by itself
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: what follows the command's name; None: those of the process.
+
+    Returns:
+        The exit status: 0 done, 1 a check that found something wrong, 2 a request that cannot be
+        met, 130 stopped by the user.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, TypeError) as error:
+        print(f"splitlab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nsplitlab: stopped before the end; nothing is left half-written.", file=sys.stderr)
+        return 130
+
+
+def attack_fsha(options: argparse.Namespace) -> None:
+    """Hijack a client, score the reconstructions, and print the report."""
+    setting = sl.PROFILES[options.profile]
+    device = _device(options.device, setting)
+    steps = options.steps
+    if steps is not None and steps < 1:
+        raise ValueError(f"--steps is {steps}: a hijack needs at least one step")
+    rate = setting.client_rate if options.client_rate is None else options.client_rate
+    if rate <= 0:
+        raise ValueError(f"--client-rate is {rate:g}: a learning rate is above 0")
+    private, public, referee = setting.split(options.data, options.seed)
+    steps = steps or setting.default_steps(options.data, options.design)
+    client = sl.Client(
+        setting.client_net(cut=options.cut, seed=options.seed),
+        private,
+        **setting.client(seed=options.seed, device=device, rate=rate),
+    )
+    attack = sl.FSHA(
+        **setting.fsha(
+            public, design=options.design, cut=options.cut, steps=steps, seed=options.seed
+        ),
+        device=device,
+    )
+    log = sl.train(
+        [client],
+        attack,
+        steps,
+        observers=[sl.Progress("hijacking")],
+        autocast=setting.precision(device),
+    )
+    print("scoring: training the referee's classifiers and decoder ...", file=sys.stderr)
+    few = len(private) if len(private) < 500 else None  # 200 of the ORL faces
+    report = sl.evaluate(client, attack, referee, n_match=few)
+    if options.json:
+        result = {
+            "attack": "fsha",
+            "data": options.data,
+            "profile": setting.name,
+            "seed": options.seed,
+            "steps": steps,
+            "seconds": round(log.seconds, 2),
+            "device": str(device),
+            **report.to_dict(),
+            "design": options.design,
+            "cut": options.cut or setting.cut,
+            "client_rate": rate,
+            "images": {"private": len(private), "public": len(public)},
+        }
+        print(json.dumps(_finite(result), allow_nan=False))
+        return
+    print(attack.threat, end="\n\n")
+    print(
+        f"{options.data} at profile {setting.name}, {options.design} design, "
+        f"cut {options.cut or setting.cut}, seed {options.seed}: {steps} steps in "
+        f"{log.seconds:.1f} s on {device}; client: Adam at {rate:g}.\n"
+        f"{len(private)} private and {len(public)} public images.\n"
+    )
+    print(report)
+
+
+def data_list(options: argparse.Namespace) -> None:
+    """Print each data set and where it is."""
+    for name in DATA_SETS:
+        print(f"{name:<20} {whereabouts(name)[1]}")
+
+
+def data_card(options: argparse.Namespace) -> None:
+    """Print what there is to know of a data set."""
+    print(sl.data_cards.card(options.name))
+
+
+def data_get(options: argparse.Namespace) -> None:
+    """Download a data set where it is not here yet, and print where it is."""
+    if options.name in sl.data.PUBLISHED:
+        files = sl.data.PUBLISHED[options.name]
+        folder = download.named_folder(files, None) or download.fetch(files)
+        download.paths(files, folder)
+    print(f"{options.name:<20} {whereabouts(options.name)[1]}")
+
+
+def data_check(options: argparse.Namespace) -> int:
+    """Compare the data sets that are here with the originals; return 1 if something is wrong.
+
+    Raises:
+        DataError: If the data set asked for is not here.
+    """
+    wrong = False
+    for name in [options.name] if options.name else DATA_SETS:
+        files = sl.data.PUBLISHED.get(name)
+        if name == "digits":
+            sl.data.digits()  # refuses another file than the one whose forms are known
+        found = download.locate(files) if files else None
+        if options.name and files and not found:
+            does = "says how to get it" if files.by_hand else "downloads it"
+            raise sl.DataError(f"{name} is not here; `splitlab data get {name}` {does}.")
+        complaints = files.check(found.folder) if found else []
+        state = ": the original files" if found and not complaints else ""
+        print(f"{name:<20} {whereabouts(name)[1]}{state}")
+        for complaint in complaints:
+            print(f"  {complaint}")
+        if complaints and found.owner == "cache" and not files.by_hand:
+            print(f"  `splitlab data get {name}` downloads again what is wrong in the cache.")
+        wrong |= bool(complaints)
+    return int(wrong)
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """Print what this machine has for the course; return 1 if something stops the course."""
+    setting = sl.PROFILES[options.profile]
+    card = doctor(setting.name, chosen_device(options.device, setting.name))
+    print(json.dumps(card.to_dict()) if options.json else card)
+    return int(not card.ok)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="splitlab", description=sl.__doc__)
+    parser.add_argument("--version", action="version", version=f"splitlab {sl.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    attack = commands.add_parser("attack", help="run an attack and score it")
+    attacks = attack.add_subparsers(title="attacks", required=True, metavar="ATTACK")
+    fsha = attacks.add_parser("fsha", help="feature-space hijacking: reconstruct private images")
+    fsha.set_defaults(run=attack_fsha)
+    fsha.add_argument("--data", choices=LOADERS, default="digits", help="data set (digits)")
+    fsha.add_argument(
+        "--profile",
+        choices=sl.PROFILES,
+        default="tiny",
+        help="tiny: tiny networks, 16x16, seconds on a CPU core (the default); gpu: the paper's "
+        "client on 20,000 private images; paper: on all 60,000",
+    )
+    fsha.add_argument(
+        "--design",
+        choices=("fast", "paper"),
+        default="fast",
+        help="fast: a fixed pilot and a critic on the decoded image (the default); paper: a "
+        "learned pilot and decoder and a critic on z",
+    )
+    fsha.add_argument("--cut", type=int, choices=(1, 2, 3, 4), help="where the network is split")
+    fsha.add_argument("--steps", type=int, help="training steps (the profile's)")
+    fsha.add_argument("--seed", type=int, default=0, help="seeds split, networks and batches (0)")
+    fsha.add_argument("--client-rate", type=float, help="the client's Adam rate (the profile's)")
+    fsha.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    fsha.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    sets = commands.add_parser("data", help="list, describe, download and check the data sets")
+    actions = sets.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions.add_parser("list", help="where each set is").set_defaults(run=data_list)
+    card = actions.add_parser("card", help="what a set holds, its terms, what to beware of")
+    card.set_defaults(run=data_card)
+    card.add_argument(
+        "name", choices=sl.data_cards.CARDS, metavar="NAME", help=", ".join(sl.data_cards.CARDS)
+    )
+    get = actions.add_parser("get", help="download a set to the cache, where it is not here yet")
+    get.set_defaults(run=data_get)
+    get.add_argument("name", choices=DATA_SETS, metavar="NAME", help=", ".join(DATA_SETS))
+    check = actions.add_parser("check", help="compare the files with the originals (checksums)")
+    check.set_defaults(run=data_check)
+    check.add_argument(
+        "name", choices=DATA_SETS, metavar="NAME", nargs="?", help="one set; all by default"
+    )
+    claims_command.add_arguments(
+        commands.add_parser("claims", help="what the chapters claim, and rerun it")
+    )
+    look = commands.add_parser("doctor", help="what this machine has for the course")
+    look.set_defaults(run=run_doctor)
+    look.add_argument("--profile", choices=sl.PROFILES, default="tiny", help="as in the chapters")
+    look.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    look.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    return parser
+
+
+def _device(name: str, setting: Setting) -> torch.device:
+    name = chosen_device(name, setting.name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"there is no device {name!r}: choose auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: this machine has no usable GPU; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device {name} is not supported: choose auto, cpu, cuda or cuda:N")
+    return device
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot say (the PSNR of a perfect copy is infinite) by null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

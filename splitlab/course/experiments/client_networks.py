@@ -1,0 +1,327 @@
+"""Why the hijack draws the right image: clients and data that differ in one thing each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+import splitlab as sl
+from splitlab.attacks.fsha import LOSSES, gradient_penalty
+from splitlab.core.messages import Gradient, SmashedData
+from splitlab.core.threat import ThreatModel
+from splitlab.course.experiments.base import CpuTime, Device
+from splitlab.course.experiments.hijacks import Hijack
+from splitlab.course.experiments.success_signals import LastMessages, decoded, mutual, signals
+from splitlab.data.base import NOT_KNOWN
+from splitlab.data.gaussian import gaussian_like, white_noise
+from splitlab.nets.blocks import seeded
+from splitlab.referee.classifiers import CNNClassifier, train_cnn_classifier
+from splitlab.referee.report import Scores
+
+CLIENTS = {
+    "convolutional": sl.nets.tiny.client,
+    "patches": sl.nets.tiny.patch_client,
+    "patches, own weights": partial(sl.nets.tiny.patch_client, shared=False),
+    "dense, starts as patches": partial(sl.nets.tiny.dense_client, as_patches=True),
+    "dense": sl.nets.tiny.dense_client,
+    "shuffled": sl.nets.tiny.shuffled_client,
+}
+OTHER_TRAINING = 1000  # added to the seed of networks and batches when the clinic trains anew
+LOOK_AT = 16  # images over which `locality` averages
+
+# The kinds of `why_tiny`; the default is the fast design against the convolutional client.
+GAUSSIAN: dict[str, Any] = {"data": "gaussian", "steps": 150}
+PAPER: dict[str, Any] = {"design": "paper", "steps": 300}
+KINDS: dict[str, dict[str, Any]] = {
+    "convolutional": {},
+    "patches": {"f": "patches"},
+    "patches, own weights": {"f": "patches, own weights"},
+    "dense, starts as patches": {"f": "dense, starts as patches"},
+    "dense": {"f": "dense"},
+    "shuffled": {"f": "shuffled"},
+    "convolutional, 100 steps": {"steps": 100},
+    "dense, 600 steps": {"f": "dense", "steps": 600},
+    "dense, critic knows labels": {"f": "dense", "labelled": True},
+    "dense, paper's design": {"f": "dense", **PAPER},
+    "shuffled, paper's design": {"f": "shuffled", **PAPER},
+    "Gaussian, convolutional": GAUSSIAN,
+    "Gaussian, dense": {"f": "dense", **GAUSSIAN},
+    "Gaussian, shuffled": {"f": "shuffled", **GAUSSIAN},
+    "white noise, convolutional": {"data": "white noise", "steps": 150},
+}
+SUCCEED = ("convolutional", "patches")  # of the runs on digits with the fast design
+FAIL = ("patches, own weights", "dense, starts as patches", "dense", "shuffled")
+# Clinics that train twice, and clinics that are served honestly.
+TWICE: dict[str, dict[str, Any]] = {f"{f}, twice": {"f": f} for f in ("convolutional", "dense")}
+HONEST: dict[str, dict[str, Any]] = {
+    f"{f}, honest": {"f": f, "design": None} for f in ("convolutional", "dense", "shuffled")
+}
+
+
+@dataclass(frozen=True)
+class OtherClient(Hijack):
+    """A hijack of another client, or of images that are drawn by chance; tiny networks only.
+
+    `data` may be "gaussian", images with the digits' mean and covariance, or "white noise", too.
+
+    Attributes:
+        f: The client's network, a name in `CLIENTS`.
+        labelled: Whether the attack is `LabelledFSHA`.
+    """
+
+    steps: int = 200
+    f: str = "convolutional"
+    labelled: bool = False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run is a function of."""
+        return super().config | {"client": self.f, "labelled": self.labelled}
+
+    def split(self) -> sl.data.Split:
+        """Return the three parts of the data."""
+        if self.data == "gaussian":
+            size = self.setting.size
+            return gaussian_like(sl.data.digits(size), seed=self.seed).split(self.seed)
+        if self.data == "white noise":
+            return white_noise(size=self.setting.size, seed=self.seed).split(self.seed)
+        return super().split()
+
+    def client(self, split: sl.data.Split, device: Device) -> sl.Client:
+        """Return the client under attack."""
+        return self._client(split, self.seed, device)
+
+    def attack(self, split: sl.data.Split, device: Device) -> sl.FSHA:
+        """Return the hijacking server."""
+        return self._attack(split, self.seed, device)
+
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Train and score.
+
+        Returns:
+            `steps` and `cpu_seconds` of the training; `metrics`, `floors` and `ceilings`, by the
+            referee, of `n_match` images, without "recognised" where the images have no classes;
+            `locality` of f `before` and after; and the `signals` that a server could compute, but
+            for a labelled attack.
+        """
+        clock, heard = CpuTime(), LastMessages(2 * self._epoch())
+        local = locality(self.client(self.split(), device))
+        client, attack, split, _ = self._train(device, [*observers, clock, heard], **keeping)
+        row: dict[str, Any] = {"steps": client.step, "cpu_seconds": clock.seconds}
+        row |= scores(client, attack, split, seed=self.seed)
+        row["locality"] = {"before": local, "after": locality(client)}
+        if not self.labelled:
+            own = attackers_classifier(self.data, self.seed)
+            row["signals"] = signals(attack, heard.kept, own)
+        return row
+
+    def _client(self, split: sl.data.Split, seed: int, device: Device) -> sl.Client:
+        options = self.setting.client(seed=seed, rate=self.rate, device=device)
+        return sl.Client(CLIENTS[self.f](seed=seed), split.private, **options)
+
+    def _attack(self, split: sl.data.Split, seed: int, device: Device) -> sl.FSHA:
+        design = self.design or "fast"
+        settings = self.setting.fsha(split.public, design=design, steps=self.steps, seed=seed)
+        if not self.labelled:
+            return sl.FSHA(**settings, device=device)
+        settings["critic"] = labelled_critic(classes=len(split.public.classes), seed=seed)
+        return LabelledFSHA(**settings, device=device)
+
+    def _epoch(self) -> int:
+        """Batches in one epoch of the private images."""
+        return len(self.split().private) // self.setting.batch_size
+
+
+@dataclass(frozen=True)
+class Twice(OtherClient):
+    """The same clinic trains twice, each time from another start, and is hijacked both times."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run is a function of."""
+        return super().config | {"trainings": 2}
+
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Train twice, and compare what is drawn of the last epochs.
+
+        Returns:
+            `steps` and `cpu_seconds` of the first training, and `mutual`: how many of its pictures
+            find their like among the second's. The server can compute that, and for comparison
+            `mutual_public`: how many find it among the public images.
+        """
+        clock = CpuTime()
+        split, seeds = self.split(), (self.seed, self.seed + OTHER_TRAINING)
+        parties = [(self._client(split, s, device), self._attack(split, s, device)) for s in seeds]
+        heard = [LastMessages(self._epoch()) for _ in seeds]
+        (first, attack), (second, other) = parties
+        # The first one last: only one training can go on from a checkpoint.
+        sl.train([second], other, self.steps, observers=[heard[1]])
+        sl.train([first], attack, self.steps, observers=[*observers, clock, heard[0]], **keeping)
+        drawn = [decoded(a, h.kept) for a, h in zip((attack, other), heard, strict=True)]
+        return {
+            "steps": first.step,
+            "cpu_seconds": clock.seconds,
+            "mutual": mutual(*drawn),
+            "mutual_public": mutual(drawn[0], attack.public.x),
+        }
+
+
+@dataclass(frozen=True)
+class Honest(OtherClient):
+    """The same client, served honestly: what the choice of f costs the task."""
+
+    steps: int = 400
+
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Train the task; return `steps`, `cpu_seconds` and `accuracy` on the referee's part."""
+        clock, split = CpuTime(), self.split()
+        client, optimizer = self.client(split, device), self.setting.client_optimizer
+        net = self.setting.server_net(seed=self.seed)
+        server = sl.HonestServer(net, optimizer=optimizer, seed=self.seed, device=device)
+        sl.train([client], server, self.steps, observers=[*observers, clock], **keeping)
+        accuracy = sl.task_accuracy(client, server, split.referee)
+        return {"steps": client.step, "cpu_seconds": clock.seconds, "accuracy": accuracy}
+
+
+def scores(
+    client: sl.Client, attack: sl.FSHA, split: sl.data.Split, *, seed: int = 0
+) -> dict[str, Any]:
+    """Score the pictures between floors and a ceiling, by the referee.
+
+    As `evaluate` does, but without an oracle's decoder, and for images without classes, too.
+
+    Returns:
+        `metrics`, `floors`, `ceilings`, each by the names of `sl.metrics.METRICS`, and `n_match`.
+    """
+    private, public = split.private, split.public
+    classes = private.classes != (NOT_KNOWN,)
+    scorer = sl.Scorer(private, split.referee, seed=seed) if classes else None
+    order = torch.randperm(len(private), generator=torch.Generator().manual_seed(seed))
+    x = scorer.images.x if scorer else private.x[order[:500]]
+
+    def score(pictures: Tensor) -> Scores:
+        if scorer is not None:
+            return scorer.score(pictures)
+        return sl.metrics.image_metrics(pictures, x, value_range=private.value_range)
+
+    z = client.smash(x)
+    drawn = attack.reconstruct(SmashedData(z=z, sender=client.name, step=client.step))
+    floors = {
+        "mean_public": sl.floors.mean_public(public, len(x)),
+        "nearest_public": sl.floors.nearest_public(x, public.x),
+    }
+    return {
+        "n_match": len(x),
+        "metrics": score(drawn),
+        "floors": {name: score(pictures) for name, pictures in floors.items()},
+        "ceilings": {"own_autoencoder": score(attack.autoencode(x))},
+    }
+
+
+def locality(client: sl.Client, patch: int = 4) -> float:
+    """Return how far each place of z depends on the pixels at its own place, and not on others.
+
+    The derivatives of all of z by all pixels, squared and added up over `LOOK_AT` private images:
+    the share of those that join a place of z to a pixel of its own patch. Only who holds f and
+    the images can compute it.
+
+    Args:
+        client: A client whose z has (C, H/patch, W/patch) for images (1, H, W).
+        patch: Side of a patch.
+
+    Returns:
+        From 0 to 1; one over the number of places where z depends on all pixels alike.
+    """
+    x = client.data.x[:LOOK_AT]
+
+    def smashed(one: Tensor) -> Tensor:
+        z: Tensor = client.net(one[None])[0]
+        return z
+
+    modes = {module: module.training for module in client.net.modules()}
+    client.net.eval()
+    slopes = torch.func.vmap(torch.func.jacrev(smashed))(x).detach().square().sum((0, 1, 4))
+    for module, mode in modes.items():
+        module.training = mode
+    down, across, height, width = slopes.shape
+    by_patch = slopes.reshape(down, across, height // patch, patch, width // patch, patch)
+    places = by_patch.sum((3, 5)).reshape(down * across, -1)
+    return float(places.diagonal().sum() / places.sum())
+
+
+@lru_cache(maxsize=1)
+def attackers_classifier(data: str, seed: int) -> CNNClassifier | None:
+    """Return a classifier of the attacker's own, trained on the public images of a split.
+
+    None where the images have no classes. It is kept for the experiments that follow with the same
+    split.
+    """
+    public = OtherClient("", "", seed, data=data).split().public
+    return None if public.classes == (NOT_KNOWN,) else train_cnn_classifier(public, seed)
+
+
+@seeded
+def labelled_critic(*, classes: int = 10, seed: int = 0) -> nn.Module:
+    """Return a critic of images with a plane for each class: (B, 1 + classes, 16, 16) -> (B, 1)."""
+    layers = list(sl.nets.tiny.image_critic(seed=seed))[1:]
+    return nn.Sequential(nn.Conv2d(1 + classes, 32, 4, 2, 1), *layers[1:])
+
+
+class LabelledFSHA(sl.FSHA):
+    """The fast design with a critic that is told the labels: does this look like a three?
+
+    Not the paper's. Of z the label that came with it, of public images their own. It needs the
+    vanilla protocol, and a critic as from `labelled_critic`.
+    """
+
+    threat: ClassVar[ThreatModel] = replace(
+        sl.FSHA.threat, sees=("z and labels, once a step",), source="this course"
+    )
+
+    def reply(self, message: SmashedData) -> Gradient:
+        """Hijack as FSHA does, with the labels at hand.
+
+        Raises:
+            ValueError: If no labels came with z.
+        """
+        if message.labels is None:
+            raise ValueError(
+                "this critic needs labels and none came with z: use the vanilla protocol, or FSHA"
+            )
+        self.sent = message.labels
+        return super().reply(message)
+
+    def public_loss(self, x: Tensor, y: Tensor, z_public: Tensor) -> Tensor:
+        """As in FSHA; the labels of the batch are kept for the critic."""
+        self.own = y
+        return super().public_loss(x, y, z_public)
+
+    def judge(self, z: Tensor, y: Tensor) -> Tensor:
+        """Return the critic's scores (B, 1) of z as images of the classes y, int64 (B,)."""
+        images = self.decoder(z)[:, :1]
+        planes = one_hot(y, len(self.public.classes)).to(images.dtype)[:, :, None, None]
+        return self.critic(torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], 1))
+
+    def critic_loss(self, z: Tensor, z_public: Tensor) -> Tensor:
+        """Equation (2), class by class; between two classes the penalty takes that of z."""
+        loss = LOSSES["wgan-gp"][1](self.judge(z_public, self.own), self.judge(z, self.sent))
+        epsilon = torch.rand(len(z), *[1] * (z.dim() - 1), device=z.device)
+        between = epsilon * z + (1 - epsilon) * z_public
+        penalty = gradient_penalty(partial(self.judge, y=self.sent), between, self.penalty)
+        return loss + self.penalty_weight * penalty
+
+    def client_loss(self, z: Tensor) -> Tensor:
+        """Equation (3), class by class."""
+        return LOSSES["wgan-gp"][0](self.judge(z, self.sent))

@@ -1,0 +1,169 @@
+"""What an honest client's smashed data give away, at three levels of knowledge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import splitlab as sl
+from splitlab.course.experiments.base import CpuTime, Device, Experiment
+from splitlab.nets.pair_decoder import train_decoder
+
+Inversions = dict[str, sl.WhiteBoxInversion | sl.BlackBoxInversion | sl.QueryFreeInversion]
+
+OTHER_WEIGHTS = 1000  # added to the seed: the attacker's own first weights are not the client's
+
+
+@dataclass(frozen=True)
+class PassiveInversions(Experiment):
+    """Honest training, and then the three inversions of the same smashed data.
+
+    Attributes:
+        cut: Where the network is split; None for the profile's cut.
+        width: Channels of z; None for the cut's own. Tiny networks alone can be narrow.
+        images: How many private images to reconstruct, of the 500 or 1000 to match among.
+        as_received: Whether to score what the server received in training, too.
+        frozen: Whether f stays as it was made, and s alone learns.
+    """
+
+    cut: int | None = None
+    width: int | None = None
+    images: int = 100
+    as_received: bool = False
+    frozen: bool = False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run is a function of."""
+        own = {"cut": self.cut or self.setting.cut, "width": self.width, "images": self.images}
+        return super().config | own | ({"client_rate": 0.0} if self.frozen else {})
+
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Train, attack and score.
+
+        Returns:
+            `accuracy` of client and server on the referee's part; the numbers in one image's z
+            (`numbers`) and in x (`pixels`); figures of the three `attacks`, of `floors` and
+            `ceilings`, by name; those of z in training mode (`as_received`), where asked for; how
+            often the `real` images are recognised; `n_match`; and the `cpu_seconds` of the
+            training.
+        """
+        split = self.setting.split(self.data, self.seed)
+        client, server, clock = self.train(split, device, observers, **keeping)
+        attacks = grant(self.attacks(server, split.public, device), client)
+        scorer = sl.Scorer(client.data, split.referee, seed=self.seed)
+        rows = torch.arange(min(self.images, len(scorer.images)), device=client.device)
+        x, y = scorer.images.x[rows], scorer.images.y[rows]
+
+        def scores(z: Tensor) -> dict[str, Any]:
+            message = sl.SmashedData(z=z, sender=client.name, step=client.step).delivered()
+            return {n: scorer.score(a.reconstruct(message), rows) for n, a in attacks.items()}
+
+        floors = {
+            "mean_public": sl.floors.mean_public(split.public, len(x)),
+            "class_mean_public": sl.floors.class_mean_public(split.public, y),
+            "nearest_public": sl.floors.nearest_public(x, split.public.x),
+        }
+        z = client.smash(x)
+        row = {
+            "steps": client.step,
+            "cpu_seconds": clock.seconds,
+            "accuracy": sl.task_accuracy(client, server, split.referee),
+            "numbers": z[0].numel(),
+            "pixels": x[0].numel(),
+            "n_match": len(scorer.images),
+            "attacks": scores(z),
+            "floors": {name: scorer.score(images, rows) for name, images in floors.items()},
+            "ceilings": {"true_pairs": scorer.score(self._true_pairs(client, scorer, z), rows)},
+            "real": scorer.real(),
+        }
+        if self.as_received:
+            row["as_received"] = scores(client.smash(x, training_mode=True))
+        return row
+
+    def train(
+        self,
+        split: sl.data.Split,
+        device: Device = "cpu",
+        observers: Sequence[sl.Observer] = (),
+        **keeping: Any,
+    ) -> tuple[sl.Client, sl.HonestServer, CpuTime]:
+        """Train honestly; return client, server and the clock."""
+        f, s = self.networks(self.seed, len(split.private.classes))
+        rate = 0.0 if self.frozen else None
+        options = self.setting.client(seed=self.seed, rate=rate, device=device)
+        client = sl.Client(f, split.private, **options)
+        server = sl.HonestServer(
+            s, optimizer=self.setting.client_optimizer, seed=self.seed, device=device
+        )
+        clock = CpuTime()
+        sl.train([client], server, self.steps, observers=[*observers, clock], **keeping)
+        return client, server, clock
+
+    def networks(self, seed: int, classes: int) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """Return f and s of this cut and width, untrained."""
+        cut = self.cut or self.setting.cut
+        if self.width is None:
+            f = self.setting.client_net(cut=cut, seed=seed)
+            return f, self.setting.server_net(cut=cut, classes=classes, seed=seed)
+        options: Any = {"cut": cut, "width": self.width, "seed": seed}
+        nets: Any = self.setting.nets
+        return nets.client(**options), nets.server(**options, classes=classes)
+
+    def attacks(
+        self, server: sl.HonestServer, public: sl.ImageData, device: Device = "cpu"
+    ) -> Inversions:
+        """Return the three attacks behind the trained server, before anything is granted."""
+        classes = len(public.classes)
+        own = {"public": public, "seed": self.seed, "device": device}
+        weights = server.net.state_dict()
+        other = self.seed + OTHER_WEIGHTS
+
+        def s() -> torch.nn.Module:
+            net = self.networks(other, classes)[1]
+            net.load_state_dict(weights)
+            return net
+
+        return {
+            "query_free": sl.QueryFreeInversion(
+                s(), surrogate=self.networks(other, classes)[0], **own
+            ),
+            "black_box": sl.BlackBoxInversion(s(), **own),
+            "white_box": sl.WhiteBoxInversion(s(), f=self.networks(other, classes)[0], **own),
+        }
+
+    def drawn(self, split: sl.data.Split, x: Tensor, device: Device = "cpu") -> dict[str, Tensor]:
+        """Train honestly, attack, and return what each attack draws of private images x, (n, ...).
+
+        The images themselves are there, too, as "private".
+        """
+        client, server, _ = self.train(split, device)
+        attacks = grant(self.attacks(server, split.public, device), client)
+        z = client.smash(x)
+        message = sl.SmashedData(z=z, sender=client.name, step=client.step).delivered()
+        drawn = {name: attack.reconstruct(message).cpu() for name, attack in attacks.items()}
+        return {"private": x.cpu()} | drawn
+
+    def _true_pairs(self, client: sl.Client, scorer: sl.Scorer, z: Tensor) -> Tensor:
+        """Decode with what a decoder learns from private images that are not scored."""
+        others = client.data.select(scorer.order[len(z) :])
+        about = {"value_range": others.value_range, "steps": 200, "seed": self.seed}
+        return train_decoder(client.smash(others.x), others.x, **about).images(z)
+
+
+def grant(attacks: Inversions, client: sl.Client) -> Inversions:
+    """Give each attack what its card says it is granted, and let it prepare."""
+    for attack in attacks.values():
+        if isinstance(attack, sl.WhiteBoxInversion):
+            attack.collude(client.weights())
+        elif isinstance(attack, sl.BlackBoxInversion):
+            attack.query(client.smash)
+        else:
+            attack.imitate()
+    return attacks

@@ -1,0 +1,85 @@
+"""Pictures that no attack made, and what the figures say of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+import splitlab as sl
+from splitlab.course.experiments.base import Device, Experiment
+
+
+@dataclass(frozen=True)
+class WithoutAttack(Experiment):
+    """The figures of pictures that no attack made: floors, and private images in disguise.
+
+    They say what a figure is worth. Nothing is trained but the referee's classifiers.
+
+    Attributes:
+        size: Side of the images in pixels.
+        channels: 1, or 3 for colour.
+        label: The attribute that is the label; "" for the label that the data set comes with.
+    """
+
+    size: int = 16
+    channels: int = 1
+    label: str = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the figures are a function of."""
+        return {
+            "data": self.data,
+            "size": self.size,
+            "channels": self.channels,
+            "label": self.label,
+            "seed": self.seed,
+        }
+
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+    ) -> dict[str, Any]:
+        """Score the pictures; nothing can be observed, or kept halfway.
+
+        Returns:
+            `n_match`; the referee's figures of each kind of picture (`pictures`) and of the real
+            images (`other`); and the `cpu_seconds`.
+        """
+        started = time.process_time()
+        whole = sl.settings.LOADERS[self.data](size=self.size, channels=self.channels).to(device)
+        labelled = whole.labelled(self.label) if self.label else whole
+        private, public, referee = labelled.split(self.seed)
+        scorer = sl.Scorer(private, referee, seed=self.seed)
+        pictures = {
+            name: scorer.score(images) | scorer.further(images)
+            for name, images in unattacked(scorer.images, public).items()
+        }
+        figures = {"n_match": len(scorer.images), "pictures": pictures, "other": scorer.real()}
+        return figures | {"cpu_seconds": time.process_time() - started}
+
+
+def unattacked(scored: sl.ImageData, public: sl.ImageData) -> dict[str, Tensor]:
+    """Return pictures of private images that no attack made.
+
+    Args:
+        scored: The private images, n of them.
+        public: The attacker's images.
+
+    Returns:
+        The floors by name ("mean_public", "class_mean_public", "nearest_public") and the private
+        images in each of the disguises ("moved_by_a_pixel" and so on), each (n, C, H, W).
+    """
+    floors = {
+        "mean_public": sl.floors.mean_public(public, len(scored)),
+        "class_mean_public": sl.floors.class_mean_public(public, scored.y),
+        "nearest_public": sl.floors.nearest_public(scored.x, public.x),
+    }
+    disguised = {
+        name.replace(" ", "_"): disguise(scored.x, scored.value_range)
+        for name, disguise in sl.disguises.DISGUISES.items()
+    }
+    return floors | disguised

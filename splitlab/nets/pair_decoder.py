@@ -1,0 +1,111 @@
+"""A decoder trained on pairs of smashed data and images: the way back from the cut.
+
+The referee trains one on true pairs, as a ceiling; an attack trains one on pairs that it was given
+or made itself.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from splitlab.nets import upsampling_decoder
+from splitlab.nets.evaluation import in_parts
+
+
+class PairDecoder(nn.Module):
+    """Standardises z, number by number, and decodes it; made by `train_decoder`.
+
+    Args:
+        decoder: Standardised z -> images (B, C, H, W).
+        mean: Mean of z over the training pairs, (...).
+        std: Standard deviation of z over the training pairs, (...), above 0.
+        value_range: The smallest and largest value that a pixel can take.
+    """
+
+    def __init__(
+        self, decoder: nn.Module, mean: Tensor, std: Tensor, value_range: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.decoder, self.value_range = decoder, value_range
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    @classmethod
+    def like(
+        cls, state: dict[str, Tensor], decoder: nn.Module, value_range: tuple[float, float]
+    ) -> Self:
+        """Return one with the state that another one's `state_dict` returned.
+
+        Args:
+            state: That state.
+            decoder: A network of the other's architecture; its weights become the other's.
+            value_range: As above.
+        """
+        both = cls(decoder, state["mean"].clone(), state["std"].clone(), value_range)
+        both.load_state_dict(state)
+        return both.to(next(decoder.parameters()).device)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the decoder's output for z, (B, C, H, W), not clamped."""
+        return self.decoder((z - self.mean) / self.std)
+
+    def images(self, z: Tensor) -> Tensor:
+        """Return images for z, (N, C, H, W), in evaluation mode, clamped to the value range."""
+        return in_parts(self, z).clamp(*self.value_range)
+
+
+def train_decoder(
+    z: Tensor,
+    x: Tensor,
+    *,
+    value_range: tuple[float, float],
+    decoder: nn.Module | None = None,
+    steps: int = 400,
+    rate: float = 2e-3,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> PairDecoder:
+    """Train a decoder on pairs, by the mean squared error and Adam.
+
+    Args:
+        z: Smashed data, (N, ...).
+        x: The images that they come from, (N, C, H, W), in the same order.
+        value_range: The smallest and largest value that a pixel can take.
+        decoder: Standardised z -> images; trained in place. By default an upsampling decoder that
+            fits z and x.
+        steps: How many.
+        rate: Adam's learning rate.
+        batch_size: Pairs in a batch, drawn with replacement.
+        seed: Seeds the default decoder's weights and the batches.
+
+    Returns:
+        The trained decoder.
+
+    Raises:
+        ValueError: If there are not as many z as images, or fewer than two pairs; or if the default
+            decoder does not fit.
+    """
+    if len(z) != len(x) or len(x) < 2:
+        raise ValueError(
+            f"a decoder needs at least two pairs and was given {len(z)} z and {len(x)} images: "
+            "pass one z for each image"
+        )
+    if decoder is None:
+        channels, height, width = x.shape[1:]
+        decoder = upsampling_decoder(tuple(z.shape[1:]), (channels, height, width), seed=seed)
+    both = PairDecoder(decoder, z.mean(0), z.std(0).clamp_min(1e-6), value_range).to(z.device)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=rate)
+    generator = torch.Generator().manual_seed(seed)
+    both.train()
+    for _ in range(steps):
+        rows = torch.randint(len(x), (batch_size,), generator=generator).to(z.device)
+        loss = nn.functional.mse_loss(both(z[rows]), x[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return both

@@ -1,0 +1,1 @@
+"""The referee: the only package where private images and reconstructions meet."""

@@ -1,0 +1,103 @@
+"""Floors: what needs no attack."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from splitlab.data.base import ImageData, repeats_grey, stored_channels, take_rows
+from splitlab.referee.metrics import squared_distances
+
+PRIVATE_CHUNK, PUBLIC_CHUNK = 500, 4000  # bounds the distance table to 16 MB
+
+
+def mean_public(public: ImageData, n: int) -> Tensor:
+    """Repeat the mean public image: what one can say without seeing any message.
+
+    Args:
+        public: the attacker's own images.
+        n: how many private images there are to guess.
+
+    Returns:
+        n times the same image, float32, shape (n, C, H, W).
+
+    Raises:
+        ValueError: if `n` is less than 1.
+    """
+    if n < 1:
+        raise ValueError(f"n is the number of images to guess, at least 1, not {n}.")
+    mean = stored_channels(public.x).mean(0, dtype=torch.float64).float()
+    return mean.expand(n, *public.shape).clone()
+
+
+@torch.no_grad()
+def nearest_public(private_x: Tensor, public_x: Tensor) -> Tensor:
+    """Find, for each private image, the public image nearest to it: retrieval by an oracle.
+
+    No attacker can do this, since choosing needs the private image. It bounds what handing out
+    public images can reach, so an attack that reconstructs should beat it.
+
+    Args:
+        private_x: images, shape (n, C, H, W).
+        public_x: images, shape (N, C, H, W).
+
+    Returns:
+        Public images, shape (n, C, H, W), nearest in Euclidean distance over all pixels. If the
+        public images repeat a grey channel, so do these.
+
+    Raises:
+        ValueError: if the images differ in shape or there are none.
+    """
+    if private_x.shape[1:] != public_x.shape[1:] or not len(private_x) or not len(public_x):
+        raise ValueError(
+            f"private images {tuple(private_x.shape)} and public images {tuple(public_x.shape)} "
+            f"must be of one shape (C, H, W), with at least one of each."
+        )
+    if repeats_grey(private_x) and repeats_grey(public_x):
+        candidates = stored_channels(public_x)
+        rows = [_nearest(x, candidates) for x in stored_channels(private_x).split(PRIVATE_CHUNK)]
+    else:
+        rows = [_nearest(x, public_x) for x in private_x.split(PRIVATE_CHUNK)]
+    return take_rows(public_x, torch.cat(rows))
+
+
+def _nearest(images: Tensor, candidates: Tensor) -> Tensor:
+    """Row of the nearest candidate for each image, int64, shape (len(images),)."""
+    wanted = images.flatten(1).double()
+    best = torch.full((len(images),), torch.inf, dtype=torch.float64, device=images.device)
+    best_row = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    for start in range(0, len(candidates), PUBLIC_CHUNK):
+        chunk = candidates[start : start + PUBLIC_CHUNK].flatten(1).double()
+        distance, row = squared_distances(wanted, chunk.to(images.device)).min(1)
+        closer = distance < best
+        best = torch.where(closer, distance, best)
+        best_row = torch.where(closer, row + start, best_row)
+    return best_row
+
+
+def class_mean_public(public: ImageData, labels: Tensor) -> Tensor:
+    """Guess the mean public image of each label's class: a floor wherever labels are sent.
+
+    A class of which the attacker has no image gets the mean of all public images, the best guess
+    that is left.
+
+    Args:
+        public: the attacker's own images, with labels.
+        labels: the private images' labels, int64, shape (n,), each a class of `public`.
+
+    Returns:
+        One image for each label, float32, shape (n, C, H, W).
+
+    Raises:
+        ValueError: if a label is not a class of the public data.
+    """
+    if labels.numel() == 0 or labels.min() < 0 or labels.max() >= len(public.classes):
+        raise ValueError(
+            f"labels must be at least one number from 0 to {len(public.classes) - 1}, the classes "
+            f"of {public.name}."
+        )
+    x = stored_channels(public.x)
+    means = mean_public(public, len(public.classes))[:, : x.shape[1]]
+    for label in public.y.unique():
+        means[label] = x[public.y == label].mean(0, dtype=torch.float64).float()
+    return take_rows(means, labels).expand(-1, public.shape[0], -1, -1).clone()

@@ -1,0 +1,1 @@
+"""What is drawn: figures, a slider through pictures, a stepper through protocols."""

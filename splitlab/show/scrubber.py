@@ -1,0 +1,98 @@
+"""A slider through pictures that works with a kernel, without one, and in Colab.
+
+Import this module when a widget is wanted: it imports ipywidgets.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+
+import ipywidgets as w
+
+from splitlab.show import figures
+from splitlab.show.figures import Frame
+
+
+def _figure(frame: Frame, label: str) -> str:
+    """A frame as HTML: a picture with alt text, and its place in the sequence as the caption."""
+    return (
+        f'<figure class="splitlab">{figures.img(frame.png, frame.alt)}'
+        f"<figcaption>{html.escape(f'{label} {frame.label}')}</figcaption></figure>"
+    )
+
+
+class Scrubber(w.VBox):
+    """A slider, with Play, through the frames of a run.
+
+    With ipywidgets 8 all pictures are in the page and the browser alone swaps them, so that the
+    rendered book needs no kernel. With ipywidgets 7, which has no `Stack`, Python swaps them.
+
+    Args:
+        frames: the pictures in order; the slider shows their labels.
+        label: what the frames' labels count, such as "step"; the captions read "step 40".
+        interval: milliseconds between two frames while playing.
+
+    Raises:
+        ValueError: if there are no frames, or the interval is not positive.
+    """
+
+    def __init__(
+        self, frames: Sequence[Frame], *, label: str = "step", interval: int = 400
+    ) -> None:
+        frames = tuple(frames)
+        if not frames:
+            raise ValueError("A scrubber needs at least one frame; this run recorded none.")
+        if interval <= 0:
+            raise ValueError(f"The interval between frames is in milliseconds above 0: {interval}.")
+        figures = [_figure(frame, label) for frame in frames]
+        last = len(frames) - 1
+        play = w.Play(min=0, max=last, value=0, interval=interval)
+        # A selection slider, not a number slider: its readout is the frame's own label, in the
+        # browser, too.
+        slider = w.SelectionSlider(
+            options=[(frame.label, number) for number, frame in enumerate(frames)],
+            index=0,
+            description=label,
+            continuous_update=True,
+            layout=w.Layout(width="min(32em, 100%)"),
+        )
+        if hasattr(w, "Stack"):
+            view = w.Stack([w.HTML(figure) for figure in figures], selected_index=0)
+            w.jslink((play, "value"), (slider, "index"))
+            w.jslink((slider, "index"), (view, "selected_index"))
+        else:
+            view = w.HTML(figures[0])
+            w.link((play, "value"), (slider, "index"))
+            slider.observe(lambda change: setattr(view, "value", figures[change["new"]]), "index")
+        super().__init__([w.HBox([play, slider], layout=w.Layout(flex_flow="row wrap")), view])
+
+
+class Choice(w.VBox):
+    """Buttons that choose one of several scrubbers.
+
+    Like them, it needs no kernel with ipywidgets 8, and works with ipywidgets 7.
+
+    Args:
+        scrubbers: name -> scrubber; the first one shows.
+
+    Raises:
+        ValueError: if there is nothing to choose from.
+    """
+
+    def __init__(self, scrubbers: Mapping[str, Scrubber]) -> None:
+        if not scrubbers:
+            raise ValueError("A choice needs at least one scrubber; this one has none.")
+        shown = list(scrubbers.values())
+        buttons = w.ToggleButtons(
+            options=[(name, number) for number, name in enumerate(scrubbers)],
+            index=0,
+            style={"button_width": "auto"},
+        )
+        if hasattr(w, "Stack"):
+            view = w.Stack(shown, selected_index=0)
+            w.jslink((buttons, "index"), (view, "selected_index"))
+        else:
+            view = w.VBox(shown[:1])
+            buttons.observe(
+                lambda change: setattr(view, "children", (shown[change["new"]],)), "index"
+            )
+        super().__init__([buttons, view])

@@ -1,0 +1,439 @@
+"""A stepper through a protocol: who sends what to whom, and what each party holds by then.
+
+`Transcript` keeps the messages of a run, `frames` draws them for `splitlab.show.scrubber.Scrubber`.
+"""
+
+import dataclasses
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from splitlab.core.client import Client
+from splitlab.core.messages import (
+    Gradient,
+    Message,
+    OutputGradient,
+    ServerOutput,
+    SmashedData,
+    Weights,
+    tensors_in,
+)
+from splitlab.core.observers import Observer
+from splitlab.core.protocols import Protocol, vanilla
+from splitlab.core.rounds import Rounds, Sequential, ServerCopies, SplitFed
+from splitlab.core.server import Server
+from splitlab.show.figures import PARTY, Frame, png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Transcript(Observer):
+    """Keeps a copy of every message of a run, who got it, and what each party held before it.
+
+    For a few steps: it keeps all that crosses.
+
+    Args:
+        protocol: The run's, which alone says where weights go.
+
+    Attributes:
+        messages: The messages, in order.
+        receivers: The name of each one's receiver.
+        holds: Party -> name -> description of what it holds at the start: f, the tail, images and
+            labels of a client; the networks of the server, and its labels where it has some. The
+            parties stand in the order of clients, server, others.
+    """
+
+    def __init__(self, protocol: Protocol = vanilla) -> None:
+        self.protocol = protocol
+        self.messages: list[Message] = []
+        self.receivers: list[str] = []
+        self.holds: dict[str, dict[str, str]] = {}
+
+    def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
+        """Note who takes part, and what they hold.
+
+        Raises:
+            ValueError: If two parties have one name.
+        """
+        others = self.protocol.parties if isinstance(self.protocol, Rounds) else ()
+        parties = [*clients, server, *others]
+        names = [party.name for party in parties]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two parties are called {twice!r}: give each a name, with name=")
+        self._clients, self._server = names[: len(clients)], server.name
+        self.holds = {party.name: _holdings(party) for party in parties}
+        self.messages, self.receivers = [], []
+
+    def message(self, message: Message) -> None:
+        """Keep a message, and note who gets it.
+
+        Raises:
+            ValueError: If the protocol does not say who gets these weights.
+        """
+        self.receivers.append(self._receiver(message))
+        self.messages.append(message.delivered())
+
+    def got(self, party: str) -> list[str]:
+        """Return the names of what has reached a party, such as z, labels and state."""
+        pairs = zip(self.messages, self.receivers, strict=True)
+        return list(dict.fromkeys(name for m, to in pairs if to == party for name in _parts(m)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept."""
+        kept = [
+            (type(m).__name__, {f.name: getattr(m, f.name) for f in dataclasses.fields(m)})
+            for m in self.messages
+        ]
+        return {"messages": kept, "receivers": self.receivers, "holds": self.holds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        kinds = {kind.__name__: kind for kind in Message.__subclasses__()}
+        self.messages = [kinds[kind](**payload) for kind, payload in state["messages"]]
+        self.receivers, self.holds = list(state["receivers"]), dict(state["holds"])
+
+    def _receiver(self, message: Message) -> str:
+        """Who gets a message: what its kind, and for weights the protocol, says."""
+        if isinstance(message, SmashedData | OutputGradient):
+            return self._server
+        if isinstance(message, Gradient | ServerOutput):
+            return self.messages[-1].sender  # it answers what this client has sent
+        if isinstance(self.protocol, Sequential):
+            if message.sender == self._server:
+                return self._next(self.messages[-1].sender)
+            return self._server if self.protocol.through_server else self._next(message.sender)
+        if isinstance(self.protocol, SplitFed):
+            aggregator = self.protocol.aggregator.name
+            if message.sender != aggregator:
+                return aggregator
+            answered = 0  # clients that have the average by now
+            while self.messages[-1 - answered].sender == aggregator:
+                answered += 1
+            return self._clients[answered]
+        raise ValueError(
+            f"who gets the {type(message).__name__} of {message.sender} cannot be told: give "
+            "Transcript the run's protocol, Sequential or SplitFed"
+        )
+
+    def _next(self, client: str) -> str:
+        return self._clients[(self._clients.index(client) + 1) % len(self._clients)]
+
+
+def _holdings(party: Any) -> dict[str, str]:
+    """Describe what a party holds before the first step."""
+    if isinstance(party, Client):
+        things = {"x": party.data.x, "labels": party.data.y, "f": party.net, "tail": party.tail}
+    elif isinstance(party, ServerCopies):
+        things = {f"s for {name}": server.net for name, server in party.copies.items()}
+    else:
+        things = {name: v for name, v in vars(party).items() if isinstance(v, nn.Module)}
+        things = {("s" if name == "net" else name): value for name, value in things.items()}
+        things["labels"] = getattr(party, "labels", None)
+    return {name: _describe(value) for name, value in things.items() if value is not None}
+
+
+def frames(
+    events: Transcript | Sequence[Message | tuple[str, str]],
+    *,
+    holds: Mapping[str, Mapping[str, Any]] | None = None,
+    receivers: Sequence[str] | None = None,
+) -> list[Frame]:
+    """Draw one frame of a scrubber for each event between parties, and one for before them all.
+
+    A frame shows the parties side by side with what each holds by then, and below, from top to
+    bottom, what has happened and, faintly, what is to come. Kind, shapes and bytes are read off
+    the messages. A party that works and then sends holds what it sends from the work on; nobody
+    is shown to forget.
+
+    Args:
+        events: A transcript, or what happens, in order: a message that crosses, or (party, what it
+            does).
+        holds: party -> name -> tensor, network or description of what it holds at the start; None
+            for what the transcript says. The parties stand in this order; those not named here
+            follow as they appear. A party whose name begins with a word of `plot.PARTY`
+            ("client 2") has that party's colour, any other one is grey.
+        receivers: the receiver of each message; None for what the transcript says. Without one,
+            there must be two parties, and a message goes to the other one.
+
+    Returns:
+        Frames with the labels "0 of n" to "n of n", all of one size.
+
+    Raises:
+        ValueError: if there are no events, or it cannot be told who receives a message.
+        TypeError: if an event is neither a message nor a pair of texts.
+    """
+    if isinstance(events, Transcript):
+        holds = events.holds if holds is None else holds
+        receivers = events.receivers if receivers is None else receivers
+        events = events.messages
+    start = {
+        party: {name: _describe(value) for name, value in things.items()}
+        for party, things in (holds or {}).items()
+    }
+    moments = _moments(events, start, receivers)
+    return [_moment_frame(moments, number) for number in range(len(moments))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What happened at one moment, and what every party holds after it."""
+
+    party: str  # who sends or works; "" at the start
+    receiver: str  # "" for work
+    head: str  # the message's kind and bytes, or the work
+    parts: dict[str, str]  # what the message carries: name -> description
+    holdings: dict[str, dict[str, str]]  # party -> name -> description
+    new: dict[str, dict[str, str]]  # of these, what it brought
+
+    @property
+    def sentence(self) -> str:
+        if not self.party:
+            return "before anything happens"
+        if not self.receiver:
+            return f"{self.party} {self.head}"
+        return f"{self.party} to {self.receiver}: {self.head}, with {_listed(self.parts)}"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    if isinstance(value, nn.Module):
+        return f"{sum(p.numel() for p in value.parameters()):,} weights"
+    if isinstance(value, str | int):
+        return str(value)
+    return f"{sum(t.numel() for t in tensors_in(value)):,} numbers"
+
+
+def _moments(
+    events: Sequence[Message | tuple[str, str]],
+    start: dict[str, dict[str, str]],
+    receivers: Sequence[str] | None,
+) -> list[_Moment]:
+    """Follow what each party holds through the events."""
+    actors = [_actor(event) for event in events]
+    parties = list(dict.fromkeys([*start, *actors, *(receivers or ())]))
+    to = iter(_receivers(events, parties, receivers))
+    holdings = {party: start.get(party, {}) for party in parties}
+    moments = [_Moment("", "", "", {}, holdings, {})]
+    for actor, event, following in zip(actors, events, [*events[1:], None], strict=True):
+        if isinstance(event, Message):
+            receiver, parts = next(to), _parts(event)
+            head = f"{type(event).__name__}, {event.nbytes:,} bytes"
+            gained, worked_out = {receiver: parts}, event
+        else:
+            receiver, parts, head = "", {}, event[1]
+            sends = isinstance(following, Message) and following.sender == actor
+            gained, worked_out = {}, following if sends else None
+        # Weights are no news to their sender; nor are labels, of which it has more than a batch.
+        if worked_out is not None and not isinstance(worked_out, Weights):
+            had = holdings[actor]
+            gained[actor] = {k: v for k, v in _parts(worked_out).items() if k not in had}
+        holdings = {party: held | gained.get(party, {}) for party, held in holdings.items()}
+        moments.append(_Moment(actor, receiver, head, parts, holdings, gained))
+    return moments
+
+
+def _actor(event: Message | tuple[str, str]) -> str:
+    if isinstance(event, Message):
+        return event.sender
+    if isinstance(event, tuple) and [type(part) for part in event] == [str, str]:
+        return event[0]
+    raise TypeError(f"an event is a message or a pair (party, what it does), not {event!r:.60}")
+
+
+def _receivers(
+    events: Sequence[Message | tuple[str, str]],
+    parties: Sequence[str],
+    receivers: Sequence[str] | None,
+) -> Sequence[str]:
+    """Return the receiver of each message, or say why it cannot be told."""
+    sent = [event for event in events if isinstance(event, Message)]
+    if not events:
+        raise ValueError("there is nothing to draw: pass at least one event")
+    if receivers is None and sent and len(parties) != 2:
+        raise ValueError(
+            f"who receives each message cannot be told among {', '.join(parties)}: pass receivers, "
+            "one for each message"
+        )
+    if receivers is not None and len(receivers) != len(sent):
+        raise ValueError(
+            f"there are {len(sent)} messages and {len(receivers)} receivers: name one for each"
+        )
+    if receivers is None:
+        return [parties[1 - parties.index(message.sender)] for message in sent]
+    return receivers
+
+
+def _listed(things: Mapping[str, str], space: str = " ") -> str:
+    return ", ".join(f"{name}{space}{what}" for name, what in things.items())
+
+
+def _parts(message: Message) -> dict[str, str]:
+    """Describe what a message carries, by the names of its fields."""
+    payload = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
+    return {
+        name: _describe(value)
+        for name, value in payload.items()
+        if name not in ("sender", "step") and value is not None
+    }
+
+
+# Inches. The columns are narrow, so that a phone need not shrink the letters much.
+_LINE, _GAP, _FONT = 0.2, 0.12, 10
+_PAST = "#6b6b6b"  # grey, and dark enough to be read on white
+_FUTURE = "#cccccc"
+_NO_BREAK = "\u00a0"  # a space at which no line ends
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the parties stand, and how many letters fit where.
+
+    Attributes:
+        places: party -> its place from the left, from 0.
+        column: a party's width in inches.
+        note: letters in a line of its box, and of a note on it.
+        message: letters in a line beside an arrow; it may be wider than a column.
+    """
+
+    places: dict[str, int]
+    column: float
+    note: int
+    message: int
+
+    @classmethod
+    def of(cls, parties: Sequence[str]) -> "_Layout":
+        places = {party: place for place, party in enumerate(parties)}
+        return cls(places, 2.4, 28, 32) if len(parties) <= 2 else cls(places, 1.56, 16, 30)
+
+    def x(self, party: str) -> float:
+        return self.column * (self.places[party] + 0.5)
+
+    @property
+    def width(self) -> float:
+        return self.column * len(self.places)
+
+
+def _moment_frame(moments: Sequence[_Moment], number: int) -> Frame:
+    """Draw the holdings at one moment, and below them what has happened and, faintly, what will."""
+    import matplotlib.pyplot as plt
+
+    now = moments[number]
+    layout = _Layout.of(list(now.holdings))
+    lines = max(len(_box(things, layout)) for things in moments[-1].holdings.values())
+    foot = _GAP + _LINE * (lines + 1.7)  # of the holdings; the events stand below
+    width = layout.width
+    height = foot + _GAP + sum(_height(moment, layout) for moment in moments[1:])
+
+    figure, axis = plt.subplots(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0, h_pad=0)  # the axes fill the figure, and so
+    axis.set(xlim=(0, width), ylim=(height, 0))  # count inches from its top left corner
+    axis.axis("off")
+    for party, held in now.holdings.items():
+        x = layout.x(party)
+        axis.plot([x, x], [foot, height - 0.5 * _GAP], color="#bbbbbb", linewidth=1, zorder=0)
+        _draw_holdings(axis, party, layout, foot, held, now.new.get(party, {}))
+    top = foot + _GAP
+    for place, moment in enumerate(moments[1:], start=1):
+        if place == number:
+            colour, bold = _style(moment.party)["color"], True
+        else:
+            colour, bold = _PAST if place < number else _FUTURE, False
+        _draw_event(axis, moment, layout, top, colour, bold)
+        top += _height(moment, layout)
+
+    last = len(moments) - 1
+    held = "; ".join(
+        f"{party} holds {_listed(things) or 'nothing'}" for party, things in now.holdings.items()
+    )
+    alt = f"Moment {number} of {last}: {now.sentence}. By then {held}."
+    frame = Frame(png(figure), alt, f"{number} of {last}")
+    plt.close(figure)
+    return frame
+
+
+def _style(party: str) -> dict[str, str]:
+    """Colour and line style: those of the party whose role begins the name, else grey."""
+    return PARTY.get(party.split(" ")[0], {"color": "#707070", "linestyle": "-"})
+
+
+def _wrapped(moment: _Moment, layout: _Layout) -> tuple[str, str]:
+    """Return head and parts in lines that fit the columns."""
+    head = textwrap.fill(moment.head, layout.message if moment.receiver else layout.note)
+    parts = {name: what.replace(" ", _NO_BREAK) for name, what in moment.parts.items()}
+    return head, textwrap.fill(_listed(parts, _NO_BREAK), layout.message)
+
+
+def _height(moment: _Moment, layout: _Layout) -> float:
+    lines = sum(len(text.splitlines()) for text in _wrapped(moment, layout))
+    return _LINE * (lines + 0.5) + _GAP + (0.08 if moment.receiver else 0)
+
+
+def _box(held: Mapping[str, str], layout: _Layout) -> list[tuple[str, str]]:
+    """Return the lines of a box, each with the name of what it describes."""
+    wide = len(layout.places) <= 2
+    lines = []
+    for name, what in held.items():
+        text = f"{name}  {what}" if wide else f"{name} {what.replace(', ', ',')}"
+        whole = len(text) <= layout.note
+        lines += [(name, text)] if whole else [(name, name), (name, text[len(name) :].strip())]
+    return lines
+
+
+def _draw_holdings(
+    axis: "Axes",
+    party: str,
+    layout: _Layout,
+    foot: float,
+    held: Mapping[str, str],
+    new: Mapping[str, str],
+) -> None:
+    """Draw a party's box: its name, and what it holds, in bold what is new."""
+    from matplotlib.patches import FancyBboxPatch
+
+    colour, half, x = _style(party)["color"], 0.5 * layout.column - 0.05, layout.x(party)
+    corner, size = (x - half, 0.5 * _GAP), (2 * half, foot - 0.5 * _GAP)
+    rounded = "round,pad=0,rounding_size=0.08"
+    axis.add_patch(
+        FancyBboxPatch(corner, *size, boxstyle=rounded, facecolor="white", edgecolor=colour, lw=1.5)
+    )
+    left, top = x - half + 0.1, 0.5 * _GAP + 0.7 * _LINE
+    text = {"va": "center", "fontsize": _FONT}
+    title = f"{party} holds" if len(party) < layout.note - 6 else party  # bold letters are wider
+    axis.text(left, top, title, color=colour, weight="bold", **text)
+    for number, (name, line) in enumerate(_box(held, layout), start=1):
+        weight = "bold" if name in new else "normal"
+        axis.text(left, top + _LINE * (number + 0.1), line, weight=weight, **text)
+
+
+def _draw_event(
+    axis: "Axes",
+    moment: _Moment,
+    layout: _Layout,
+    top: float,
+    colour: str,
+    bold: bool,
+) -> None:
+    """Draw a message as an arrow between two columns, or work as a note on one."""
+    x = layout.x(moment.party)
+    head, parts = _wrapped(moment, layout)
+    text = {"ha": "center", "va": "top", "fontsize": _FONT, "linespacing": 1.3, "color": colour}
+    text |= {"backgroundcolor": "white", "weight": "bold" if bold else "normal"}
+    if not moment.receiver:
+        note = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": colour}
+        axis.text(x, top + 0.06, head, **(text | {"bbox": note}))
+        return
+    end = layout.x(moment.receiver)
+    middle, y = (x + end) / 2, top + 1.25 * _LINE
+    axis.text(middle, top, head, **text)
+    axis.text(middle, y + 0.06, parts, **(text | {"weight": "normal"}))
+    # Shaft and head apart: a dashed head would be in pieces. Both lie above the texts' white.
+    width, neck = 2.2 if bold else 1.2, end - 0.1 if end > x else end + 0.1
+    style = _style(moment.party) | {"color": colour}
+    axis.plot([x, neck], [y, y], **style, linewidth=width, zorder=4)
+    tip = {"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 15}
+    axis.annotate("", xy=(end, y), xytext=(neck, y), arrowprops=tip, zorder=4)
