@@ -21,9 +21,10 @@ import torch
 from torch.optim import Adam
 
 import splitlab as sl
+from splitlab.attacks.critic import Critic
 from splitlab.referee.floors import nearest_public
 from splitlab.referee.metrics import matched, mse
-from splitlab.settings import falling
+from splitlab.settings import falling, half_at
 
 SEEDS = range(6)
 STEPS = 300
@@ -59,7 +60,13 @@ def score(seed: int, changes: dict[str, Any], data: str = "digits") -> tuple[flo
     _, public, _ = sl.tiny.split(data, seed)
     private, public, _ = public.split(seed, shares=(2, 2, 1))
     client = sl.Client(sl.tiny.client_net(seed=seed), private, **sl.tiny.client(seed=seed))
-    attack = sl.FSHA(**(sl.tiny.fsha(public, steps=STEPS, seed=seed) | changes))
+    faster = changes.pop("critic_optimizer", None)
+    attack = sl.FSHA.at(sl.tiny, public, steps=STEPS, seed=seed, **changes)
+    if faster is not None:
+        net, options = attack.critic.net, {"penalty": "sample", "penalty_weight": 10.0}
+        attack.critic = Critic(
+            net, through=attack.decoder, optimizer=faster, rate=half_at(STEPS), **options
+        )
     sl.train([client], attack, STEPS)
     x = private.x[:1000]
     z = client.smash(x, training_mode=True)
@@ -77,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in [options.only] if options.only else CANDIDATES:
-        scores = [score(seed, CANDIDATES[name], options.data) for seed in SEEDS]
+        scores = [score(seed, dict(CANDIDATES[name]), options.data) for seed in SEEDS]
         errors, matches, negatives = zip(*scores, strict=True)
         print(
             f"{name:40} error / nearest: worst {max(errors):.2f}, "

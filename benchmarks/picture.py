@@ -19,7 +19,7 @@ def main() -> None:
     torch.set_num_threads(1)
     private, public, _ = sl.tiny.split("digits", 0)
     client = sl.Client(sl.tiny.client_net(), private, **sl.tiny.client())
-    attack = sl.FSHA(**sl.tiny.fsha(public))
+    attack = sl.FSHA.at(sl.tiny, public)
     steps = sl.tiny.default_steps("digits")
     watched = sl.Snapshots(every=steps // 30)
     sl.train([client], attack, steps, observers=[sl.Progress(), watched])

@@ -35,6 +35,29 @@ LOADERS = {
 }
 
 
+def cpu_has_bfloat16() -> bool:
+    """Return whether this CPU trains convolutions in bfloat16 with instructions made for it.
+
+    That takes oneDNN and AVX512_BF16. oneDNN has AMX kernels too, but only for CPUs that also have
+    AVX512_BF16 (its `dnnl_cpu_isa_t`). With AVX2 alone, torch falls back to loops of its own
+    (`ConvParams::use_mkldnn`), and a convolution takes 22 times as long as in float32.
+
+    ARM's bf16 instructions are not enough: in oneDNN, the backward pass has no bfloat16 kernel for
+    them, only the slow reference (its `cpu_convolution_list.cpp`; `ONEDNN_VERBOSE=1` shows
+    `ref:any` with torch 2.6 and 2.10). `torch.ops.mkldnn._is_mkldnn_bf16_supported()` says yes to
+    them, and to AVX512 without bf16.
+
+    Returns:
+        False where torch cannot tell, too.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if hasattr(torch.cpu, "get_capabilities"):  # public, since torch 2.11
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch 2.6 to 2.10
+    return asked is not None and asked()
+
+
 @dataclass(frozen=True)
 class Setting:
     """Networks, sizes, optimizers and step counts that belong together.
@@ -52,7 +75,7 @@ class Setting:
         paper_steps: Steps of the paper's design.
         private: Private images used, by data set; None for all.
         critic_steps: Critic steps a client step in the fast design.
-        autocast: Precision of the matrix work.
+        autocast: Precision of the matrix work, where the device is fast at it.
         client_net_options: Further arguments of the client's network.
         loader_options: Further arguments of the loaders, by data set.
     """
@@ -110,9 +133,11 @@ class Setting:
     def precision(self, device: torch.device | str) -> torch.dtype | None:
         """Return the precision for `train(autocast=...)` on a device; None is full precision."""
         device = torch.device(device)
-        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-            return None  # bfloat16 is emulated there, and slower
-        return self.autocast
+        if device.type == "cuda":  # below 8.0, bfloat16 is emulated, and slower
+            fast = torch.cuda.get_device_capability(device) >= (8, 0)
+        else:
+            fast = device.type == "cpu" and cpu_has_bfloat16()
+        return self.autocast if fast else None
 
     def client_net(self, *, cut: int | None = None, seed: int = 0) -> nn.Module:
         """Return the client's network f."""
@@ -145,64 +170,6 @@ class Setting:
     def client_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Make the client's optimizer: Adam with default betas."""
         return Adam(parameters, lr=self.client_rate)
-
-    def fsha(
-        self,
-        public: ImageData,
-        *,
-        design: Design = "fast",
-        cut: int | None = None,
-        steps: int | None = None,
-        seed: int = 0,
-    ) -> dict[str, Any]:
-        """Return the arguments of `FSHA` for a design.
-
-        Args:
-            public: The attacker's images.
-            design: "fast" (fixed pilot, critic on the decoded image) or "paper" (learned pilot and
-                decoder, critic on z).
-            cut: Where the network is split; the setting's by default.
-            steps: Length of the run, which the fast design's schedules are laid over.
-            seed: Seeds the networks and the attack.
-        """
-        cut = self.cut if cut is None else cut
-        if steps is None:  # a part of a part is called "digits (public)"
-            steps = self.default_steps(public.name.split()[0], design)
-        arguments = {"public": public, "batch_size": self.batch_size, "seed": seed}
-        make = self._fast if design == "fast" else self._paper
-        return arguments | make(public, cut, steps, seed)
-
-    def property_inference(
-        self,
-        public: ImageData,
-        *,
-        design: Design = "paper",
-        cut: int | None = None,
-        steps: int | None = None,
-        seed: int = 0,
-    ) -> dict[str, Any]:
-        """Return the arguments of `PropertyInference` for a design.
-
-        Args:
-            public: The attacker's images, labelled with the property.
-            design: "paper" (learned pilot and head, critic on z) or "fast" (fixed pilot, critic on
-                the decoded image; the head learns on the pilot's codes).
-            cut: Where the network is split; the setting's by default.
-            steps: Length of the run; that of `fsha` by default.
-            seed: Seeds the networks and the attack.
-        """
-        cut = self.cut if cut is None else cut
-        arguments = self.fsha(public, design=design, cut=cut, steps=steps, seed=seed)
-        arguments["head"] = self.nets.head(cut=cut, classes=len(public.classes), seed=seed)
-        if design == "fast":  # the pilot does not learn, the head does
-            arguments["autoencoder_optimizer"] = partial(Adam, lr=1e-3)
-        else:
-            del arguments["decoder"]  # the head takes its place
-            linear = {"linear": True} if self.nets is nets.tiny else {}  # the paper's always is
-            arguments["pilot"] = self.nets.pilot(
-                cut=cut, channels=self.channels, seed=seed, **linear
-            )
-        return arguments
 
     def unsplit(
         self,
@@ -249,38 +216,6 @@ class Setting:
         if name not in self.steps:
             raise ValueError(f"profile {self.name} has no step count for {name!r}: pass steps")
         return self.steps[name] if design == "fast" else self.paper_steps
-
-    def _fast(self, public: ImageData, cut: int, steps: int, seed: int) -> dict[str, Any]:
-        std, mean = (float(s) for s in torch.std_mean(public.x[:, :1] if public.grey else public.x))
-        code = {"mean": mean, "std": std, "grey": public.grey}
-        return {
-            "pilot": nets.SpaceToDepth(self.patch[cut], self.nets.Z_SHAPE[cut][0], **code),
-            "decoder": nets.DepthToSpace(self.patch[cut], self.channels, **code),
-            "critic": self.nets.image_critic(grey=public.grey, seed=seed),
-            "penalty": "sample",
-            "penalty_weight": 10.0,
-            "critic_optimizer": partial(Adam, lr=1e-3, betas=(0.5, 0.9)),
-            "critic_rate": half_at(steps),
-            "critic_sees": "image",
-            "critic_steps": self.critic_steps,
-            "critic_first": True,
-            "gradient_scale": falling(steps),
-        }
-
-    def _paper(self, public: ImageData, cut: int, steps: int, seed: int) -> dict[str, Any]:
-        networks = {
-            "pilot": self.nets.pilot(cut=cut, channels=self.channels, seed=seed),
-            "decoder": self.nets.decoder(cut=cut, channels=self.channels, seed=seed),
-            "critic": self.nets.critic(cut=cut, seed=seed),
-        }
-        if self.name != "tiny":
-            return networks  # FSHA's defaults are the public code's
-        return networks | {
-            "penalty": "sample",
-            "penalty_weight": 10.0,
-            "autoencoder_optimizer": partial(Adam, lr=1e-3),
-            "critic_optimizer": partial(Adam, lr=1e-3, betas=(0.5, 0.9)),
-        }
 
 
 def half_at(steps: int) -> Callable[[int], float]:

@@ -3,16 +3,34 @@
 `make test` runs them on two cores, by pytest-xdist.
 """
 
+import os
+from collections import Counter
+from itertools import chain
+
 import pytest
+import rotation
 import torch
 
 import splitlab as sl
 
 RATES = pytest.StashKey[list[tuple[str, str, int, int]]]()
+SLOWEST = 10  # how many files the output names
 
 
 def pytest_configure(config):
     config.stash[RATES] = []
+    try:
+        # Workers inherit it: a commit made while they start would otherwise set them apart.
+        os.environ["SPLITLAB_TURN"] = str(rotation.turn())
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_report_header():
+    if rotation.everything():
+        return "turn: everything (SPLITLAB_ALL)"
+    number = rotation.turn()
+    return f"turn: {number} (SPLITLAB_TURN={number} repeats it, SPLITLAB_ALL=1 runs everything)"
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -43,22 +61,39 @@ def kill_rate(request):
 
 
 def pytest_sessionfinish(session):
-    """Hand the rates that a worker noted to the process that prints."""
+    """Hand what a worker noted to the process that prints."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["rates"] = session.config.stash[RATES]
+        session.config.workeroutput["chosen"] = rotation.chosen
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_testnodedown(node):
-    """Collect the rates of a worker that is done."""
-    node.config.stash[RATES] += getattr(node, "workeroutput", {}).get("rates", [])
+    """Collect what a worker that is done has noted."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[RATES] += output.get("rates", [])
+    rotation.chosen.update(output.get("chosen", {}))
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Print the gate's kill rate at the end of the tests' output."""
-    rates = sorted(config.stash.get(RATES, []), key=lambda rate: rate[0].split("_")[0])
-    if not rates:
-        return
+    """Print the gate's kill rate, what had its turn, and the slowest files."""
+    if rates := sorted(config.stash.get(RATES, []), key=lambda rate: rate[0].split("_")[0]):
+        print_rates(terminalreporter, rates)
+    if rotation.chosen:
+        terminalreporter.section(pytest_report_header())
+        for kind, names in sorted(rotation.chosen.items()):
+            terminalreporter.line(f"{kind}: {', '.join(names)}")
+    seconds = Counter()
+    for report in chain(*terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):  # of a setup, a call or a teardown
+            seconds[report.nodeid.split("::")[0]] += report.duration
+    if len(seconds) > 1:
+        terminalreporter.section(f"slowest of {len(seconds)} files, with what their tests set up")
+        for file, taken in seconds.most_common(SLOWEST):
+            terminalreporter.line(f"{taken:>6.1f} s  {file}")
+
+
+def print_rates(terminalreporter, rates):
     terminalreporter.section("mutants killed by the checks")
     for stem, name, made, passed in rates:
         terminalreporter.line(f"{stem.split('_')[0]:<3} {name:<23} {made - passed:>3} of {made:>3}")
@@ -104,11 +139,10 @@ def make_client(digits):
 
 @pytest.fixture
 def make_attack(digits):
-    """Make a tiny FSHA on the public digits; keyword arguments go to `FSHA`."""
+    """Make a tiny FSHA on the public digits; keyword arguments go to `FSHA.at`."""
 
     def make(design="fast", **options):
-        settings = sl.tiny.fsha(digits[1], design=design) | {"batch_size": 16} | options
-        return sl.FSHA(**settings)
+        return sl.FSHA.at(sl.tiny, digits[1], design=design, **{"batch_size": 16} | options)
 
     return make
 
@@ -118,7 +152,7 @@ def hijack(digits):
     """(client, attack, log, snapshots): the tiny fast hijack, seed 0, as the chapter runs it."""
     private, public, _ = digits
     client = sl.Client(sl.tiny.client_net(), private, **sl.tiny.client())
-    attack = sl.FSHA(**sl.tiny.fsha(public))
+    attack = sl.FSHA.at(sl.tiny, public)
     snapshots = sl.Snapshots(every=100)
     steps = sl.tiny.default_steps("digits")
     return client, attack, sl.train([client], attack, steps, observers=[snapshots]), snapshots

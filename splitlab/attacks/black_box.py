@@ -49,6 +49,8 @@ class BlackBoxInversion(PassiveServer):
         grants=("an oracle: f's answers to images of its own choice, after training",),
         source="He, Zhang, Lee, ACSAC 2019",
     )
+    STATE = ("queries",)
+    LATER = ("decoder",)
 
     def __init__(
         self,
@@ -113,18 +115,10 @@ class BlackBoxInversion(PassiveServer):
             )
         return self.decoder.images(message.z)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the honest server's state, the trained decoder and the number of queries."""
-        decoder = None if self.decoder is None else self.decoder.state_dict()
-        return super().state_dict() | {"decoder": decoder, "queries": self.queries}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self.queries, saved, self.decoder = state["queries"], state["decoder"], None
-        if saved is not None:
-            network = self._network(tuple(saved["mean"].shape)).to(self.device)
-            self.decoder = PairDecoder.like(saved, network, self.public.value_range)
+    def rebuild(self, name: str, state: Any) -> PairDecoder:
+        """Return a decoder of the saved one's shape."""
+        network = self._network(tuple(state["weights"]["mean"].shape)).to(self.device)
+        return PairDecoder.like(state["weights"], network, self.public.value_range)
 
     def _network(self, z_shape: tuple[int, ...]) -> nn.Module:
         """A decoder as it is before training, for standardised z of this shape."""

@@ -1,50 +1,36 @@
 """FSHA, the feature-space hijacking attack: image reconstruction by a malicious server.
 
 Pasquini, Ateniese, Bernaschi: "Unleashing the Tiger: Inference Attacks on Split Learning",
-CCS 2021, section 3 and Algorithm 1; equation numbers below are the paper's. Where the paper and
-its public code differ, both are offered.
+CCS 2021, section 3 and Algorithm 1; equation numbers below are the paper's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, mse_loss, softplus
-from torch.optim import Adam, Optimizer
+from torch.nn.functional import mse_loss
+from torch.optim import Adam
 
+from splitlab.attacks.critic import Critic, descend
+from splitlab.attacks.schedules import Schedule, constant
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import Sampler, with_own_randomness
 from splitlab.core.server import Server
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating, in_parts
+from splitlab.nets import DepthToSpace, SpaceToDepth
+from splitlab.nets.evaluation import evaluating, in_parts
+from splitlab.settings import Design, Setting, falling, half_at
 
-# Losses of the client (of the scores of z) and of the critic (of the scores of z_public and of z).
-# A score has no sigmoid on it yet: D = sigmoid(score) in "log" and "bce".
-LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    # Equations (2) and (3) as printed, both minimised: the client drives D(z) to 1, and the critic
-    # D(z_public) to 1 and D(z) to 0. log(1 - D) is logsigmoid(-score). Unbounded below.
-    "log": (
-        lambda score: logsigmoid(-score).mean(),
-        lambda public, private: logsigmoid(-public).mean() + logsigmoid(private).mean(),
-    ),
-    # The public code without its WGAN flag: binary cross-entropy, 1 for the public side.
-    "bce": (
-        lambda score: softplus(-score).mean(),
-        lambda public, private: (softplus(-public).mean() + softplus(private).mean()) / 2,
-    ),
-    # The public code as run. The sign: the critic gives the public side LOW scores, and the client
-    # descends the score. (The usual WGAN writes it the other way round.)
-    "wgan-gp": (
-        lambda score: score.mean(),
-        lambda public, private: public.mean() - private.mean(),
-    ),
-}
+
+def reconstruction_loss(decoded: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Equation (1): how badly the decoder inverts the pilot on public images x; a scalar."""
+    return mse_loss(decoded, x)
 
 
 class FSHA(Server):
@@ -52,22 +38,17 @@ class FSHA(Server):
 
     The defaults are the paper's design: a learned pilot and decoder, a critic on z, one critic step
     a client step, all gradients taken at the old parameters. The fast design (not the paper's) is
-    the same class with `critic_sees="image"`, `critic_steps=2`, `critic_first=True`, a fixed pilot
-    and its inverse (`nets.SpaceToDepth`, `nets.DepthToSpace`), and a `gradient_scale`.
+    the same class with a critic that looks through the decoder, `critic_steps=2`,
+    `critic_first=True`, a fixed pilot and its inverse, and a `gradient_scale`; `at` makes either.
 
     Args:
         public: The attacker's own images, of the private ones' shape and value range.
         pilot: f~, (B, C, H, W) -> z. May have nothing to learn.
         decoder: f~^-1, z -> (B, C, H, W).
-        critic: D, (B, ...) -> (B, 1) scores, without a sigmoid.
-        loss: "wgan-gp", "bce" or "log"; see `LOSSES`.
-        penalty: Norm in the gradient penalty, over the whole "sample", or per "channel" (the public
-            code's). Used by "wgan-gp" alone.
-        penalty_weight: Weight of the gradient penalty; the public code's 500 belongs to "channel".
-        autoencoder_optimizer: Makes the optimizer of pilot and decoder.
-        critic_optimizer: Makes the critic's optimizer.
-        critic_rate: Factor on the critic's learning rate as a function of the step (from 0).
-        critic_sees: Whether the critic scores z itself ("features") or decoder(z) ("image").
+        critic: D, with its loss, penalty and optimizer.
+        public_loss: What pilot and decoder descend, of decoder(z_public) and a public batch's
+            images and labels; equation (1) by default.
+        optimizer: Makes the optimizer of pilot and decoder.
         critic_steps: Critic steps a client step, each on a fresh public batch.
         critic_first: Whether the client's gradient is taken after the critic's steps.
         gradient_scale: Factor on the gradient sent, as a function of the step. Adam at the client
@@ -79,7 +60,7 @@ class FSHA(Server):
         device: Where the server computes.
 
     Raises:
-        ValueError: If a name is unknown, or the batch larger than the public data.
+        ValueError: If there is no critic step, or the batch is larger than the public data.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -97,47 +78,34 @@ class FSHA(Server):
         *,
         pilot: nn.Module,
         decoder: nn.Module,
-        critic: nn.Module,
-        loss: Literal["log", "bce", "wgan-gp"] = "wgan-gp",
-        penalty: Literal["channel", "sample"] = "channel",
-        penalty_weight: float = 500.0,
-        autoencoder_optimizer: OptimizerFactory = partial(Adam, lr=1e-5),
-        critic_optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
-        critic_rate: Callable[[int], float] = lambda step: 1.0,
-        critic_sees: Literal["features", "image"] = "features",
+        critic: Critic,
+        public_loss: Callable[[Tensor, Tensor, Tensor], Tensor] = reconstruction_loss,
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-5),
         critic_steps: int = 1,
         critic_first: bool = False,
-        gradient_scale: Callable[[int], float] = lambda step: 1.0,
+        gradient_scale: Schedule = constant,
         body: nn.Module | None = None,
         batch_size: int = 64,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(seed=seed, device=device, name="server")
-        _check("loss", loss, tuple(LOSSES))
-        _check("penalty", penalty, ("channel", "sample"))
-        _check("critic_sees", critic_sees, ("features", "image"))
+        super().__init__(seed=seed, device=device)
         if critic_steps < 1:
             raise ValueError(f"critic_steps is {critic_steps}: the critic needs at least one step")
         self.public = public.to(self.device)
-        self.pilot = pilot.to(self.device)
-        self.decoder = decoder.to(self.device)
-        self.critic = critic.to(self.device)
+        self.pilot, self.decoder = pilot.to(self.device), decoder.to(self.device)
+        self.critic, self.public_loss = critic, public_loss
+        self.critic.net.to(self.device)
         self.body = None if body is None else body.to(self.device)
-        with evaluating(self.pilot):
-            self.z_shape = self.pilot(self.public.x[:1]).shape[1:]
-        self.loss, self.penalty, self.penalty_weight = loss, penalty, penalty_weight
-        self.critic_sees, self.critic_steps = critic_sees, critic_steps
-        self.critic_first = critic_first
+        self.z_shape = in_parts(self.pilot, self.public.x[:1]).shape[1:]
+        self.critic_steps, self.critic_first = critic_steps, critic_first
         self.gradient_scale = gradient_scale
         learned = [*self.pilot.parameters(), *self.decoder.parameters()]
-        self.autoencoder_optimizer = autoencoder_optimizer(learned) if learned else None
-        self.critic_optimizer = critic_optimizer(self.critic.parameters())
-        self.critic_schedule = torch.optim.lr_scheduler.LambdaLR(self.critic_optimizer, critic_rate)
+        self.optimizer = optimizer(learned) if learned else None
         self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
 
     def __repr__(self) -> str:
-        return f"FSHA({self.loss}, critic sees {self.critic_sees}, {self.public!r})"
+        return f"{type(self).__name__}({self.critic!r}, {self.public!r})"
 
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
@@ -146,31 +114,56 @@ class FSHA(Server):
         Raises:
             ValueError: If z has another shape than the pilot's output.
         """
-        if message.z.shape[1:] != self.z_shape:
-            raise ValueError(
-                f"the client sends z of shape {tuple(message.z.shape[1:])} and the pilot makes "
-                f"{tuple(self.z_shape)}: give the attack the networks of the client's cut"
-            )
+        self.check_shape(message.z)
         z = message.z.detach()
-        for net in (self.pilot, self.decoder, self.critic):
+        for net in (self.pilot, self.decoder, self.critic.net):
             net.train()
-        if not self.critic_first:
-            client_loss, dz = self._client_gradient(z)
-        for _ in range(self.critic_steps):
-            z_public, public_loss = self.learn_public_batch()
-            critic_loss = self.critic_loss(z, z_public)
-            _descend(self.critic_optimizer, critic_loss)
-        self.critic_schedule.step()
+        for number in range(self.critic_steps):
+            x, y, z_public = self.public_batch()
+            if number == 0 and not self.critic_first:
+                client_loss, dz = self.hijack(z, z_public.detach())
+            public_loss = self.learn(x, y, z_public)
+            critic_loss = self.critic.learn(z, z_public.detach())
+        self.critic.schedule.step()
         if self.critic_first:
-            client_loss, dz = self._client_gradient(z)
+            client_loss, dz = self.hijack(z, z_public.detach())
         dz = dz * self.gradient_scale(message.step)
-        self.metrics = {
-            "client_loss": client_loss,
-            "public_loss": public_loss,
-            "critic_loss": critic_loss.detach(),
-            "dz_norm": dz.norm(),
-        }
+        losses = {"client": client_loss, "public": public_loss, "critic": critic_loss}
+        self.metrics = {f"{name}_loss": loss for name, loss in losses.items()}
+        self.metrics["dz_norm"] = dz.norm()
         return self.gradient(message, dz)
+
+    def public_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the next public images, their labels, and the pilot's codes, with their graph."""
+        rows = self.sampler.next().to(self.device)
+        x, y = self.public.x[rows], self.public.y[rows]
+        return x, y, self.pilot(x)
+
+    def learn(self, x: Tensor, y: Tensor, z_public: Tensor) -> Tensor:
+        """Equation (1): train pilot and decoder on a public batch, and return the loss."""
+        loss = self.public_loss(self.decoder(z_public), x, y)
+        if self.optimizer is not None:
+            descend(self.optimizer, loss)
+        return loss.detach()
+
+    def rehearse(self) -> Tensor:
+        """Train pilot and decoder on one public batch, with nobody to hijack; return the loss."""
+        return self.learn(*self.public_batch())
+
+    def hijack(self, z: Tensor, z_public: Tensor) -> tuple[Tensor, Tensor]:
+        """Equation (3): return the client's loss and dz, its gradient with respect to z."""
+        z = z.clone().requires_grad_()
+        loss = self.critic.pull(z, z_public)
+        (dz,) = torch.autograd.grad(loss, z)
+        return loss.detach(), dz
+
+    def reconstruct(self, message: SmashedData) -> Tensor:
+        """Equation (4): decode smashed data into images (N, C, H, W), in the public value range."""
+        return in_parts(self.decoder, message.z).clamp(*self.public.value_range)
+
+    def autoencode(self, x: Tensor) -> Tensor:
+        """Return decoder(pilot(x)): what the attacker's networks could show at best."""
+        return in_parts(self.decoder, in_parts(self.pilot, x)).clamp(*self.public.value_range)
 
     @with_own_randomness
     def forward(self, message: SmashedData) -> ServerOutput:
@@ -201,54 +194,13 @@ class FSHA(Server):
         """
         return in_parts(self._shown(), message.z)
 
-    def learn_public_batch(self) -> tuple[Tensor, Tensor]:
-        """Train pilot and decoder on the next public batch.
-
-        Returns:
-            z_public of that batch, from the pilot before its step, and the public loss; no graphs.
-        """
-        rows = self.sampler.next().to(self.device)
-        x, y = self.public.x[rows], self.public.y[rows]
-        z_public = self.pilot(x)
-        loss = self.public_loss(x, y, z_public)
-        if self.autoencoder_optimizer is not None:
-            _descend(self.autoencoder_optimizer, loss)
-        return z_public.detach(), loss.detach()
-
-    def public_loss(self, x: Tensor, y: Tensor, z_public: Tensor) -> Tensor:
-        """Equation (1): how badly the decoder inverts the pilot on public images x; a scalar."""
-        return mse_loss(self.decoder(z_public), x)
-
-    def critic_loss(self, z: Tensor, z_public: Tensor) -> Tensor:
-        """Equation (2): how badly the critic tells z from z_public; a scalar."""
-        public, private = self.score(torch.cat([z_public, z])).split([len(z_public), len(z)])
-        loss = LOSSES[self.loss][1](public, private)
-        if self.loss != "wgan-gp" or self.penalty_weight == 0:
-            return loss
-        epsilon = torch.rand(len(z), *[1] * (z.dim() - 1), device=z.device)
-        between = epsilon * z + (1 - epsilon) * z_public
-        return loss + self.penalty_weight * gradient_penalty(self.score, between, self.penalty)
-
-    def client_loss(self, z: Tensor) -> Tensor:
-        """Equation (3): how far z is from the public side, as the critic sees it; a scalar."""
-        return LOSSES[self.loss][0](self.score(z))
-
-    def reconstruct(self, message: SmashedData) -> Tensor:
-        """Equation (4): decode smashed data into images (N, C, H, W), in the public value range."""
-        return decode(self.decoder, message.z, self.public.value_range)
-
-    def autoencode(self, x: Tensor) -> Tensor:
-        """Return decoder(pilot(x)): what the attacker's networks could show at best."""
-        with evaluating(self.pilot):
-            z = torch.cat([self.pilot(part) for part in x.split(EVALUATION_BATCH)])
-        return decode(self.decoder, z, self.public.value_range)
-
-    def score(self, z: Tensor) -> Tensor:
-        """Return the critic's scores (B, 1) of z, looking through the decoder if it sees images."""
-        seen = self.decoder(z) if self.critic_sees == "image" else z
-        scores = self.critic(seen)
-        # Autocast may leave bfloat16; float64 stays float64.
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+    def check_shape(self, z: Tensor) -> None:
+        """Raise a ValueError where z has another shape than the pilot's output."""
+        if z.shape[1:] != self.z_shape:
+            raise ValueError(
+                f"the client sends z of shape {tuple(z.shape[1:])} and the pilot makes "
+                f"{tuple(self.z_shape)}: give the attack the networks of the client's cut"
+            )
 
     def _shown(self) -> nn.Module:
         if self.body is None:
@@ -258,71 +210,120 @@ class FSHA(Server):
             )
         return self.body
 
-    def _client_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        z = z.clone().requires_grad_()
-        loss = self.client_loss(z)
-        (dz,) = torch.autograd.grad(loss, z)
-        return loss.detach(), dz
+    @classmethod
+    def at(
+        cls,
+        setting: Setting,
+        public: ImageData,
+        *,
+        design: Design = "fast",
+        cut: int | None = None,
+        steps: int | None = None,
+        pilot: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        critic: Critic | nn.Module | None = None,
+        critic_steps: int | None = None,
+        critic_first: bool | None = None,
+        gradient_scale: Schedule | None = None,
+        body: nn.Module | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Make the attack as a setting has it; the figures were chosen on pseudo-private data.
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the random state, networks, optimizers, schedule and sampler."""
-        return super().state_dict() | {
-            name: getattr(self, name).state_dict() for name in self._stateful()
-        }
+        Args:
+            setting: `sl.tiny`, `sl.gpu` or `sl.paper`.
+            public: The attacker's images.
+            design: "fast" (fixed pilot, critic on the decoded image) or "paper" (learned pilot and
+                decoder, critic on z).
+            cut: Where the network is split; the setting's by default.
+            steps: Length of the run, which the fast design's schedules are laid over.
+            pilot: A pilot in place of the design's.
+            decoder: A decoder in place of the design's.
+            critic: A critic in place of the design's, or a network for it.
+            critic_steps: As in the constructor, in place of the design's.
+            critic_first: As in the constructor, in place of the design's.
+            gradient_scale: As in the constructor, in place of the design's.
+            body: As in the constructor.
+            batch_size: As in the constructor; the setting's by default.
+            seed: Seeds the networks and the attack.
+            device: As in the constructor.
+        """
+        cut = setting.cut if cut is None else cut
+        if steps is None:  # a part of a part is called "digits (public)"
+            steps = setting.default_steps(public.name.split()[0], design)
+        own_pilot, own_decoder, net = _networks(setting, public, design, cut, seed)
+        pilot = own_pilot if pilot is None else pilot
+        decoder = own_decoder if decoder is None else decoder
+        if not isinstance(critic, Critic):
+            net = net if critic is None else critic
+            critic = critic_at(setting, net, design=design, steps=steps, decoder=decoder)
+        fast = design == "fast"
+        if critic_steps is None:
+            critic_steps = setting.critic_steps if fast else 1
+        if critic_first is None:
+            critic_first = fast
+        if gradient_scale is None:
+            gradient_scale = falling(steps) if fast else constant
+        return cls(
+            public,
+            pilot=pilot,
+            decoder=decoder,
+            critic=critic,
+            optimizer=partial(Adam, lr=1e-3 if setting.name == "tiny" else 1e-5),
+            critic_steps=critic_steps,
+            critic_first=critic_first,
+            gradient_scale=gradient_scale,
+            body=body,
+            batch_size=setting.batch_size if batch_size is None else batch_size,
+            seed=seed,
+            device=device,
+        )
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        for name in self._stateful():
-            getattr(self, name).load_state_dict(state[name])
 
-    def _stateful(self) -> list[str]:
-        names = ["pilot", "decoder", "critic", "critic_optimizer", "critic_schedule", "sampler"]
-        names += ["autoencoder_optimizer"] if self.autoencoder_optimizer else []
-        return names + (["body"] if self.body is not None else [])
-
-
-def gradient_penalty(
-    score: Callable[[Tensor], Tensor], z: Tensor, norm: Literal["channel", "sample"]
-) -> Tensor:
-    """Return the mean of (|gradient of the score at z| - 1)^2, with a graph to the critic.
+def critic_at(
+    setting: Setting, net: nn.Module, *, design: Design, steps: int, decoder: nn.Module
+) -> Critic:
+    """Make the critic of a design, around a network.
 
     Args:
-        score: z -> scores (B, 1).
-        z: Where to take the gradient, (B, C, H, W), or (B, F) with "sample".
-        norm: "sample": one norm per sample, over all of z. "channel": one norm per sample and
-            channel, over the positions, as the public code has it.
-
-    Raises:
-        ValueError: If "channel" meets a z without positions.
+        setting: As in `FSHA.at`.
+        net: Images or codes -> scores (B, 1).
+        design: As in `FSHA.at`.
+        steps: Length of the run, which the fast design's rate falls over.
+        decoder: z -> images, through which the fast design's critic looks.
     """
-    if norm == "channel" and z.dim() < 3:
-        raise ValueError(
-            f'penalty="channel" needs z with positions and this z has shape {tuple(z.shape)}: '
-            'use penalty="sample"'
+    if design == "fast":
+        return Critic(
+            net,
+            through=decoder,
+            penalty="sample",
+            penalty_weight=10.0,
+            optimizer=partial(Adam, lr=1e-3, betas=(0.5, 0.9)),
+            rate=half_at(steps),
         )
-    z = z.detach().requires_grad_()
-    # create_graph, or the penalty would train nothing.
-    (gradient,) = torch.autograd.grad(score(z).sum(), z, create_graph=True)
-    norms = gradient.flatten(2 if norm == "channel" else 1).norm(dim=-1)
-    return (norms - 1).square().mean()
+    if setting.name == "tiny":
+        optimizer = partial(Adam, lr=1e-3, betas=(0.5, 0.9))
+        return Critic(net, penalty="sample", penalty_weight=10.0, optimizer=optimizer)
+    return Critic(net)  # the defaults are the public code's
 
 
-def decode(decoder: nn.Module, z: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Return decoder(z) in evaluation mode, (N, C, H, W), clamped to the range of the data."""
-    with evaluating(decoder):
-        images = torch.cat([decoder(part) for part in z.split(EVALUATION_BATCH)])
-    return images.clamp(*value_range)
-
-
-def _descend(optimizer: Optimizer, loss: Tensor) -> None:
-    """One step on `loss` for this optimizer's parameters, and for no others."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    optimizer.step()
-
-
-def _check(argument: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{argument} is {value!r}: choose one of {', '.join(map(repr, known))}")
+def _networks(
+    setting: Setting, public: ImageData, design: Design, cut: int, seed: int
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """The pilot, the decoder and the critic's network of a design."""
+    nets = setting.nets
+    if design == "paper":
+        return (
+            nets.pilot(cut=cut, channels=setting.channels, seed=seed),
+            nets.decoder(cut=cut, channels=setting.channels, seed=seed),
+            nets.critic(cut=cut, seed=seed),
+        )
+    grey, patch = public.grey, setting.patch[cut]
+    std, mean = (float(s) for s in torch.std_mean(public.x[:, :1] if grey else public.x))
+    return (
+        SpaceToDepth(patch, nets.Z_SHAPE[cut][0], mean=mean, std=std, grey=grey),
+        DepthToSpace(patch, setting.channels, mean=mean, std=std, grey=grey),
+        nets.image_critic(grey=grey, seed=seed),
+    )

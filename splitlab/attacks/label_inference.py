@@ -78,6 +78,8 @@ class LabelInference(PassiveClient, ABC):
         ValueError: If the data carry labels, or a known row or label is not there.
     """
 
+    STATE = ("_kept",)
+
     def __init__(
         self,
         net: nn.Module,
@@ -135,16 +137,3 @@ class LabelInference(PassiveClient, ABC):
     @abstractmethod
     def infer_labels(self, received: Received) -> Tensor:
         """Return a label for each gradient, int64 (n,)."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the passive client's state and what was kept."""
-        kept = [{"step": step, "index": index, "dz": dz} for step, index, dz in self._kept]
-        return super().state_dict() | {"kept": kept}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self._kept = [
-            (one["step"], one["index"].to(self.device), one["dz"].to(self.device))
-            for one in state["kept"]
-        ]

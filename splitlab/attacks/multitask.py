@@ -6,18 +6,17 @@ are weighed, are this library's.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from splitlab.attacks.fsha import FSHA
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
-from splitlab.core.server import HonestServer
+from splitlab.core.server import HonestServer, Server
 from splitlab.core.threat import ThreatModel
-from splitlab.data import ImageData
 
 
-class MultitaskFSHA(FSHA):
+class MultitaskFSHA(Server):
     """Hijack the client, and train the task's network s on the z that arrive.
 
     What it sends is
@@ -35,14 +34,13 @@ class MultitaskFSHA(FSHA):
     is trained with the gradient that the client's tail sends.
 
     Args:
-        public: As in `FSHA`.
+        hijack: The attack beside the task. Its gradient is what `weight` 1 sends.
         task: An honest server with the task's network, its optimizer, and labels if it holds any.
             It takes the steps that it would take for itself.
         weight: The hijack's share of the gradient, lambda, from 0 to 1.
-        hijack: Further arguments of `FSHA`.
 
     Raises:
-        ValueError: If the weight is not from 0 to 1, or as in `FSHA`.
+        ValueError: If the weight is not from 0 to 1.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -58,18 +56,17 @@ class MultitaskFSHA(FSHA):
         source="Pasquini, Ateniese, Bernaschi, CCS 2021; the task beside it is this library's",
     )
 
-    def __init__(
-        self, public: ImageData, *, task: HonestServer, weight: float = 1.0, **hijack: Any
-    ) -> None:
-        super().__init__(public, **hijack)
+    def __init__(self, hijack: FSHA, *, task: HonestServer, weight: float = 1.0) -> None:
+        super().__init__(seed=hijack.sampler.seed, device=hijack.device)
         if not 0 <= weight <= 1:
             raise ValueError(
                 f"weight is {weight}: choose from 0, the task alone, to 1, the hijack alone"
             )
-        self.task, self.weight = task, weight
+        self.hijack, self.task, self.weight = hijack, task, weight
+        self.public = hijack.public
 
     def __repr__(self) -> str:
-        return f"MultitaskFSHA(weight {self.weight:g}, {self.loss}, {self.public!r})"
+        return f"MultitaskFSHA(weight {self.weight:g}, {self.hijack!r})"
 
     def reply(self, message: SmashedData) -> Gradient:
         """Take a step for each of the two ends, and answer with the mixture.
@@ -92,6 +89,14 @@ class MultitaskFSHA(FSHA):
         """Return s(z) in evaluation mode: logits (N, K), or in the U-shaped protocol a."""
         return self.task.output(message)
 
+    def reconstruct(self, message: SmashedData) -> Tensor:
+        """Decode smashed data into images (N, C, H, W), as the hijack does."""
+        return self.hijack.reconstruct(message)
+
+    def autoencode(self, x: Tensor) -> Tensor:
+        """Return decoder(pilot(x)): what the attacker's networks could show at best."""
+        return self.hijack.autoencode(x)
+
     def mix(self, hijack: Tensor, task: Tensor) -> Tensor:
         """Return the gradient to be sent.
 
@@ -106,15 +111,7 @@ class MultitaskFSHA(FSHA):
         return self.weight * hijack + (1 - self.weight) * scaled
 
     def _mixed(self, message: SmashedData, honest: Gradient) -> Gradient:
-        dz = self.mix(super().reply(message).dz, honest.dz)
-        self.metrics |= self.task.metrics | {"dz_norm": dz.norm(), "task_norm": honest.dz.norm()}
+        dz = self.mix(self.hijack.reply(message).dz, honest.dz)
+        self.metrics = self.hijack.metrics | self.task.metrics
+        self.metrics |= {"dz_norm": dz.norm(), "task_norm": honest.dz.norm()}
         return self.gradient(message, dz)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the hijack's state and the task's."""
-        return super().state_dict() | {"task": self.task.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self.task.load_state_dict(state["task"])

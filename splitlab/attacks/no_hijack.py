@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from splitlab.attacks.fsha import FSHA
+from splitlab.attacks.property_inference import PropertyInference
 from splitlab.core.curious import PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
@@ -20,7 +21,7 @@ class NoHijack(PassiveServer):
 
     Args:
         net: The honest server's network.
-        attack: A fresh FSHA, whose pilot and decoder are trained and used, and whose gradients are
+        attack: A fresh hijack, whose pilot and decoder are trained and used. Its gradients are
             never sent.
         honest: Further arguments of `HonestServer`.
     """
@@ -33,14 +34,14 @@ class NoHijack(PassiveServer):
         does_not_know=("the private images", "the client's network f: neither weights nor layers"),
     )
 
-    def __init__(self, net: nn.Module, attack: FSHA, **honest: Any) -> None:
+    def __init__(self, net: nn.Module, attack: FSHA | PropertyInference, **honest: Any) -> None:
         super().__init__(net, **honest)
         self.attack = attack
         self.public = attack.public
 
     def observe(self, message: SmashedData) -> None:
         """Train pilot and decoder on one public batch, where there is something to train."""
-        self.attack.learn_public_batch()
+        self.attack.rehearse()
 
     def reconstruct(self, message: SmashedData) -> Tensor:
         """Decode smashed data into images (N, C, H, W)."""
@@ -49,12 +50,3 @@ class NoHijack(PassiveServer):
     def autoencode(self, x: Tensor) -> Tensor:
         """Return decoder(pilot(x))."""
         return self.attack.autoencode(x)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the honest server's state and the decoder's."""
-        return super().state_dict() | {"attack": self.attack.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self.attack.load_state_dict(state["attack"])

@@ -8,22 +8,34 @@ equation numbers, are those of `FSHA`.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
+from splitlab.attacks.critic import Critic
 from splitlab.attacks.fsha import FSHA
-from splitlab.core.messages import SmashedData
+from splitlab.attacks.schedules import Schedule, constant
+from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
+from splitlab.core.server import Server
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating, in_parts
+from splitlab.nets.evaluation import in_parts
+from splitlab.settings import Design, Setting
 
 
-class PropertyInference(FSHA):
+def classification_loss(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """How badly the head infers the property y of public images; a scalar.
+
+    It takes equation (1)'s place: the mean cross-entropy. A learned pilot follows it, too.
+    """
+    return cross_entropy(logits, y)
+
+
+class PropertyInference(Server):
     """Hijack the client until a classifier of the server reads a property of the image off z.
 
     The property is the label of the public images; the client's own labels and task may be
@@ -36,16 +48,22 @@ class PropertyInference(FSHA):
             among them.
         pilot: f~, (B, C, H, W) -> z. May have nothing to learn.
         head: C, z -> logits (B, K), one for each class of the public images.
-        critic: D, (B, ...) -> (B, 1) scores, without a sigmoid.
+        critic: D; in the fast design it looks through `decoder`.
         decoder: z -> (B, C, H, W) with nothing to learn, where the critic sees images; None for no
             pictures.
-        autoencoder_optimizer: Makes the optimizer of pilot and head.
-        options: Further arguments of `FSHA`.
+        optimizer: Makes the optimizer of pilot and head.
+        critic_steps: As in `FSHA`, and so are the arguments below.
+        critic_first: Whether the client's gradient is taken after the critic's steps.
+        gradient_scale: Factor on the gradient sent, as a function of the step.
+        body: The network it shows in the U-shaped protocol, z -> a.
+        batch_size: Public images in a batch.
+        seed: Seeds the order of the public batches and the server's random state.
+        device: Where the server computes.
 
     Raises:
         ValueError: If all public images are of one class, the head has another number of outputs
-            than there are classes, the decoder has something to learn, the critic is to see images
-            without a decoder, or an argument is wrong for `FSHA`.
+            than there are classes, the decoder has something to learn, or an argument is wrong for
+            `FSHA`.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -70,37 +88,45 @@ class PropertyInference(FSHA):
         *,
         pilot: nn.Module,
         head: nn.Module,
-        critic: nn.Module,
+        critic: Critic,
         decoder: nn.Module | None = None,
-        autoencoder_optimizer: OptimizerFactory = partial(Adam, lr=1e-5),
-        **options: Any,
+        optimizer: OptimizerFactory = partial(Adam, lr=1e-5),
+        critic_steps: int = 1,
+        critic_first: bool = False,
+        gradient_scale: Schedule = constant,
+        body: nn.Module | None = None,
+        batch_size: int = 64,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
+        super().__init__(seed=seed, device=device)
         if len(public.y.unique()) < 2:
             raise ValueError(
                 f"all {len(public)} public images have the label {public.classes[public.y[0]]!r}: "
                 "label them with the property, and give the attack images of at least two classes"
             )
-        if options.get("critic_sees") == "image" and decoder is None:
-            raise ValueError('critic_sees="image" needs a decoder, and there is none: pass decoder')
         if decoder is not None and any(True for _ in decoder.parameters()):
             raise ValueError(
                 "the decoder has parameters, which nothing here would train: pass one that is the "
                 "inverse of a fixed pilot, such as nets.DepthToSpace"
             )
-        self.has_decoder = decoder is not None
-        super().__init__(
+        self.hijack = FSHA(
             public,
             pilot=pilot,
-            decoder=nn.Identity() if decoder is None else decoder,
+            decoder=head,
             critic=critic,
-            autoencoder_optimizer=autoencoder_optimizer,
-            **options,
+            public_loss=classification_loss,
+            optimizer=optimizer,
+            critic_steps=critic_steps,
+            critic_first=critic_first,
+            gradient_scale=gradient_scale,
+            body=body,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
         )
-        self.head = head.to(self.device)
-        # In place of that of pilot and decoder.
-        self.autoencoder_optimizer = autoencoder_optimizer(
-            [*self.pilot.parameters(), *self.head.parameters()]
-        )
+        self.public, self.head = self.hijack.public, head
+        self.decoder = None if decoder is None else decoder.to(self.device)
         outputs = self.classify(self.public.x[:1]).shape[1]
         if outputs != len(public.classes):
             raise ValueError(
@@ -109,14 +135,35 @@ class PropertyInference(FSHA):
             )
 
     def __repr__(self) -> str:
-        return f"PropertyInference({', '.join(self.public.classes)}; {super().__repr__()})"
+        return f"PropertyInference({', '.join(self.public.classes)}; {self.hijack!r})"
 
-    def public_loss(self, x: Tensor, y: Tensor, z_public: Tensor) -> Tensor:
-        """How badly the head tells the property y of public images from z_public; a scalar.
+    def reply(self, message: SmashedData) -> Gradient:
+        """Hijack as `FSHA` does, with the head in the decoder's place.
 
-        It takes equation (1)'s place: the mean cross-entropy. A learned pilot follows it, too.
+        Raises:
+            ValueError: If z has another shape than the pilot's output.
         """
-        return cross_entropy(self.head(z_public), y)
+        answer = self.hijack.reply(message)
+        self.metrics = self.hijack.metrics
+        return answer
+
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Show the client what the hijack shows (U-shaped protocol)."""
+        return self.hijack.forward(message)
+
+    def backward(self, message: OutputGradient) -> Gradient:
+        """Ignore what the tail asks for, and hijack as in the vanilla protocol."""
+        answer = self.hijack.backward(message)
+        self.metrics = self.hijack.metrics
+        return answer
+
+    def output(self, message: SmashedData) -> Tensor:
+        """Return what the client's tail is shown, in evaluation mode."""
+        return self.hijack.output(message)
+
+    def rehearse(self) -> Tensor:
+        """Train pilot and head on one public batch, with nobody to hijack; return the loss."""
+        return self.hijack.rehearse()
 
     def infer_property(self, message: SmashedData) -> Tensor:
         """Return the probability of each class of the property, (N, K), for smashed data.
@@ -124,15 +171,13 @@ class PropertyInference(FSHA):
         Where there is a decoder the head judges the code of the decoded picture: what else is in z
         no critic has ever looked at.
         """
-        if self.has_decoder:
+        if self.decoder is not None:
             return self.classify(self.reconstruct(message))
         return in_parts(self.head, message.z).softmax(1)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Return the same for head(pilot(x)): what the attacker's networks could tell at best."""
-        with evaluating(self.pilot, self.head):
-            logits = [self.head(self.pilot(part)) for part in x.split(EVALUATION_BATCH)]
-        return torch.cat(logits).softmax(1)
+        """Return the same for head(pilot(x)): what the attacker's networks could infer at best."""
+        return in_parts(self.head, in_parts(self.hijack.pilot, x)).softmax(1)
 
     def reconstruct(self, message: SmashedData) -> Tensor:
         """Decode smashed data into images (N, C, H, W), where there is a decoder.
@@ -140,8 +185,7 @@ class PropertyInference(FSHA):
         Raises:
             ValueError: If there is none.
         """
-        self._needs_decoder()
-        return super().reconstruct(message)
+        return in_parts(self._needed_decoder(), message.z).clamp(*self.public.value_range)
 
     def autoencode(self, x: Tensor) -> Tensor:
         """Return decoder(pilot(x)), where there is a decoder.
@@ -149,15 +193,80 @@ class PropertyInference(FSHA):
         Raises:
             ValueError: If there is none.
         """
-        self._needs_decoder()
-        return super().autoencode(x)
+        decoder = self._needed_decoder()
+        return in_parts(decoder, in_parts(self.hijack.pilot, x)).clamp(*self.public.value_range)
 
-    def _needs_decoder(self) -> None:
-        if not self.has_decoder:
+    def _needed_decoder(self) -> nn.Module:
+        if self.decoder is None:
             raise ValueError(
                 "this attack has a head in the decoder's place and makes no pictures: ask for "
                 "infer_property, or run sl.FSHA"
             )
+        return self.decoder
 
-    def _stateful(self) -> list[str]:
-        return [*super()._stateful(), "head"]
+    @classmethod
+    def at(
+        cls,
+        setting: Setting,
+        public: ImageData,
+        *,
+        design: Design = "paper",
+        cut: int | None = None,
+        steps: int | None = None,
+        critic_steps: int | None = None,
+        critic_first: bool | None = None,
+        gradient_scale: Schedule | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Make the attack as a setting has it.
+
+        Args:
+            setting: `sl.tiny`, `sl.gpu` or `sl.paper`.
+            public: The attacker's images, labeled with the property.
+            design: "paper" (learned pilot and head, critic on z) or "fast" (fixed pilot, critic on
+                the decoded image; the head learns on the pilot's codes).
+            cut: Where the network is split; the setting's by default.
+            steps: Length of the run, as in `FSHA.at`.
+            critic_steps: As in the constructor, in place of the design's.
+            critic_first: As in the constructor, in place of the design's.
+            gradient_scale: As in the constructor, in place of the design's.
+            batch_size: As in the constructor; the setting's by default.
+            seed: Seeds the networks and the attack.
+            device: As in the constructor.
+        """
+        cut, nets = setting.cut if cut is None else cut, setting.nets
+        fast = design == "fast"
+        pilot = None
+        if not fast:
+            linear = {"linear": True} if setting.name == "tiny" else {}  # the paper's always is
+            pilot = nets.pilot(cut=cut, channels=setting.channels, seed=seed, **linear)
+        like = FSHA.at(
+            setting,
+            public,
+            design=design,
+            cut=cut,
+            steps=steps,
+            pilot=pilot,
+            critic_steps=critic_steps,
+            critic_first=critic_first,
+            gradient_scale=gradient_scale,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        learns = fast or setting.name == "tiny"  # fast: the pilot does not, the head does
+        return cls(
+            public,
+            pilot=like.pilot,
+            head=nets.head(cut=cut, classes=len(public.classes), seed=seed),
+            critic=like.critic,
+            decoder=like.decoder if fast else None,
+            optimizer=partial(Adam, lr=1e-3 if learns else 1e-5),
+            critic_steps=like.critic_steps,
+            critic_first=like.critic_first,
+            gradient_scale=like.gradient_scale,
+            batch_size=like.sampler.batch_size,
+            seed=seed,
+            device=device,
+        )

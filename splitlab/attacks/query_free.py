@@ -62,6 +62,8 @@ class QueryFreeInversion(PassiveServer):
         grants=("the architecture of f",),
         source="He, Zhang, Lee, ACSAC 2019",
     )
+    STATE = ("imitated",)
+    LATER = ("decoder",)
 
     def __init__(
         self,
@@ -150,24 +152,8 @@ class QueryFreeInversion(PassiveServer):
             weight=self.weight,
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the honest server's state, the surrogate's and the decoder's."""
-        decoder = None if self.decoder is None else self.decoder.state_dict()
-        return super().state_dict() | {
-            "surrogate": self.surrogate.state_dict(),
-            "surrogate_optimizer": self.surrogate_optimizer.state_dict(),
-            "sampler": self.sampler.state_dict(),
-            "decoder": decoder,
-            "imitated": self.imitated,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        for name in ("surrogate", "surrogate_optimizer", "sampler"):
-            getattr(self, name).load_state_dict(state[name])
-        self.imitated, saved, self.decoder = state["imitated"], state["decoder"], None
-        if saved is not None:
-            shape = tuple(saved["mean"].shape)
-            network = upsampling_decoder(shape, self.public.shape, seed=self.seed).to(self.device)
-            self.decoder = PairDecoder.like(saved, network, self.public.value_range)
+    def rebuild(self, name: str, state: Any) -> PairDecoder:
+        """Return a decoder of the saved one's shape."""
+        shape = tuple(state["weights"]["mean"].shape)
+        network = upsampling_decoder(shape, self.public.shape, seed=self.seed).to(self.device)
+        return PairDecoder.like(state["weights"], network, self.public.value_range)

@@ -16,6 +16,11 @@ Schedule = Callable[[int], float]
 ADAM_BETAS = (0.9, 0.999)  # torch's defaults
 
 
+def constant(step: int) -> float:
+    """Return 1 at every step."""
+    return 1.0
+
+
 def growing(growth: float, *, start: float = 1.0) -> Schedule:
     """Return the factor start * growth**step; the steps count from 0.
 

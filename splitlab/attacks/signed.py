@@ -7,21 +7,21 @@ f can settle on the negative. The rule here is this library's.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from splitlab.attacks.fsha import FSHA
-from splitlab.core.messages import Gradient, SmashedData
+from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
+from splitlab.core.server import Server
 from splitlab.core.threat import ThreatModel
-from splitlab.data import ImageData
 from splitlab.nets.evaluation import in_parts
 
 KEPT = 20  # steps whose z the rule looks at
 
 
-class SignedFSHA(FSHA):
+class SignedFSHA(Server):
     """FSHA with a sign: where its pictures look like negatives, it reads z the other way round.
 
     After `look_at` steps it decodes the z of the last `KEPT` steps and compares them with its
@@ -31,38 +31,38 @@ class SignedFSHA(FSHA):
     negative is upright at once, and the rest of the run goes into its strokes.
 
     Args:
-        public: As in `FSHA`.
+        hijack: The attack. Decoder and pilot should be affine, as the fast design's are: only then
+            is the mirrored code the negative picture.
         look_at: After how many steps it looks, at least 1. Too early, and there is nothing to see;
             too late, and little of the run is left.
-        hijack: Further arguments of `FSHA`. Decoder and pilot should be affine, as the fast
-            design's are: only then is the mirrored code the negative picture.
 
     Attributes:
         sign: 1, or -1 once z is mirrored.
         agreement: What the rule saw; None before it looked.
 
     Raises:
-        ValueError: If `look_at` is below 1, or as in `FSHA`.
+        ValueError: If `look_at` is below 1.
     """
 
     threat: ClassVar[ThreatModel] = dataclasses.replace(
         FSHA.threat, source="Pasquini, Ateniese, Bernaschi, CCS 2021; the sign is this library's"
     )
 
-    _OWN = ("sign", "agreement", "kept", "centre")
+    STATE = ("sign", "agreement", "kept", "center")
 
-    def __init__(self, public: ImageData, *, look_at: int, **hijack: Any) -> None:
-        super().__init__(public, **hijack)
+    def __init__(self, hijack: FSHA, *, look_at: int) -> None:
+        super().__init__(seed=hijack.sampler.seed, device=hijack.device)
         if look_at < 1:
             raise ValueError(f"look_at is {look_at}: there is nothing to see before step 1")
-        self.look_at = look_at
+        self.hijack, self.look_at = hijack, look_at
+        self.public = hijack.public
         self.sign = 1
         self.agreement: float | None = None
         self.kept: list[Tensor] = []
-        self.centre: Tensor | None = None
+        self.center: Tensor | None = None
 
     def __repr__(self) -> str:
-        return f"SignedFSHA(looks at step {self.look_at}, {self.loss}, {self.public!r})"
+        return f"SignedFSHA(looks at step {self.look_at}, {self.hijack!r})"
 
     def reply(self, message: SmashedData) -> Gradient:
         """Take FSHA's turn on z as this attack reads it; look first, where it is time.
@@ -70,40 +70,49 @@ class SignedFSHA(FSHA):
         Raises:
             ValueError: If z has another shape than the pilot's output.
         """
-        fits = message.z.shape[1:] == self.z_shape  # where it does not, FSHA has a sentence
-        if self.agreement is None and fits:
+        self.hijack.check_shape(message.z)
+        if self.agreement is None:
             self.kept = [*self.kept, message.z][-KEPT:]
             if message.step + 1 >= self.look_at:
                 self._look()
-        answer = super().reply(self._upright(message))
-        return dataclasses.replace(answer, dz=self.sign * answer.dz)
+        answer = self.hijack.reply(self._upright(message))
+        self.metrics = self.hijack.metrics
+        return self.gradient(message, self.sign * answer.dz)
+
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Show the client what the hijack shows (U-shaped protocol)."""
+        return self.hijack.forward(message)
+
+    def backward(self, message: OutputGradient) -> Gradient:
+        """Ignore what the tail asks for, and hijack as in the vanilla protocol."""
+        answer = self.reply(self.hijack.asked(message))
+        self.hijack.under_way = None
+        return answer
+
+    def output(self, message: SmashedData) -> Tensor:
+        """Return what the client's tail is shown, in evaluation mode."""
+        return self.hijack.output(message)
 
     def reconstruct(self, message: SmashedData) -> Tensor:
         """Decode smashed data into images (N, C, H, W), upright if the rule is right."""
-        return super().reconstruct(self._upright(message))
+        return self.hijack.reconstruct(self._upright(message))
+
+    def autoencode(self, x: Tensor) -> Tensor:
+        """Return decoder(pilot(x)): what the attacker's networks could show at best."""
+        return self.hijack.autoencode(x)
 
     def _look(self) -> None:
-        pictures = in_parts(self.decoder, torch.cat(self.kept))
+        pictures = in_parts(self.hijack.decoder, torch.cat(self.kept))
         self.agreement = skewness_agreement(pictures, self.public.x)
         if self.agreement < 0:
             self.sign = -1
-            self.centre = in_parts(self.pilot, self.public.x).mean(0, keepdim=True)
+            self.center = in_parts(self.hijack.pilot, self.public.x).mean(0, keepdim=True)
         self.kept = []
 
     def _upright(self, message: SmashedData) -> SmashedData:
-        if self.centre is None:
+        if self.center is None:
             return message
-        return dataclasses.replace(message, z=2 * self.centre - message.z)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return FSHA's state, the sign, and what is kept for the look."""
-        return super().state_dict() | {name: getattr(self, name) for name in self._OWN}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        for name in self._OWN:
-            setattr(self, name, state[name])
+        return dataclasses.replace(message, z=2 * self.center - message.z)
 
 
 def skewness_agreement(pictures: Tensor, public: Tensor) -> float:

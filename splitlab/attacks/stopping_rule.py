@@ -39,6 +39,13 @@ class StoppingRule(Observer):
         ValueError: If the window is below 1.
     """
 
+    STATE = (
+        "steps",
+        "distances",
+        "pictures",
+        "_under_way",
+    )
+
     def __init__(self, public: ImageData, *, window: int = 20) -> None:
         if window < 1:
             raise ValueError(f"window is {window}: it holds at least one step")
@@ -77,17 +84,6 @@ class StoppingRule(Observer):
         self.distances.append(cloud_distance(pictures, self.public.x))
         if self.best == len(self.distances) - 1:
             self.pictures = pictures
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what has been seen so far."""
-        return {name: getattr(self, name) for name in self._KEPT}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        for name in self._KEPT:
-            setattr(self, name, state[name])
-
-    _KEPT = ("steps", "distances", "pictures", "_under_way")
 
 
 def cloud_distance(pictures: Tensor, public: Tensor, components: int = COMPONENTS) -> float:

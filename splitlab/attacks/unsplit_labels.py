@@ -53,6 +53,8 @@ class UnSplitLabels(PassiveServer):
         does_not_know=("the labels", "the weights of the tail"),
         source="Erdogan, Kupcu, Cicek, WPES 2022",
     )
+    STATE = ("guesses",)
+    PASSING = ("_a",)
 
     def __init__(
         self,
@@ -125,21 +127,6 @@ class UnSplitLabels(PassiveServer):
             candidate = torch.cat([part.flatten() for part in parts])
             distances.append(float((candidate - gradient).square().sum()))
         return distances.index(min(distances))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the honest server's state, the clone, its optimizer and the guesses."""
-        return super().state_dict() | {
-            "clone": self.clone.state_dict(),
-            "clone_optimizer": self.clone_optimizer.state_dict(),
-            "guesses": list(self.guesses),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self.clone.load_state_dict(state["clone"])
-        self.clone_optimizer.load_state_dict(state["clone_optimizer"])
-        self.guesses = [guess.to(self.device) for guess in state["guesses"]]
 
 
 class UnSplitLabelsKnownStart(UnSplitLabels):

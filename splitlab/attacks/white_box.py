@@ -52,6 +52,7 @@ class WhiteBoxInversion(PassiveServer):
         grants=("the architecture of f", "the weights of f after training"),
         source="He, Zhang, Lee, ACSAC 2019",
     )
+    STATE = ("colluded",)
 
     def __init__(
         self,
@@ -118,16 +119,6 @@ class WhiteBoxInversion(PassiveServer):
             )
         options = {"steps": self.steps, "rate": self.rate, "weight": self.weight}
         return invert(self.f, message.z, self.start, value_range=self.value_range, **options)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the honest server's state, f and whether its weights were sent."""
-        return super().state_dict() | {"f": self.f.state_dict(), "colluded": self.colluded}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self.f.load_state_dict(state["f"])
-        self.colluded = state["colluded"]
 
 
 def invert(

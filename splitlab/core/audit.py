@@ -66,11 +66,11 @@ def _memory(root: Any, name: str) -> Iterator[tuple[tuple[str, int], str]]:
                 owner = owner.base
             if owner.nbytes:
                 yield ("cpu", owner.__array_interface__["data"][0]), path
-        queue.extend(_neighbours(value, path))
+        queue.extend(neighbors(value, path))
 
 
-def _neighbours(value: Any, path: str) -> Iterator[tuple[Any, str]]:
-    """Yield what one step leads to from `value`, with the path to it."""
+def neighbors(value: Any, path: str) -> Iterator[tuple[Any, str]]:
+    """Yield (value, path) of whatever one step leads to from `value`."""
     if isinstance(value, Tensor):
         yield value.grad_fn, f"{path}.grad_fn"
         if value.is_leaf:
@@ -104,13 +104,13 @@ def _neighbours(value: Any, path: str) -> Iterator[tuple[Any, str]]:
     elif inspect.isgenerator(value) and value.gi_frame is not None:
         yield dict(value.gi_frame.f_locals), f"{path}'s local variables"
     elif isinstance(value, torch.autograd.graph.Node):
-        yield from _graph_neighbours(value, path)
+        yield from _graph_neighbors(value, path)
     yield getattr(value, "__dict__", None), path
     for name in _slots(type(value)):
         yield getattr(value, name, None), f"{path}.{name}"
 
 
-def _graph_neighbours(node: Any, path: str) -> Iterator[tuple[Any, str]]:
+def _graph_neighbors(node: Any, path: str) -> Iterator[tuple[Any, str]]:
     yield getattr(node, "variable", None), f"{path}.variable"
     for name in dir(node):
         if name.startswith("_saved_"):

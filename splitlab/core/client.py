@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,11 @@ from splitlab.core.messages import (
     SmashedData,
     Weights,
 )
-from splitlab.core.randomness import RandomState, Sampler, with_own_randomness
+from splitlab.core.party import OptimizerFactory, Party
+from splitlab.core.randomness import Sampler, with_own_randomness
+from splitlab.core.state import Stateful
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-
-if TYPE_CHECKING:
-    from splitlab.core.client import Client
-from splitlab.core.party import OptimizerFactory
 from splitlab.nets.evaluation import EVALUATION_BATCH
 
 
@@ -55,7 +53,7 @@ class Turn:
     fake: bool = False
 
 
-class Defense:
+class Defense(Stateful):
     """Base of all defenses: every hook does nothing. One instance serves one client."""
 
     def prepare(self, client: Client) -> None:
@@ -83,15 +81,8 @@ class Defense:
     def grads(self, client: Client, turn: Turn) -> None:
         """Called after the backward pass and before the optimizer's step."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs; nothing by default."""
-        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-
-
-class Client:
+class Client(Party):
     """The only holder of private data: runs the network `f` up to the cut.
 
     In the U-shaped protocol it holds the last layers, the tail, as well, and the labels stay at
@@ -128,6 +119,8 @@ class Client:
         knows=("its private images and labels", "its own network f"),
         does_not_know=("the server's network, loss and data",),
     )
+    STATE = ("step",)
+    PASSING = ("turn",)
 
     def __init__(
         self,
@@ -150,8 +143,7 @@ class Client:
                 f"{name} has a tail so that its labels stay at home: leave out sends_labels=True, "
                 "or leave out tail"
             )
-        self.name = name
-        self.device = torch.device(device)
+        super().__init__(name=name, seed=seed, device=device)
         self.net = net.to(self.device)
         self.tail = None if tail is None else tail.to(self.device)
         self.data = data.to(self.device)
@@ -161,11 +153,9 @@ class Client:
             sends_labels = tail is None and not sends_index
         self.sends_labels, self.sends_index = sends_labels, sends_index
         self.sampler = Sampler(len(data), batch_size, owner=name, seed=seed)
-        self.randomness = RandomState(name, seed, self.device)
         self.defenses = list(defenses)
         self.step = 0
         self.turn: Turn | None = None
-        self.metrics: dict[str, Tensor] = {}
         for defense in self.defenses:
             defense.prepare(self)
 
@@ -295,29 +285,9 @@ class Client:
             # A copy: an optimizer keeps the very tensors that it loads, and steps write into them.
             self.optimizer.load_state_dict(copy.deepcopy(message.optimizer))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that a resumed run needs (the private data apart)."""
-        tail = {} if self.tail is None else {"tail": self.tail.state_dict()}
-        return tail | {
-            "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "sampler": self.sampler.state_dict(),
-            "randomness": self.randomness.state_dict(),
-            "defenses": [defense.state_dict() for defense in self.defenses],
-            "step": self.step,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        self.net.load_state_dict(state["net"])
-        if self.tail is not None:
-            self.tail.load_state_dict(state["tail"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.sampler.load_state_dict(state["sampler"])
-        self.randomness.load_state_dict(state["randomness"])
-        for defense, saved in zip(self.defenses, state["defenses"], strict=True):
-            defense.load_state_dict(saved)
-        self.step = state["step"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned; a batch under way is given up."""
+        super().load_state_dict(state)
         self.turn = None
 
     def _networks(self) -> nn.Module:

@@ -67,15 +67,6 @@ class PassiveClient(Client):
             index: The batch's row numbers in the client's data, int64 (B,).
         """
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the honest client's state and the attacker's random state."""
-        return super().state_dict() | {"attacker": self.attacker_randomness.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self.attacker_randomness.load_state_dict(state["attacker"])
-
 
 class PassiveServer(HonestServer):
     """Honest but curious: answers exactly as `HonestServer` does, and looks on.
@@ -141,15 +132,6 @@ class PassiveServer(HonestServer):
 
     def _looking(self) -> AbstractContextManager[None]:
         return _looking(self.attacker_randomness, self.net, f"{type(self).__name__}.observe")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the honest server's state and the attacker's random state."""
-        return super().state_dict() | {"attacker": self.attacker_randomness.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self.attacker_randomness.load_state_dict(state["attacker"])
 
 
 @contextmanager

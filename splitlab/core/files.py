@@ -1,4 +1,4 @@
-"""States in files without pickle, and the training run that is killed and goes on.
+"""States in files without pickle.
 
 One file holds a whole state: its tensors as safetensors, and what is around them as JSON in the
 same file's header, so that one `os.replace` swaps everything. A file is the old state or the new
@@ -71,13 +71,13 @@ def load(path: Path | str) -> Any:
             # splitlab.core.threat would rightly report.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise _unreadable(path, "it is not a whole safetensors file") from error
+        raise unreadable(path, "it is not a whole safetensors file") from error
     kind, _, rest = header.get(HEADER, "").partition("\n")
     checksum, _, structure = rest.partition("\n")
     if kind != FORMAT:
-        raise _unreadable(path, f"its format is {kind or 'unknown'}, not {FORMAT}")
+        raise unreadable(path, f"its format is {kind or 'unknown'}, not {FORMAT}")
     if checksum != _checksum(structure, tensors):
-        raise _unreadable(path, "its checksum is wrong")
+        raise unreadable(path, "its checksum is wrong")
     return _decode(json.loads(structure), tensors)
 
 
@@ -177,7 +177,8 @@ def _checksum(structure: str, tensors: dict[str, Tensor]) -> str:
     return f"{crc:08x}"
 
 
-def _unreadable(path: Path, why: str) -> CheckpointError:
+def unreadable(path: Path, why: str) -> CheckpointError:
+    """Return the error for a file that cannot be read."""
     return CheckpointError(
         f"{path} cannot be read as a checkpoint ({why}): delete it to begin anew, or put a whole "
         "copy in its place"

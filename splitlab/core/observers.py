@@ -7,24 +7,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
-
-from splitlab.core.messages import Message
-from splitlab.core.tables import Table
-
-if TYPE_CHECKING:
-    from splitlab.core.client import Client
-    from splitlab.core.server import Server
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
 
 from torch import Tensor
 
 from splitlab.core.client import Client
+from splitlab.core.messages import Message
 from splitlab.core.server import Server
+from splitlab.core.state import Stateful
+from splitlab.core.tables import Table
 
 
-class Observer:
+class Observer(Stateful):
     """Base of all observers: every hook does nothing."""
 
     def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
@@ -38,16 +33,6 @@ class Observer:
 
     def end(self) -> None:
         """Called after the last step, and when the training stops early."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs; nothing by default.
-
-        An observer that keeps something overrides this and `load_state_dict`.
-        """
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned; called after `start`."""
 
 
 class Log:
@@ -142,6 +127,8 @@ class Wiretap(Observer):
         shapes: (sender, kind) -> shapes of the tensors in the latest message.
     """
 
+    STATE = ("counts", "nbytes", "shapes")
+
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], int] = {}
         self.nbytes: dict[tuple[str, str], int] = {}
@@ -153,15 +140,6 @@ class Wiretap(Observer):
         self.counts[key] = self.counts.get(key, 0) + 1
         self.nbytes[key] = self.nbytes.get(key, 0) + message.nbytes
         self.shapes[key] = [tuple(tensor.shape) for tensor in message.tensors()]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return counts, bytes and shapes."""
-        return {"counts": self.counts, "nbytes": self.nbytes, "shapes": self.shapes}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        self.counts, self.nbytes = dict(state["counts"]), dict(state["nbytes"])
-        self.shapes = dict(state["shapes"])
 
     @property
     def total(self) -> int:

@@ -1,10 +1,40 @@
-"""What all parties have."""
+"""What all parties have: a name, a device, a random state, and a state to resume from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from splitlab.core.randomness import RandomState
+from splitlab.core.state import Stateful
+from splitlab.core.threat import ThreatModel
+
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class Party(Stateful):
+    """Base of clients, servers and whoever else exchanges messages with them.
+
+    Args:
+        name: The sender's name on the messages.
+        seed: Seeds the party's random state.
+        device: Where the party computes.
+
+    Attributes:
+        threat: Its card.
+        metrics: Scalars of its last step (0-d tensors), collected by the training log.
+    """
+
+    threat: ClassVar[ThreatModel]
+    PASSING = ("metrics",)
+    PARTICIPANT = True
+
+    def __init__(self, *, name: str, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        self.name = name
+        self.device = torch.device(device)
+        self.randomness = RandomState(name, seed, self.device)
+        self.metrics: dict[str, Tensor] = {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+from splitlab.core.state import Stateful
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +39,12 @@ class RandomState:
         if self.device.type == "cuda":
             self._gpu = torch.Generator(self.device).manual_seed(mixed).get_state()
         self._is_lent = False
+        self._first = self._cpu
+
+    def identity(self) -> dict[str, Any]:
+        """Return what its numbers are a function of, beside its owner's name."""
+        drawn = "not yet" if torch.equal(self._cpu, self._first) else self._cpu
+        return {"seed": self.seed, "drawn": drawn}
 
     @contextmanager
     def lent(self, *, keep: bool = True) -> Iterator[None]:
@@ -102,7 +110,7 @@ def with_own_randomness(
     return wrapped
 
 
-class Sampler:
+class Sampler(Stateful):
     """Batches of row numbers: a fresh permutation each epoch, the last partial batch dropped.
 
     Args:
@@ -115,42 +123,42 @@ class Sampler:
         ValueError: If a batch is larger than the data.
     """
 
+    STATE = ("permutation", "position")
+
     def __init__(self, n: int, batch_size: int, *, owner: str, seed: int) -> None:
         if not 1 <= batch_size <= n:
             raise ValueError(
                 f"cannot draw batches of {batch_size} from {n} rows: "
                 f"choose a batch_size from 1 to {n}"
             )
-        self.n = n
-        self.batch_size = batch_size
-        self._generator = torch.Generator().manual_seed(zlib.crc32(f"{owner} rows:{seed}".encode()))
-        self._permutation = torch.randperm(n, generator=self._generator)
-        self._position = 0
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.generator = torch.Generator().manual_seed(zlib.crc32(f"{owner} rows:{seed}".encode()))
+        self.permutation = torch.randperm(n, generator=self.generator)
+        self.position = 0
 
     def next(self) -> Tensor:
         """Return the next batch's row numbers, int64 (batch_size,), on the CPU."""
-        if self._position + self.batch_size > self.n:
-            self._permutation = torch.randperm(self.n, generator=self._generator)
-            self._position = 0
-        rows = self._permutation[self._position : self._position + self.batch_size]
-        self._position += self.batch_size
+        if self.position + self.batch_size > self.n:
+            self.permutation = torch.randperm(self.n, generator=self.generator)
+            self.position = 0
+        rows = self.permutation[self.position : self.position + self.batch_size]
+        self.position += self.batch_size
         return rows.clone()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the permutation, the position in it and the generator's state."""
-        return {
-            "permutation": self._permutation.clone(),
-            "position": self._position,
-            "generator": self._generator.get_state(),
-        }
+    def identity(self) -> dict[str, Any]:
+        """Return what its batches are a function of, beside its owner's name."""
+        drawn = (self.position, self.generator) if self.position else "not yet"
+        return {"n": self.n, "batch_size": self.batch_size, "seed": self.seed, "drawn": drawn}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned.
+
+        Raises:
+            ValueError: If it comes from a sampler of another number of rows.
+        """
         if len(state["permutation"]) != self.n:
             raise ValueError(
                 f"this sampler draws from {self.n} rows and the saved one from "
                 f"{len(state['permutation'])}: load it beside the data it was saved with"
             )
-        self._permutation = state["permutation"].clone()
-        self._position = state["position"]
-        self._generator.set_state(state["generator"])
+        super().load_state_dict(state)

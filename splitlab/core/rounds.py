@@ -22,6 +22,7 @@ from splitlab.core.messages import (
     SmashedData,
     Weights,
 )
+from splitlab.core.party import Party
 from splitlab.core.protocols import Protocol, Send, vanilla
 from splitlab.core.server import HonestServer, Server
 from splitlab.core.threat import ThreatModel
@@ -187,7 +188,7 @@ def average(states: Sequence[Mapping[str, Tensor]], samples: Sequence[int]) -> d
     return averaged
 
 
-class Aggregator:
+class Aggregator(Party):
     """Averages the clients' weights, by their numbers of images: SplitFed's second server.
 
     A party of its own. It never sees z; were it one with the server, that server would hold f.
@@ -203,9 +204,10 @@ class Aggregator:
         does_not_know=("the images", "z and its gradients", "the server's network"),
         source="Thapa, Chamikara, Camtepe, Sun, AAAI 2022",
     )
+    PASSING = ("received",)
 
     def __init__(self, *, name: str = "aggregator") -> None:
-        self.name = name
+        super().__init__(name=name)
         self.received: list[Weights] = []
 
     def collect(self, message: Weights) -> None:
@@ -282,17 +284,6 @@ class ServerCopies(Server):
         averaged = average(states, list(self.samples.values()))
         for server in self.copies.values():
             server.net.load_state_dict(averaged)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the copies' states."""
-        copies = {name: server.state_dict() for name, server in self.copies.items()}
-        return super().state_dict() | {"copies": copies}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        for name, server in self.copies.items():
-            server.load_state_dict(state["copies"][name])
 
     def _copy(self, message: Message) -> HonestServer:
         if message.sender not in self.copies:

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,14 @@ from splitlab.core.messages import (
     SmashedData,
     Weights,
 )
-from splitlab.core.party import OptimizerFactory
-from splitlab.core.randomness import RandomState, with_own_randomness
+from splitlab.core.party import OptimizerFactory, Party
+from splitlab.core.randomness import with_own_randomness
+from splitlab.core.state import Stateful
 from splitlab.core.threat import ThreatModel
 from splitlab.nets.evaluation import in_parts
 
 
-class LabelDefense:
+class LabelDefense(Stateful):
     """Base of the defenses of a server that holds labels. One instance serves one server.
 
     Its random numbers come from the server's own state, which is lent while it works.
@@ -43,15 +44,8 @@ class LabelDefense:
         """
         return dz
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs; nothing by default."""
-        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-
-
-class Server(ABC):
+class Server(Party, ABC):
     """Base of all servers. An attack by the server is a subclass.
 
     Args:
@@ -60,19 +54,15 @@ class Server(ABC):
         name: The sender's name on the messages.
 
     Attributes:
-        metrics: Scalars of the last step (0-d tensors), collected by the training log.
         under_way: U-shaped protocol: the smashed data whose output the client is working on.
     """
 
-    threat: ClassVar[ThreatModel]
+    PASSING = ("under_way",)
 
     def __init__(
         self, *, seed: int = 0, device: torch.device | str = "cpu", name: str = "server"
     ) -> None:
-        self.name = name
-        self.device = torch.device(device)
-        self.randomness = RandomState(name, seed, self.device)
-        self.metrics: dict[str, Tensor] = {}
+        super().__init__(name=name, seed=seed, device=device)
         self.under_way: SmashedData | None = None
 
     @abstractmethod
@@ -113,7 +103,7 @@ class Server(ABC):
         """Pass one client's weights on to the next; the server sees them (sequential training)."""
         return dataclasses.replace(message, sender=self.name)
 
-    def end_round(self) -> None:  # noqa: B027 (a hook; most servers have nothing to do)
+    def end_round(self) -> None:
         """Called when all clients have taken their turns (SplitFed). Does nothing by default."""
 
     def asked(self, message: OutputGradient) -> SmashedData:
@@ -138,14 +128,6 @@ class Server(ABC):
     def gradient(self, message: SmashedData, dz: Tensor) -> Gradient:
         """Address `dz` to the sender of `message`."""
         return Gradient(dz=dz, sender=self.name, step=message.step)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that a resumed run needs; subclasses add their networks."""
-        return {"randomness": self.randomness.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        self.randomness.load_state_dict(state["randomness"])
 
 
 class HonestServer(Server):
@@ -172,6 +154,7 @@ class HonestServer(Server):
         knows=("its own network s",),
         does_not_know=("the images", "the client's network f"),
     )
+    PASSING = ("_graph",)
 
     def __init__(
         self,
@@ -283,19 +266,3 @@ class HonestServer(Server):
     def predict(self, z: Tensor) -> Tensor:
         """Return the class of each row of z, int64 (N,), in evaluation mode."""
         return in_parts(self.net, z).argmax(1)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the random state, the network, the optimizer and the defenses' states."""
-        return super().state_dict() | {
-            "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "defenses": [defense.state_dict() for defense in self.defenses],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for defense, saved in zip(self.defenses, state["defenses"], strict=True):
-            defense.load_state_dict(saved)

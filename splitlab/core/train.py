@@ -63,7 +63,8 @@ def train(
     Raises:
         ThreatModelViolation: If client and server share memory.
         HijackingDetected: If a client's defense stops the training.
-        CheckpointError: If the checkpoint is damaged, belongs to another run, or is past `steps`.
+        CheckpointError: If the checkpoint is damaged, belongs to another run, or is past `steps`;
+            or if something changes that no state holds.
     """
     if isinstance(clients, Client):
         raise TypeError("clients is a list: write train([client], server, steps)")
@@ -78,9 +79,17 @@ def train(
     keep = None
     if checkpoint is not None:
         keep = Checkpoint(
-            checkpoint, clients, server, observers, log, protocol=protocol, autocast=autocast
+            checkpoint,
+            clients,
+            server,
+            observers,
+            log,
+            steps=steps,
+            protocol=protocol,
+            others=rounds.parties,
+            autocast=autocast,
         )
-        keep.read(steps)
+        keep.read()
     for observer in observers:
         observer.start(clients, server, steps)
     try:

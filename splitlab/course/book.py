@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from splitlab.course import doctor, runner
+from splitlab.course import doctor, runner, timing
 from splitlab.course.records import RUNS
 from splitlab.course.runner import ChapterError, Result
 
@@ -137,13 +137,13 @@ def time_notebooks(
     """
     results: list[Result] = []
     seconds = {}
-    steps = doctor.step_seconds()
+    steps = timing.step_seconds()
     for path in paths:
         (source / path.relative_to(path.parent.parent)).unlink(missing_ok=True)
         before = sum(os.times()[2:4])  # of the children: user and system
         results += run_notebooks([path], source, jobs=1, **options)
         seconds[results[-1].chapter] = sum(os.times()[2:4]) - before
-        steps += doctor.step_seconds()
+        steps += timing.step_seconds()
     return results, seconds, min(steps)
 
 
@@ -298,7 +298,7 @@ def build(
     rendered = False
     if not errors:
         if store_seconds:
-            stored = doctor.store_seconds(RUNS, profile, seconds, step)
+            stored = timing.store_seconds(RUNS, profile, seconds, step)
             print(f"stored the seconds in {stored.name}")
         if store_verdicts:
             for notebook in chapters(book):

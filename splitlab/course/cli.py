@@ -14,9 +14,10 @@ import torch
 import splitlab as sl
 from splitlab.course import claims_command
 from splitlab.course.doctor import chosen_device, doctor, whereabouts
-from splitlab.data import download
+from splitlab.data import download, published
 from splitlab.settings import LOADERS, Setting
 
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 DATA_SETS = (*sl.data.BUILT_IN, *sl.data.PUBLISHED)  # of Omniglot, each archive by itself
 
 
@@ -45,6 +46,7 @@ def attack_fsha(options: argparse.Namespace) -> None:
     """Hijack a client, score the reconstructions, and print the report."""
     setting = sl.PROFILES[options.profile]
     device = _device(options.device, setting)
+    precision = PRECISIONS.get(options.precision, setting.precision(device))
     steps = options.steps
     if steps is not None and steps < 1:
         raise ValueError(f"--steps is {steps}: a hijack needs at least one step")
@@ -58,10 +60,13 @@ def attack_fsha(options: argparse.Namespace) -> None:
         private,
         **setting.client(seed=options.seed, device=device, rate=rate),
     )
-    attack = sl.FSHA(
-        **setting.fsha(
-            public, design=options.design, cut=options.cut, steps=steps, seed=options.seed
-        ),
+    attack = sl.FSHA.at(
+        setting,
+        public,
+        design=options.design,
+        cut=options.cut,
+        steps=steps,
+        seed=options.seed,
         device=device,
     )
     log = sl.train(
@@ -69,11 +74,12 @@ def attack_fsha(options: argparse.Namespace) -> None:
         attack,
         steps,
         observers=[sl.Progress("hijacking")],
-        autocast=setting.precision(device),
+        autocast=precision,
     )
     print("scoring: training the referee's classifiers and decoder ...", file=sys.stderr)
     few = len(private) if len(private) < 500 else None  # 200 of the ORL faces
     report = sl.evaluate(client, attack, referee, n_match=few)
+    computed = str(precision or torch.float32).removeprefix("torch.")
     if options.json:
         result = {
             "attack": "fsha",
@@ -83,6 +89,7 @@ def attack_fsha(options: argparse.Namespace) -> None:
             "steps": steps,
             "seconds": round(log.seconds, 2),
             "device": str(device),
+            "precision": computed,
             **report.to_dict(),
             "design": options.design,
             "cut": options.cut or setting.cut,
@@ -95,7 +102,7 @@ def attack_fsha(options: argparse.Namespace) -> None:
     print(
         f"{options.data} at profile {setting.name}, {options.design} design, "
         f"cut {options.cut or setting.cut}, seed {options.seed}: {steps} steps in "
-        f"{log.seconds:.1f} s on {device}; client: Adam at {rate:g}.\n"
+        f"{log.seconds:.1f} s on {device} in {computed}; client: Adam at {rate:g}.\n"
         f"{len(private)} private and {len(public)} public images.\n"
     )
     print(report)
@@ -116,8 +123,8 @@ def data_get(options: argparse.Namespace) -> None:
     """Download a data set where it is not here yet, and print where it is."""
     if options.name in sl.data.PUBLISHED:
         files = sl.data.PUBLISHED[options.name]
-        folder = download.named_folder(files, None) or download.fetch(files)
-        download.paths(files, folder)
+        folder = published.named_folder(files, None) or download.fetch(files)
+        published.paths(files, folder)
     print(f"{options.name:<20} {whereabouts(options.name)[1]}")
 
 
@@ -132,7 +139,7 @@ def data_check(options: argparse.Namespace) -> int:
         files = sl.data.PUBLISHED.get(name)
         if name == "digits":
             sl.data.digits()  # refuses another file than the one whose forms are known
-        found = download.locate(files) if files else None
+        found = published.locate(files) if files else None
         if options.name and files and not found:
             does = "says how to get it" if files.by_hand else "downloads it"
             raise sl.DataError(f"{name} is not here; `splitlab data get {name}` {does}.")
@@ -183,6 +190,13 @@ def _parser() -> argparse.ArgumentParser:
     fsha.add_argument("--seed", type=int, default=0, help="seeds split, networks and batches (0)")
     fsha.add_argument("--client-rate", type=float, help="the client's Adam rate (the profile's)")
     fsha.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    fsha.add_argument(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="auto",
+        help="precision of the matrix work in training; auto: the profile's where the device is "
+        "fast at it, else float32 (auto)",
+    )
     fsha.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     sets = commands.add_parser("data", help="list, describe, download and check the data sets")
     actions = sets.add_subparsers(title="actions", required=True, metavar="ACTION")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from splitlab.core.tables import Table
 from splitlab.data import BUILT_IN
-from splitlab.data.base import DataError
 from splitlab.data.celeba import COUNT, IDENTITIES, LABEL
 from splitlab.data.celeba import FILES as CELEBA
 from splitlab.data.celeba import SHAPE as CELEBA_SHAPE
@@ -19,8 +18,8 @@ from splitlab.data.cifar10 import CLASSES, NAMES, PER_FILE
 from splitlab.data.cifar10 import FILES as CIFAR10
 from splitlab.data.cifar10 import SHAPE as CIFAR10_SHAPE
 from splitlab.data.digits import FORM_STARTS, ROWS
-from splitlab.data.download import Published, megabytes
-from splitlab.data.drawn_faces import RATES
+from splitlab.data.errors import DataError
+from splitlab.data.face_parameters import RATES
 from splitlab.data.fashion_mnist import FILES as FASHION_MNIST
 from splitlab.data.idx import BLOCK_ROWS, SIDE
 from splitlab.data.mnist import FILES as MNIST
@@ -29,6 +28,7 @@ from splitlab.data.omniglot import SHAPE as OMNIGLOT_SHAPE
 from splitlab.data.orl import FILES as ORL
 from splitlab.data.orl import PEOPLE, PER_PERSON
 from splitlab.data.orl import SHAPE as ORL_SHAPE
+from splitlab.data.published import Published, megabytes
 from splitlab.data.tiny_imagenet import FILES as TINY_IMAGENET
 from splitlab.data.tiny_imagenet import SHAPE as TINY_IMAGENET_SHAPE
 from splitlab.data.tiny_imagenet import TRAIN, VALIDATION

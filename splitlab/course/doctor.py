@@ -1,42 +1,29 @@
 """What this machine has for the course, and how long the chapters take on it: `splitlab doctor`.
 
 Needs what the library itself needs, and nothing that builds the book: it runs in Colab, too.
-
-The minutes come from two measurements. `make seconds` runs every notebook and stores in
-`splitlab/course/runs/` how much CPU time it took, and how long a step of the tiny hijack took there.
-`doctor` times the same steps here and scales. The fastest step gives the lower end, the median the
-upper one, each with a margin: what else the machine does while a chapter runs, nobody knows.
+The minutes are those of `splitlab.course.timing`.
 """
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import itertools
-import json
 import os
 import platform
 import re
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
 import torch
 
 import splitlab as sl
-from splitlab.core.files import write_atomically
 from splitlab.core.tables import Table
-from splitlab.data import download
+from splitlab.course.timing import SECONDS, Expected, about, scaled, step_seconds
+from splitlab.data import download, published
 from splitlab.settings import Setting
-
-SECONDS = "chapter_seconds_"  # + a profile: the record's name
-STEPS_TIMED = 5  # at least
-TIME_LIMIT = 0.8  # seconds of timed steps; the first step, not timed, may take as long again
-MARGIN = 1.25  # beyond the fastest and the usual step: 9 of 10 runs on a busy machine fell inside
 
 State = Literal["problem", "note", "ok"]
 Place = Literal["here", "absent", "broken"]
@@ -54,14 +41,6 @@ class Finding(NamedTuple):
     state: State
     what: str
     text: str
-
-
-class Expected(NamedTuple):
-    """How long a chapter may take here, in seconds."""
-
-    chapter: str
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -187,95 +166,23 @@ def whereabouts(name: str) -> tuple[Place, str]:
     if name in sl.data.BUILT_IN:
         return "here", sl.data.BUILT_IN[name]
     files = sl.data.PUBLISHED[name]
-    found = download.locate(files)
+    found = published.locate(files)
     if found is None:
-        does = f"downloads {download.megabytes(files, files.files)}"
+        does = f"downloads {published.megabytes(files, files.files)}"
         if files.by_hand:
             does = "says how to get it"
         return "absent", f"not here; `splitlab data get {name}` {does}"
     where = f"{found.owner}: {found.folder}"
-    if lacking := download.missing(files, found.folder):
+    if lacking := published.missing(files, found.folder):
         where = f"{where} (incomplete: {', '.join(lacking)} missing)"
         if found.owner == "cache" and not files.by_hand:
             return "absent", f"{where}; `splitlab data get {name}` downloads the rest"
         unset = "" if found.owner == "cache" else f", or unset {found.owner}"
         return "broken", f"{where}; put that there{unset}"
-    paths = download.paths(files, found.folder).values()
+    paths = published.paths(files, found.folder).values()
     if closed := [path.name for path in paths if not os.access(path, os.R_OK)]:
         return "broken", f"{where}; get the right to read {', '.join(closed)}"
     return "here", where
-
-
-def step_seconds() -> list[float]:
-    """Time steps of the tiny hijack on one CPU core, on random images.
-
-    Returns:
-        Seconds of each timed step; nothing else is changed, the random state neither.
-    """
-    setting = sl.tiny
-    generator = torch.Generator().manual_seed(0)
-
-    def images() -> sl.ImageData:
-        x = 2 * torch.rand(320, 1, setting.size, setting.size, generator=generator) - 1
-        return sl.ImageData(x, torch.arange(320) % 10, tuple("0123456789"), "digits")
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        client = sl.Client(setting.client_net(), images(), **setting.client())
-        server = sl.FSHA(**setting.fsha(images()))
-        send = sl.Wire()
-        sl.vanilla(client, server, send)  # torch does much for the first time
-        seconds: list[float] = []
-        while len(seconds) < STEPS_TIMED or sum(seconds) < TIME_LIMIT:
-            start = time.perf_counter()
-            sl.vanilla(client, server, send)
-            seconds.append(time.perf_counter() - start)
-        return seconds
-    finally:
-        torch.set_num_threads(threads)
-
-
-def store_seconds(folder: Path, profile: str, seconds: Mapping[str, float], step: float) -> Path:
-    """Record how long the notebooks took, for `doctor` to scale.
-
-    Args:
-        folder: The folder of recorded runs.
-        profile: What the notebooks ran at; an earlier record of it is replaced.
-        seconds: The CPU seconds of each notebook.
-        step: The shortest of `step_seconds` at that time, on the same machine.
-
-    Returns:
-        The file, a table of runs (`splitlab.course.records`).
-    """
-    made = datetime.date.today().isoformat()
-    label = f"recorded {made}, splitlab {sl.__version__}, torch {torch.__version__}"
-    rows = {
-        name: {
-            "run": name,
-            "cpu_seconds": round(value, 1),
-            "step_seconds": round(step, 4),
-            "device": "cpu",  # what the notebooks' parameters say where nobody says otherwise
-            "label": label,
-        }
-        for name, value in seconds.items()
-    }
-    record = {"about": {"made_by": f"make seconds PROFILE={profile}"}, "rows": rows}
-    path = folder / f"{SECONDS}{profile}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f"{json.dumps(record, indent=1)}\n".encode())
-    return path
-
-
-def about(low: float, high: float) -> str:
-    """Write a range of seconds as a range in words, rounded outwards.
-
-    Examples: "20 to 40 s", "under 10 s", "3 to 6 min".
-    """
-    size, unit = (10, "s") if high < 120 else (60, "min")
-    number = 10 if unit == "s" else 1
-    first, last = int(low // size) * number, -int(-high // size) * number
-    return f"{first} to {last} {unit}" if first else f"under {last} {unit}"
 
 
 def _software() -> Iterator[Finding]:
@@ -420,10 +327,8 @@ def _time(profile: str, device: str) -> tuple[Finding, list[Expected], str]:
         text = f"recorded on {where} only, so none can be told for {device}"
         return Finding("note", "minutes", text), [], ""
     timed = step_seconds()
-    fast, usual = min(timed) / MARGIN, median(timed) * MARGIN
-    expected = [Expected(run, round(n * fast, 1), round(n * usual, 1)) for run, n in steps.items()]
     text = f"a step of the tiny hijack takes {1000 * median(timed):.0f} ms here just now"
-    return Finding("ok", "minutes", text), expected, label
+    return Finding("ok", "minutes", text), scaled(steps, timed), label
 
 
 def _without_home(text: str) -> str:

@@ -25,7 +25,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from splitlab.course.doctor import SECONDS
+from splitlab.course.timing import SECONDS
 
 LIBRARY = Path(__file__).resolve().parents[1]
 PARAMETERS = ("profile", "seed", "device")

@@ -1,12 +1,13 @@
 """Data sets, cut by whole blocks of rows into a private, a public and a referee's part."""
 
-from splitlab.data.base import DataError, ImageData, Split
+from splitlab.data.base import ImageData, Split
 from splitlab.data.celeba import FILES as _CELEBA
 from splitlab.data.celeba import celeba
 from splitlab.data.cifar10 import FILES as _CIFAR10
 from splitlab.data.cifar10 import cifar10
 from splitlab.data.digits import digits
 from splitlab.data.drawn_faces import drawn_faces
+from splitlab.data.errors import DataError
 from splitlab.data.fashion_mnist import FILES as _FASHION_MNIST
 from splitlab.data.fashion_mnist import fashion_mnist
 from splitlab.data.mnist import FILES as _MNIST

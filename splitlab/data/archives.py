@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splitlab.data.base import DataError, resize
-from splitlab.data.download import Published, fetch, named_folder, paths, show_terms
+from splitlab.data.download import fetch, show_terms
+from splitlab.data.errors import DataError
+from splitlab.data.pixels import resize
+from splitlab.data.published import Published, named_folder, paths
 
 MAX_MEMBER = 2**23  # bytes: pictures, labels and lists of names that are larger are no originals
 CHUNK = 128  # pictures decoded at a time: a few megabytes

@@ -6,53 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from splitlab.data.errors import DataError
+from splitlab.data.pixels import RESIZE_CHUNK, repeats_grey, stored_channels, take_rows
+
 NOT_KNOWN = "not known"  # the one class of images without labels
-RESIZE_CHUNK = 2000  # images resized at a time: keeps the working memory at a few megabytes
-
-
-class DataError(ValueError):
-    """A data set, or a request made of one, that cannot be used; the message says what to do."""
-
-
-def repeats_grey(x: Tensor) -> bool:
-    """Tell whether the channels of `x` are one stored grey channel.
-
-    Args:
-        x: images, shape (N, C, H, W).
-
-    Returns:
-        True for one channel, and for several that are an `expand` view of one (stride 0).
-    """
-    return x.shape[1] == 1 or x.stride(1) == 0
-
-
-def stored_channels(x: Tensor) -> Tensor:
-    """Return what `x` keeps in memory: one channel of grey images, else all of them.
-
-    Args:
-        x: images, shape (N, C, H, W).
-
-    Returns:
-        A view of shape (N, 1, H, W) when the channels repeat one grey channel, else `x`.
-    """
-    return x[:, :1] if repeats_grey(x) else x
-
-
-def take_rows(x: Tensor, rows: Tensor) -> Tensor:
-    """Copy rows of `x` into storage of their own; a repeated grey channel stays one channel.
-
-    Args:
-        x: images, shape (N, C, H, W).
-        rows: int64 row numbers, shape (n,), each in 0..N-1.
-
-    Returns:
-        Images of shape (n, C, H, W) that share no storage with `x`.
-    """
-    copy = stored_channels(x).index_select(0, rows.to(x.device))
-    return copy.expand(-1, x.shape[1], -1, -1)
+HASH_CHUNK = 4096  # images hashed at a time by `fingerprint`
 
 
 @dataclass(eq=False, repr=False)
@@ -419,58 +379,8 @@ class Split(NamedTuple):
     referee: ImageData | None
 
 
-def _permutation(n: int, seed: int) -> Tensor:
-    """Return the numbers 0..n-1 in an order that depends on `seed` alone."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-
-
-def check_size_and_channels(size: int, channels: int) -> None:
-    """Refuse image sizes and numbers of channels that the loaders cannot give.
-
-    Args:
-        size: height and width in pixels, from 4 to 256.
-        channels: 1, or 3 for networks that expect colour.
-
-    Raises:
-        DataError: if either is outside what is stated above.
-    """
-    if not isinstance(size, int) or not 4 <= size <= 256:
-        raise DataError(f"size must be a whole number of pixels from 4 to 256, not {size!r}.")
-    if channels not in (1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3, not {channels!r}.")
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Resize images bilinearly, with half-pixel centres (`align_corners=False`).
-
-    When shrinking, the filter is widened (`antialias=True`): plain bilinear would look at four
-    pixels and skip others, and thin strokes would break up. When enlarging, it is plain bilinear.
-
-    Args:
-        images: float32, shape (N, C, H, W).
-        size: height and width wanted, in pixels.
-
-    Returns:
-        Images of shape (N, C, size, size) on the same scale of values.
-    """
-    if images.shape[-2:] == (size, size):
-        return images
-    return F.interpolate(
-        images,
-        size=(size, size),
-        mode="bilinear",
-        align_corners=False,
-        antialias=size < images.shape[-1],
-    )
-
-
-HASH_CHUNK = 4096  # images
-
-
 def fingerprint(data: ImageData) -> str:
     """Return a hash of the images (to 256 levels), the labels and the value range."""
-    from splitlab.data.base import stored_channels
-
     low, high = data.value_range
     about = (tuple(data.x.shape), low, high, data.classes)
     digest = hashlib.blake2b(repr(about).encode(), digest_size=8)
@@ -479,3 +389,8 @@ def fingerprint(data: ImageData) -> str:
         levels = ((images - low) * (255 / (high - low))).round().to(torch.uint8).cpu()
         digest.update(levels.contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _permutation(n: int, seed: int) -> Tensor:
+    """Return the numbers 0..n-1 in an order that depends on `seed` alone."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

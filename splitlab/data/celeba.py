@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from splitlab.data.archives import Zip, obtain, spread, stack
-from splitlab.data.base import DataError, ImageData, check_size_and_channels
-from splitlab.data.download import Pin, Published
+from splitlab.data.base import ImageData
+from splitlab.data.errors import DataError
+from splitlab.data.pixels import check_size_and_channels
+from splitlab.data.published import Pin, Published
 
 ARCHIVE, ATTRIBUTES = "img_align_celeba.zip", "list_attr_celeba.txt"
 IDENTITIES = "identity_CelebA.txt"

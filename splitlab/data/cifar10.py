@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from splitlab.data.archives import check_name, check_start, obtain, spread, stack
-from splitlab.data.base import DataError, ImageData, check_size_and_channels
-from splitlab.data.download import Pin, Published
+from splitlab.data.base import ImageData
+from splitlab.data.errors import DataError
+from splitlab.data.pixels import check_size_and_channels
+from splitlab.data.published import Pin, Published
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 NAMES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")

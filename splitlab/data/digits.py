@@ -2,7 +2,9 @@
 
 import torch
 
-from splitlab.data.base import DataError, ImageData, check_size_and_channels, resize
+from splitlab.data.base import ImageData
+from splitlab.data.errors import DataError
+from splitlab.data.pixels import check_size_and_channels, resize
 
 ROWS = 1797
 

@@ -12,13 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splitlab.data.base import (
-    DataError,
-    ImageData,
-    check_size_and_channels,
-    resize,
-    stored_channels,
-)
+from splitlab.data.base import ImageData
+from splitlab.data.errors import DataError
+from splitlab.data.pixels import check_size_and_channels, resize, stored_channels
 
 REDUCTIONS = (2, 3, 4)  # a crop of a photograph is so many times as wide as the image made of it
 SEGMENTS = (2, 3, 4)  # lines in a drawing of strokes

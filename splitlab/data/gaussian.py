@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from splitlab.data.base import NOT_KNOWN, DataError, ImageData, check_size_and_channels
+from splitlab.data.base import NOT_KNOWN, ImageData
+from splitlab.data.errors import DataError
+from splitlab.data.pixels import check_size_and_channels
 
 ROWS = 1800
 

@@ -19,15 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splitlab.data.base import (
-    RESIZE_CHUNK,
-    DataError,
-    ImageData,
-    Split,
-    check_size_and_channels,
-    resize,
-)
-from splitlab.data.download import Published, fetch, named_folder, paths
+from splitlab.data.base import ImageData, Split
+from splitlab.data.download import fetch
+from splitlab.data.errors import DataError
+from splitlab.data.pixels import RESIZE_CHUNK, check_size_and_channels, resize
+from splitlab.data.published import Published, named_folder, paths
 
 UNSIGNED_BYTES = 8
 MAX_DIMENSIONS = 4

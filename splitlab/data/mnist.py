@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from splitlab.data.base import ImageData
-from splitlab.data.download import Pin
 from splitlab.data.idx import IdxFiles, load_idx
+from splitlab.data.published import Pin
 
 FILES = IdxFiles(
     name="mnist",

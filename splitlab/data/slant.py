@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from splitlab.data.base import ImageData, stored_channels
+from splitlab.data.base import ImageData
+from splitlab.data.pixels import stored_channels
 
 
 def slant(x: Tensor, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:

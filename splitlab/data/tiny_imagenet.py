@@ -5,8 +5,10 @@ from pathlib import Path
 import torch
 
 from splitlab.data.archives import Zip, obtain, spread, stack
-from splitlab.data.base import DataError, ImageData, check_size_and_channels
-from splitlab.data.download import Pin, Published
+from splitlab.data.base import ImageData
+from splitlab.data.errors import DataError
+from splitlab.data.pixels import check_size_and_channels
+from splitlab.data.published import Pin, Published
 
 ARCHIVE = "tiny-imagenet-200.zip"
 TRAIN, VALIDATION = 100_000, 10_000

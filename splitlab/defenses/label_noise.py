@@ -8,7 +8,6 @@ server's own step is taken with the true gradient; only what is sent carries noi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,18 +86,24 @@ class Marvell(LabelDefense):
         strength: The noise's mean squared length, in parts of the squared distance of the means.
 
     Attributes:
-        noise: The variances in use; None before the first batch with both classes.
         eps: KL(0, 1) + KL(1, 0) that they leave, by that batch.
 
     Raises:
         ValueError: If the strength is negative.
     """
 
+    STATE = ("variances", "eps", "direction")
+
     def __init__(self, strength: float) -> None:
         self.strength = _not_negative("Marvell", strength)
-        self.noise: Variances | None = None
+        self.variances: tuple[tuple[float, float], tuple[float, float]] | None = None
         self.eps = float("inf")
         self.direction = torch.empty(0)
+
+    @property
+    def noise(self) -> Variances | None:
+        """The variances in use; None before the first batch with both classes."""
+        return None if self.variances is None else Variances(*self.variances)
 
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
         """Add each class's noise.
@@ -136,22 +141,9 @@ class Marvell(LabelDefense):
         u, v = spread if len(spread) == 2 else (spread or [0.0]) * 2
         d, share = rows.shape[1], len(one) / len(rows)
         self.direction = difference / gap**0.5
-        self.noise = marvell(u, v, gap, d, share, self.strength * gap)
-        self.eps = sum_kl(self.noise, u, v, gap, d)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the noise of the latest batch with both classes."""
-        if self.noise is None:
-            return {"noise": None}
-        variances = {"along": list(self.noise.along), "across": list(self.noise.across)}
-        return {"noise": variances, "direction": self.direction, "eps": self.eps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        self.noise = None
-        if state["noise"] is not None:
-            self.noise = Variances(*(tuple(state["noise"][key]) for key in ("along", "across")))
-            self.direction, self.eps = state["direction"].clone(), state["eps"]
+        noise = marvell(u, v, gap, d, share, self.strength * gap)
+        self.variances = (noise.along, noise.across)
+        self.eps = sum_kl(noise, u, v, gap, d)
 
 
 def sum_kl(noise: Variances, u: float, v: float, gap: float, d: int) -> float:

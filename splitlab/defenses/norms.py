@@ -6,7 +6,7 @@ All take dz's norm over the whole batch. They see one number a step, and the ser
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -75,6 +75,8 @@ class NormAlarm(Defense):
         ValueError: If the limits are no range.
     """
 
+    STATE = ("alarms",)
+
     def __init__(self, highest: float, *, lowest: float = 0.0, stop: bool = True) -> None:
         self.highest, self.lowest = _above_0("NormAlarm", highest), lowest
         if not 0 <= lowest < highest:
@@ -100,14 +102,6 @@ class NormAlarm(Defense):
                     f"between {self.lowest:.3g} and {self.highest:.3g}"
                 )
         return dz
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the alarms so far."""
-        return {"alarms": list(self.alarms)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        self.alarms = list(state["alarms"])
 
 
 def highest_honest(runs: Sequence[Sequence[float]], margin: float = 1.0) -> float:

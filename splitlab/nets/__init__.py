@@ -10,15 +10,22 @@ from splitlab.nets.blocks import (
     parameter_count,
     upsampling_decoder,
 )
+from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating, in_parts
+from splitlab.nets.pair_decoder import PairDecoder, train_decoder
 
 __all__ = [
+    "EVALUATION_BATCH",
     "ChannelRotation",
     "DepthToSpace",
+    "PairDecoder",
     "ResBlock",
     "Shuffle",
     "SpaceToDepth",
+    "evaluating",
+    "in_parts",
     "paper",
     "parameter_count",
     "tiny",
+    "train_decoder",
     "upsampling_decoder",
 ]

@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from splitlab.nets import upsampling_decoder
+from splitlab.nets.blocks import upsampling_decoder
 from splitlab.nets.evaluation import in_parts
 
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splitlab.data.base import ImageData, stored_channels
+from splitlab.data.base import ImageData
+from splitlab.data.pixels import stored_channels
 
 LOOKED_AT = 500  # images, to see whether a network says one thing of everything
 HALVINGS = 3  # of a learning rate at which the referee's network learned nothing

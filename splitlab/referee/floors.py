@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splitlab.data.base import ImageData, repeats_grey, stored_channels, take_rows
+from splitlab.data.base import ImageData
+from splitlab.data.pixels import repeats_grey, stored_channels, take_rows
 from splitlab.referee.metrics import squared_distances
 
 PRIVATE_CHUNK, PUBLIC_CHUNK = 500, 4000  # bounds the distance table to 16 MB

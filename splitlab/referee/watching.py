@@ -114,6 +114,8 @@ class ReceivedError(Observer):
         mse: Mean squared error of each step's batch, on the data's own scale.
     """
 
+    STATE = ("mse",)
+
     def __init__(self) -> None:
         self.mse: list[float] = []
 
@@ -128,11 +130,3 @@ class ReceivedError(Observer):
         turn = self._clients[message.sender].turn if message.sender in self._clients else None
         if isinstance(message, SmashedData) and turn is not None:
             self.mse.append(mse(self._server.reconstruct(message), turn.x))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the errors so far."""
-        return {"mse": list(self.mse)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        self.mse = list(state["mse"])

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 
 import ipywidgets as w
 
-from splitlab.show import figures
-from splitlab.show.figures import Frame
+from splitlab.show.pictures import Frame, img
 
 
 def _figure(frame: Frame, label: str) -> str:
     """A frame as HTML: a picture with alt text, and its place in the sequence as the caption."""
     return (
-        f'<figure class="splitlab">{figures.img(frame.png, frame.alt)}'
+        f'<figure class="splitlab">{img(frame.png, frame.alt)}'
         f"<figcaption>{html.escape(f'{label} {frame.label}')}</figcaption></figure>"
     )
 

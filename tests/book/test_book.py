@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from splitlab.course import book, editions, runner
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 CHAPTERS = book.chapters(ROOT / "book")
 NOTEBOOKS = book.notebooks(ROOT / "book")
 SOLUTIONS = [path for path in NOTEBOOKS if path not in CHAPTERS]
+CHECK = "# NBVAL_CHECK_OUTPUT"
 
 # The attributes through which a page loads something by itself. A link to follow (<a href>) may
 # lead outside.
@@ -102,6 +103,43 @@ def test_a_page_shows_an_executed_chapter(chapter, built, pages):
     assert runner.verdict_of(executed)
     assert runner.verdict_of(executed) in page
     assert "# Parameters" not in page, "the injected cell is not for readers"
+
+
+def printed(notebook):
+    """What the marked cells of a notebook print and show: (source, outputs) of each."""
+    found = []
+    for cell in runner.code_cells(notebook):
+        if CHECK in cell.source:
+            streams, others = {}, []
+            for output in cell.outputs:
+                if output.output_type == "stream":  # in one piece or in several
+                    streams[output.name] = streams.get(output.name, "") + output.text
+                else:
+                    others.append(output.get("data", output))
+            found.append((cell.source, streams, others))
+    return found
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_prints_what_is_stored(chapter, built):
+    stored = printed(runner.read(chapter))
+    assert len(stored) >= 1, "no cell is marked; nothing is compared"
+    assert all(streams or others for _, streams, others in stored), "run `make verdicts`"
+    assert printed(runner.read(built / "source" / "book" / chapter.name)) == stored
+
+
+def test_only_what_marked_cells_print_is_compared():
+    def notebook(*pieces, source=f"{CHECK}\nverdict()"):
+        outputs = [new_output("stream", name="stdout", text=piece) for piece in pieces]
+        cells = [new_code_cell("1", outputs=outputs), new_code_cell(source, outputs=outputs)]
+        return new_notebook(cells=cells)
+
+    stored = printed(notebook("It holds.\n"))
+    assert len(stored) == 1
+    assert printed(notebook("It ", "holds.\n")) == stored
+    assert printed(notebook("It does not.\n")) != stored
+    assert printed(notebook()) != stored
+    assert printed(notebook("It holds.\n", source="verdict()")) != stored
 
 
 @pytest.mark.parametrize("master", SOLUTIONS, ids=lambda path: path.stem)
@@ -203,50 +241,74 @@ def test_the_colab_button_opens_the_notebook_itself(file, pages):
     assert link.endswith(f"/blob/main/{file}.ipynb")
 
 
+# What a build does on a change: on a book of three pages, for each case renders it anew.
+
+
+@pytest.fixture(scope="module")
+def first_build(tmp_path_factory):
+    """A small book that is built: an intro, and two chapters that print a line each."""
+    root = tmp_path_factory.mktemp("small")
+    folder = root / "book"
+    shutil.copytree(ROOT / "book" / "_vendor", folder / "_vendor")
+    for name in ("_config.yml", "references.bib"):
+        shutil.copy(ROOT / "book" / name, folder)
+    (folder / "intro.md").write_text("# A small book\n")
+    (folder / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n"
+        "  - file: book/10_first\n  - file: book/11_second\n"
+    )
+    for stem in ("10_first", "11_second"):
+        cells = [
+            new_markdown_cell(f"# {stem}"),
+            new_code_cell(
+                'profile = "tiny"\nseed = 0\ndevice = "cpu"', metadata=tagged("parameters")
+            ),
+            new_code_cell("print('It holds.')", metadata=tagged("verdict")),
+        ]
+        nbformat.write(new_notebook(cells=cells), folder / f"{stem}.ipynb")
+    assert book.main(["--book", str(folder)]) == 0
+    return root
+
+
+def tagged(tag):
+    return {"tags": [tag]}
+
+
 @pytest.fixture
-def copy(built, tmp_path):
-    """A copy of the book, with its executed copies, to spoil."""
-    folder = tmp_path / "book"
-    shutil.copytree(ROOT / "book", folder, ignore=shutil.ignore_patterns("_build"))
-    shutil.copy(ROOT / "constraints.txt", tmp_path)
-    shutil.copytree(built, folder / "_build")
-    for name in ("exercises", "solutions"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    return folder
+def small(first_build, tmp_path):
+    """A copy of the small book, with its build, to spoil."""
+    shutil.copytree(first_build, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "book"
 
 
-def test_a_second_build_does_nothing_again(copy, capsys):
-    index = copy / "_build" / "html" / "index.html"
+def test_a_second_build_does_nothing_again(small, capsys):
+    index = small / "_build" / "html" / "index.html"
     before = index.stat().st_mtime_ns
-    assert book.main(["--book", str(copy)]) == 0
+    assert book.main(["--book", str(small)]) == 0
     out = capsys.readouterr().out
-    assert out.count("(cached)") == len(NOTEBOOKS)
+    assert out.count("(cached)") == 2
+    assert out.count("It holds.") == 2
     assert "(unchanged)" in out
     assert index.stat().st_mtime_ns == before
 
 
-def test_a_broken_chapter_turns_the_build_red(copy, capsys):
-    chapter = copy / CHAPTERS[-1].name
+def test_a_broken_chapter_turns_the_build_red(small, capsys):
+    chapter = small / "11_second.ipynb"
     notebook = nbformat.read(chapter, as_version=4)
-    (position,) = [
-        number for number, cell in enumerate(notebook.cells) if "parameters" in runner.tags(cell)
-    ]
-    broken = new_code_cell("raise RuntimeError('broken on purpose')")
-    notebook.cells.insert(position + 1, broken)
+    notebook.cells.insert(2, new_code_cell("raise RuntimeError('broken on purpose')"))
     nbformat.write(notebook, chapter)
-    before = runner.code_cells(notebook).index(broken) + 1
 
-    assert book.main(["--book", str(copy)]) == 1
+    assert book.main(["--book", str(small)]) == 1
     out, err = capsys.readouterr()
-    assert f"error: {chapter.stem}, code cell {before} (`raise RuntimeError(" in err
+    assert "error: 11_second, code cell 2 (`raise RuntimeError(" in err
     assert "broken on purpose" in err
-    assert re.search(rf"^{chapter.stem} .*FAILED$", out, flags=re.M)
-    assert out.count("(cached)") == len(NOTEBOOKS) - 1, "the other notebooks' results are kept"
+    assert re.search(r"^11_second .*FAILED$", out, flags=re.M)
+    assert re.search(r"^10_first .*\(cached\)  It holds\.$", out, flags=re.M), "its result is kept"
 
 
-def test_a_page_with_a_warning_turns_the_build_red(copy, capsys):
-    with (copy / "intro.md").open("a") as file:
+def test_a_page_with_a_warning_turns_the_build_red(small, capsys):
+    with (small / "intro.md").open("a") as file:
         file.write("\nSee {cite}`nobody1999nothing`.\n")
-    assert book.main(["--book", str(copy)]) == 1
+    assert book.main(["--book", str(small)]) == 1
     assert "nobody1999nothing" in capsys.readouterr().err
-    assert book.main(["--book", str(copy)]) == 1, "and stays red without a change"
+    assert book.main(["--book", str(small)]) == 1, "and stays red without a change"

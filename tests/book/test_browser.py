@@ -1,12 +1,19 @@
-"""The rendered pages in a real browser, offline: every slider moves its picture."""
+"""The rendered pages in a real browser, offline: every slider moves its picture.
+
+Every page is opened once from a server on this machine, and a few from disk, too: what differs
+between the two is the same on all pages.
+"""
 
 import functools
 import http.server
 import re
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
+
+from splitlab.course import book
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
 from playwright.sync_api import expect, sync_playwright
@@ -28,6 +35,17 @@ FLAGS = [
 ]
 # jupyter-book loads sphinx-thebe twice; nothing comes of it.
 HARMLESS = "Identifier 'THEBE_JS_URL' has already been declared"
+PAGES = book.toc_files(Path(__file__).parents[2] / "book")
+BUTTONS = "book/12_other_protocols"  # its scrubbers stand behind buttons
+# What a page can hold, and a page that is opened from disk because it does.
+FROM_DISK = {
+    "text": "book/intro",
+    "a scrubber": "book/10_start_here",
+    "buttons": BUTTONS,
+    "equations": "book/32_feature_space_hijacking",
+    "exercises": "exercises/32_feature_space_hijacking",
+}
+VISITS = [*(("http", name) for name in PAGES), *(("file", name) for name in FROM_DISK.values())]
 PICTURE = ".jupyter-widgets img:visible"
 HANDLE = ".jupyter-widgets .noUi-handle"
 
@@ -45,22 +63,21 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module", params=["file", "http"])
-def base(request, html):
-    """The book's address, as a folder on disk and from a server on this machine."""
-    if request.param == "file":
-        yield html.as_uri()
-        return
+@pytest.fixture(scope="module")
+def addresses(html):
+    """The book's address on a server on this machine, and as a folder on disk."""
     handler = functools.partial(Quiet, directory=str(html))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield {"http": f"http://127.0.0.1:{server.server_port}", "file": html.as_uri()}
         server.shutdown()
 
 
 @pytest.fixture
-def visit(browser, base):
-    """Open a page by its name; in the end, no request may have left and no script have failed."""
+def page(request, browser, addresses):
+    """An opened page; in the end, no request may have left and no script have failed."""
+    kind, name = request.param
+    base = addresses[kind]
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(60_000)  # a busy machine is slow, not wrong
     left, missing, errors = [], [], []
@@ -74,33 +91,35 @@ def visit(browser, base):
             route.abort()
 
     context.route("**/*", watch)
-
-    def open_page(name):
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("response", lambda answer: answer.ok or missing.append(answer.url))
-        page.goto(f"{base}/{name}.html")
-        return page
-
-    yield open_page
+    page = context.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("response", lambda answer: answer.ok or missing.append(answer.url))
+    page.goto(f"{base}/{name}.html")
+    yield page
+    page.wait_for_timeout(1000)  # time for what scripts ask for once the page is there
     context.close()
     assert not left, "the pages need nothing from outside"
     assert not missing, "every file that the pages ask for is there"
     assert [error for error in errors if HARMLESS not in error] == []
 
 
+def visiting(visits):
+    return pytest.mark.parametrize("page", visits, indirect=True, ids=lambda visit: " ".join(visit))
+
+
 @pytest.fixture
-def scrubbers(visit, pages):
-    """Every scrubber of every page, opened and showing: the output of a cell that has widgets."""
-    views = {name: path.read_text().count("widget-view+json") for name, path in pages.items()}
-    opened = []
-    for name, count in views.items():
-        if count:
-            outputs = visit(name).locator(".cell_output:has(.jupyter-widgets img)")
-            expect(outputs).to_have_count(count, timeout=60_000)
-            opened += outputs.all()
-    assert opened, "no page has a scrubber"
-    return opened
+def text(page, pages):
+    """The source of the page that is open."""
+    (name,) = [name for name in pages if page.url.endswith(f"/{name}.html")]
+    return pages[name].read_text(encoding="utf-8")
+
+
+def scrubbers_in(text):
+    return text.count("widget-view+json")
+
+
+def has_equations(text):
+    return re.search(r'class="math', text) is not None
 
 
 def shown(output):
@@ -122,40 +141,67 @@ def wait_for_change(output, before):
     )
 
 
-def test_dragging_the_slider_changes_the_picture(scrubbers):
-    for output in scrubbers:
-        handle = output.locator(HANDLE).first
-        handle.scroll_into_view_if_needed()
-        before = shown(output)
-        box = handle.bounding_box()
-        track = output.locator(".jupyter-widgets .noUi-base").first.bounding_box()
-        y = box["y"] + box["height"] / 2
-        mouse = output.page.mouse
-        mouse.move(box["x"] + box["width"] / 2, y)
-        mouse.down()
-        mouse.move(track["x"] + track["width"] / 2, y, steps=8)
-        mouse.up()
-        wait_for_change(output, before)
-        after = shown(output)
-        assert after[0] != before[0]
-        assert after[1] != before[1]
+@visiting(VISITS)
+def test_a_page_opens_and_all_that_moves_moves(page, text):
+    assert page.locator("h1").count() >= 1
+    if has_equations(text):
+        equations_are_drawn(page)
+    if scrubbers_in(text):
+        outputs = page.locator(".cell_output:has(.jupyter-widgets img)")
+        expect(outputs).to_have_count(scrubbers_in(text), timeout=60_000)
+        for output in outputs.all():
+            the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(output)
+            dragging_the_slider_changes_the_picture(output)
+            play_changes_the_picture(output)
 
 
-def test_the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(scrubbers):
-    for output in scrubbers:
+def equations_are_drawn(page):
+    page.locator("mjx-container svg").first.wait_for()
+    assert page.locator(".math:not(:has(mjx-container))").count() == 0
+
+
+def the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(output):
+    first = shown(output)
+    for key in ("ArrowRight", "ArrowLeft"):
         before = shown(output)
         output.locator(HANDLE).first.focus()
-        output.page.keyboard.press("ArrowRight")
+        output.page.keyboard.press(key)
         wait_for_change(output, before)
         readout = output.locator(".jupyter-widgets .widget-readout").first.inner_text()
         caption = output.locator(".jupyter-widgets figcaption:visible").inner_text()
         assert caption.endswith(readout.strip())
         assert readout.strip()
+    assert shown(output) == first
 
 
-def test_a_choice_shows_another_scrubber_whose_slider_works(visit, pages):
+def dragging_the_slider_changes_the_picture(output):
+    handle = output.locator(HANDLE).first
+    handle.scroll_into_view_if_needed()
+    before = shown(output)
+    box = handle.bounding_box()
+    track = output.locator(".jupyter-widgets .noUi-base").first.bounding_box()
+    y = box["y"] + box["height"] / 2
+    mouse = output.page.mouse
+    mouse.move(box["x"] + box["width"] / 2, y)
+    mouse.down()
+    mouse.move(track["x"] + track["width"] / 2, y, steps=8)
+    mouse.up()
+    wait_for_change(output, before)
+    after = shown(output)
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+
+
+def play_changes_the_picture(output):
+    before = shown(output)
+    output.locator(".jupyter-widgets .widget-play button").first.click()
+    wait_for_change(output, before)
+
+
+@visiting([(kind, BUTTONS) for kind in ("http", "file")])
+def test_a_choice_shows_another_scrubber_whose_slider_works(page):
     """One page has several scrubbers behind buttons: one shows at a time, and each one moves."""
-    output = visit("book/12_other_protocols").locator(".cell_output:has(.widget-toggle-button)")
+    output = page.locator(".cell_output:has(.widget-toggle-button)")
     buttons = output.locator(".jupyter-widgets .widget-toggle-button")
     buttons.first.wait_for()
     assert buttons.count() >= 5
@@ -172,24 +218,10 @@ def test_a_choice_shows_another_scrubber_whose_slider_works(visit, pages):
     assert len(seen) == 2 * buttons.count() - 1
 
 
-def test_play_changes_the_picture(scrubbers):
-    for output in scrubbers:
-        before = shown(output)
-        output.locator(".jupyter-widgets .widget-play button").first.click()
-        wait_for_change(output, before)
-
-
-def test_equations_are_drawn(visit, pages):
-    names = [name for name, path in pages.items() if re.search(r'class="math', path.read_text())]
-    assert names
-    for name in names:
-        page = visit(name)
-        page.locator("mjx-container svg").first.wait_for()
-        assert page.locator(".math:not(:has(mjx-container))").count() == 0
-
-
-def test_every_page_opens_offline(visit, pages):
-    for name in pages:
-        page = visit(name)
-        assert page.locator("h1").count() >= 1
-        page.wait_for_timeout(1000)  # time for what scripts ask for once the page is there
+def test_the_pages_that_open_from_disk_hold_all_that_a_page_can_hold(pages):
+    texts = {what: pages[name].read_text(encoding="utf-8") for what, name in FROM_DISK.items()}
+    assert scrubbers_in(texts["a scrubber"])
+    assert "ToggleButtonsModel" in texts["buttons"]
+    assert has_equations(texts["equations"])
+    assert "is not written yet" in texts["exercises"]
+    assert not scrubbers_in(texts["text"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from bank_property_inference import a_network, nearest_mean, votes_step_by_step
 
-from splitlab import settings
+from splitlab import FSHA, settings
 from splitlab.course.checks import CheckFailed
 from splitlab.course.checks import property_inference as check
 from splitlab.course.checks.property_inference import twenty_labels
@@ -75,7 +75,7 @@ def test_votes_of_neighbours_do_not_help_with_the_slant():
     figures = {votes_step_by_step: [], twenty_labels.linear_head: []}
     for number, seed in enumerate((61, 61, 62, 62, 63, 63)):
         private, public, _ = settings.tiny.split("digits", seed)
-        pilot = settings.tiny.fsha(public, seed=seed)["pilot"]
+        pilot = FSHA.at(settings.tiny, public, seed=seed).pilot
         threshold = slanted(public.x).median()
         truth = (slanted(private.x) < threshold).long()
         labels = draw((slanted(public.x) < threshold).long(), number, 10)

@@ -1,20 +1,40 @@
-"""The chapters as they are stored: they run, their verdicts are what they print, and no more."""
+"""The notebooks as they are stored: they run, their verdicts are what they print, and no more.
+
+The build of the book runs every notebook, and tests/book compares what the chapters print. Here
+some run as a reader runs them, cell by cell without papermill: others at each commit, and all of
+them where SPLITLAB_ALL is set (see `rotation`).
+"""
 
 import os
 import statistics
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import nbformat
 import pytest
+import rotation
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from splitlab.course import book, runner
+from splitlab.course import book, editions, runner
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = book.chapters(ROOT / "book")
+MASTERS = editions.masters(ROOT)
 CHECK = "# NBVAL_CHECK_OUTPUT"
+PARTS = 5  # three of 15 chapters have their turn
+
+
+def with_a_turn(number=None):
+    """Return the notebooks that run: the folders apart, for a folder is one run of nbval."""
+    return [rotation.share(paths, PARTS, number) for paths in (CHAPTERS, MASTERS)]
+
+
+TURN = [paths for paths in with_a_turn() if paths]
+rotation.chosen["notebooks that nbval runs"] = [
+    runner.name_of(path) for paths in TURN for path in paths
+]
 
 
 def nbval(*notebooks):
@@ -45,9 +65,16 @@ def test_the_book_has_chapters():
     assert CHAPTERS
 
 
-def test_chapters_run_and_give_their_stored_verdicts():
-    result = nbval(*CHAPTERS)
+@pytest.mark.parametrize("paths", TURN, ids=lambda paths: paths[0].parent.name)
+def test_notebooks_run_and_give_their_stored_verdicts(paths):
+    result = nbval(*paths)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-1000:]
+
+
+def test_every_notebook_has_its_turn_once_in_a_round():
+    rounds = [list(chain(*with_a_turn(number))) for number in range(PARTS)]
+    assert sorted(chain(*rounds)) == sorted([*CHAPTERS, *MASTERS])
+    assert all(len(paths) >= 3 for paths in rounds)
 
 
 def test_a_chapter_has_a_verdict_that_is_compared(chapter):

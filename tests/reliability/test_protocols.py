@@ -12,7 +12,7 @@ def u_shaped(private, public):
     """Hijacked, with a tail at the client."""
     net = sl.tiny.server_net()
     client = sl.Client(sl.tiny.client_net(), private, tail=net[3:], **sl.tiny.client())
-    attack = sl.FSHA(**sl.tiny.fsha(public, design="paper", steps=STEPS), body=net[:3])
+    attack = sl.FSHA.at(sl.tiny, public, design="paper", steps=STEPS, body=net[:3])
     return [client], attack, sl.u_shaped
 
 

@@ -50,6 +50,8 @@ class Die(sl.Observer):
 class Noise(sl.Defense):
     """Noise on z from the client's random state and one of its own, growing with a counter."""
 
+    STATE = ("calls",)
+
     def __init__(self):
         self.calls = 0
         self.generator = torch.Generator().manual_seed(3)
@@ -60,13 +62,6 @@ class Noise(sl.Defense):
 
     def grads(self, client, turn):
         self.calls += 1
-
-    def state_dict(self):
-        return {"calls": self.calls, "generator": self.generator.get_state()}
-
-    def load_state_dict(self, state):
-        self.calls = state["calls"]
-        self.generator.set_state(state["generator"])
 
 
 def parties(kind):
@@ -86,8 +81,7 @@ def parties(kind):
     ]
     design = "fast" if kind == "fast" else "paper"
     # Many public epochs in few steps: the permutation is drawn anew in the run.
-    settings = sl.tiny.fsha(public.subset(100), design=design, steps=10) | {"batch_size": 16}
-    server = sl.FSHA(**settings)
+    server = sl.FSHA.at(sl.tiny, public.subset(100), design=design, steps=10, batch_size=16)
     if kind == "no hijack":
         server = sl.NoHijack(sl.tiny.server_net(), server, optimizer=sl.tiny.client_optimizer)
     return clients, server, [sl.Wiretap(), sl.Snapshots(every=2), sl.ReceivedError()]

@@ -33,10 +33,11 @@ from splitlab.data import (
     download,
     omniglot,
     orl_faces,
+    published,
     tiny_imagenet,
 )
 from splitlab.data.archives import Zip, spread, stack
-from splitlab.data.download import Pin
+from splitlab.data.published import Pin
 
 ORL = sys.modules["splitlab.data.orl"]
 OMNIGLOT = sys.modules["splitlab.data.omniglot"]
@@ -61,7 +62,7 @@ real_omniglot = original(
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     """Terms that one test has shown are new to the next one."""
-    monkeypatch.setenv(download.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(published.CACHE, str(tmp_path / "cache"))
 
 
 def one_sentence(error):
@@ -787,7 +788,7 @@ def test_bad_archives_of_celeba_are_refused(faces, tmp_path):
 
 def test_celeba_is_never_downloaded(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv(download.OFFLINE)
-    monkeypatch.delenv(download.DATA, raising=False)
+    monkeypatch.delenv(published.DATA, raising=False)
     monkeypatch.setattr(download, "_transfer", lambda *_: pytest.fail("it was downloaded"))
     with pytest.raises(DataError, match=r"must be got by hand.*after agreeing to its terms") as e:
         celeba()
@@ -801,7 +802,7 @@ def test_celeba_is_never_downloaded(tmp_path, monkeypatch, capsys):
 
 
 def test_celeba_put_into_the_cache_by_hand_is_found(faces, tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv(download.DATA, raising=False)
+    monkeypatch.delenv(published.DATA, raising=False)
     (tmp_path / "cache").mkdir()
     faces.rename(tmp_path / "cache" / "celeba")
     assert len(celeba(size=8, verify=False)) == 14
@@ -901,7 +902,7 @@ def test_a_partial_copy_of_tiny_imagenet_is_refused(tiny, tmp_path):
 
 def test_tiny_imagenet_is_never_downloaded(monkeypatch, capsys):
     monkeypatch.delenv(download.OFFLINE)
-    monkeypatch.delenv(download.DATA, raising=False)
+    monkeypatch.delenv(published.DATA, raising=False)
     monkeypatch.setattr(download, "_transfer", lambda *_: pytest.fail("it was downloaded"))
     assert cli.main(["data", "get", "tiny_imagenet"]) == 2
     err = capsys.readouterr().err
@@ -922,7 +923,7 @@ def test_terms_are_shown_once(orl, tmp_path, capsys):
 
 def test_terms_that_cannot_be_remembered_do_not_stop_anybody(orl, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
-    monkeypatch.setenv(download.CACHE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(published.CACHE, str(tmp_path / "file" / "cache"))
     for _ in range(2):
         assert len(orl_faces(size=8, folder=tmp_path / "data", verify=False)) == 400
         assert capsys.readouterr().err.count("terms of use") == 1
@@ -933,7 +934,7 @@ def served(tmp_path, monkeypatch):
     """Serve the folder tmp_path/served; return (folder, address)."""
     folder = tmp_path / "served"
     folder.mkdir()
-    for name in (download.OFFLINE, download.DATA):
+    for name in (download.OFFLINE, published.DATA):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
@@ -989,7 +990,7 @@ def test_a_download_has_shown_the_terms(served, tmp_path, monkeypatch, capsys):
 
 
 def test_each_archive_of_omniglot_comes_from_where_it_is(letters, tmp_path, monkeypatch):
-    monkeypatch.setenv(download.DATA, str(tmp_path / "data"))
+    monkeypatch.setenv(published.DATA, str(tmp_path / "data"))
     data = omniglot(size=8, archives=["small1"], verify=False)
     assert len(data) == 120
     with pytest.raises(DataError, match=r"images_evaluation.zip is missing in .*forbids") as error:
@@ -998,7 +999,7 @@ def test_each_archive_of_omniglot_comes_from_where_it_is(letters, tmp_path, monk
 
 
 def test_the_shell_knows_the_archives(orl, letters, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(download.DATA, str(tmp_path / "data"))
+    monkeypatch.setenv(published.DATA, str(tmp_path / "data"))
     assert cli.main(["data", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert list(lines) == [*sl.data.BUILT_IN, *PUBLISHED]

@@ -11,8 +11,8 @@ import splitlab as sl
 from splitlab.course import cli
 from splitlab.course.data_cards import CARDS, WIDTH, card
 from splitlab.data import PUBLISHED, DataError
-from splitlab.data.base import stored_channels
-from splitlab.data.download import missing
+from splitlab.data.pixels import stored_channels
+from splitlab.data.published import missing
 
 NATIVE = {"orl_faces": 92, "celeba": 178}  # the middle square; the others are square
 PART = {"celeba": 2000, "tiny_imagenet": 2000}  # of sets that would fill the memory

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -12,13 +11,11 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import splitlab as sl
-from splitlab.course import claims, cli
+from splitlab.course import claims, claims_command, cli, records
 from splitlab.course.experiments import Experiment, Hijack
 
-ROOT = Path(__file__).parents[2]
-
 SAME = {
-    "chapter": 1,
+    "chapter": 11,
     "statement": "Split training is\n  whole training.",
     "records": {"vanilla": "split_tiny/vanilla"},
     "metric": {"difference": "vanilla.difference", "steps": "vanilla.steps"},
@@ -26,7 +23,7 @@ SAME = {
     "seeds": [100, 101, 102, 103, 104],
 }
 READ = {
-    "chapter": 6,
+    "chapter": 32,
     "statement": "A hijack matches.",
     "records": {"hijack": "digits_tiny/fast"},
     "metric": {"matched": "hijack.metrics.matched"},
@@ -40,13 +37,19 @@ def book(tmp_path, monkeypatch):
     """A book of two chapters with records and two claims, and no other place to look for them."""
     folder = tmp_path / "book"
     folder.mkdir()
-    shutil.copytree(ROOT / "book" / "runs", folder / "runs")
+    shutil.copytree(records.RUNS, runs(folder))
     (folder / "_toc.yml").write_text("root: book/intro\n")
-    for stem in ("01_split_learning", "06_hijack"):
+    for stem in ("11_split_learning", "32_hijack"):
         add_page(folder, stem)
-    monkeypatch.setattr(sl.records, "folders", lambda: [folder / "runs"])
+    monkeypatch.setattr(records, "RUNS", runs(folder))
+    for module in (claims, claims_command):
+        monkeypatch.setattr(module, "BOOK", folder)
     state(folder)
     return folder
+
+
+def runs(book):
+    return book.parent / "runs"
 
 
 def add_page(book, stem):
@@ -65,12 +68,12 @@ def state(book, same=None, read=None, **others):
     for fields in content.values():
         for name in [name for name, value in fields.items() if value is None]:
             del fields[name]
-    (book / claims.FILE).write_text(yaml.safe_dump(content, sort_keys=False))
+    (runs(book) / claims.FILE).write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def doctor(book, table, key, where, value):
     """Change one figure of one recorded row."""
-    path = book / "runs" / f"{table}.json"
+    path = runs(book) / f"{table}.json"
     content = json.loads(path.read_text())
     *parents, last = where.split(".")
     place = content["rows"][key]
@@ -103,24 +106,24 @@ def test_claims_are_read_in_the_order_of_their_chapters(book):
     same, read = claims.load()
     assert (same.name, same.chapter, same.seeds) == (
         "split-is-whole",
-        "01",
+        "11",
         (100, 101, 102, 103, 104),
     )
     assert same.statement == "Split training is whole training."
     assert same.records == {"vanilla": ("split_tiny", "vanilla")}
-    assert read.chapter == "06"
+    assert read.chapter == "32"
     assert read.experiments(7) == {"hijack": Hijack("digits_tiny", "fast", 7, 300)}
 
 
 BROKEN = {
     "unknown field": ({"metrics": {}}, "split-is-whole: there is no field 'metrics'"),
     "no rule": ({"rule": None}, "the field 'rule' is missing"),
-    "no such chapter": ({"chapter": 2}, "split-is-whole: there is no chapter 13 in"),
-    "no such companion": ({"chapter": "06b"}, "split-is-whole: there is no chapter 06b in"),
-    "chapter by title": ({"chapter": "01_split"}, "chapter must be what the page's name begins"),
-    "chapter without its nought": ({"chapter": "1b"}, "such as 6 or 01b, not '1b'"),
-    "chapter beyond 99": ({"chapter": 100}, "such as 6 or 01b, not 100"),
-    "chapter as a truth": ({"chapter": True}, "such as 6 or 01b, not True"),
+    "no such chapter": ({"chapter": 13}, "split-is-whole: there is no chapter 13 in"),
+    "no such companion": ({"chapter": "32b"}, "split-is-whole: there is no chapter 32b in"),
+    "chapter by title": ({"chapter": "11_split"}, "chapter must be what the page's name begins"),
+    "chapter without its nought": ({"chapter": "1b"}, "such as 32 or 34b, not '1b'"),
+    "chapter beyond 99": ({"chapter": 100}, "such as 32 or 34b, not 100"),
+    "chapter as a truth": ({"chapter": True}, "such as 32 or 34b, not True"),
     "empty statement": ({"statement": " "}, "statement must be text"),
     "no seeds": ({"seeds": []}, "seeds must be a list of whole numbers"),
     "seeds as text": ({"seeds": "100-104"}, "seeds must be a list of whole numbers"),
@@ -179,18 +182,18 @@ def test_a_broken_claim_is_refused_in_one_sentence(book, capsys, case):
     ],
 )
 def test_a_broken_file_is_refused_in_one_sentence(book, capsys, text, sentence):
-    (book / claims.FILE).write_text(text)
+    (runs(book) / claims.FILE).write_text(text)
     assert sentence in refused(capsys)
 
 
 def test_without_the_file_one_sentence_says_so(book, capsys):
-    (book / claims.FILE).unlink()
-    assert "there is no book/claims.yml here: run this in a copy of the repo" in refused(capsys)
+    (runs(book) / claims.FILE).unlink()
+    assert "claims.yml: install splitlab anew, or name the file" in refused(capsys)
 
 
 def test_a_missing_table_is_said_with_the_claim(book, capsys):
-    (book / "runs" / "split_tiny.json").unlink()
-    assert "split-is-whole: no recorded run 'split_tiny' here" in refused(capsys)
+    (runs(book) / "split_tiny.json").unlink()
+    assert "split-is-whole: there is no recorded run 'split_tiny' in" in refused(capsys)
 
 
 @pytest.mark.parametrize(
@@ -216,11 +219,11 @@ def test_an_installed_package_has_claims_without_chapters(book, capsys):
     for path in [book / "_toc.yml", *book.glob("*.ipynb")]:
         path.unlink()
     assert shell(capsys)[0] == 0
-    assert "there are no chapters beside" in refused(capsys, "--badges")
+    assert "there are no chapters in" in refused(capsys, "--badges")
 
 
 def test_two_claims_of_one_name_are_refused(book, capsys):
-    path = book / claims.FILE
+    path = runs(book) / claims.FILE
     path.write_text(2 * path.read_text(encoding="utf-8"), encoding="utf-8")
     assert "has two claims called 'split-is-whole'" in refused(capsys)
 
@@ -241,8 +244,8 @@ def test_one_doctored_record_is_one_failing_seed(book, capsys):
     assert standing.badge == "fails at 1 of 6 seeds: 103"
     status, out, _ = shell(capsys)
     assert status == 1
-    assert "06  hijack-reads: fails at 1 of 6 recorded seeds: 103" in out
-    assert "01  split-is-whole: holds 5/5 recorded seeds" in out
+    assert "32  hijack-reads: fails at 1 of 6 recorded seeds: 103" in out
+    assert "11  split-is-whole: holds 5/5 recorded seeds" in out
     assert "6 of 6" not in out
 
 
@@ -282,7 +285,7 @@ def test_stale_records_never_make_a_badge_that_says_holds(book, capsys, case):
     assert f"hijack-reads: {standing.problem}" in out
     assert shell(capsys, "--check")[0] == 1
     shell(capsys, "--badges")
-    cell = claim_cell(book / "06_hijack.ipynb")
+    cell = claim_cell(book / "32_hijack.ipynb")
     assert "holds" not in cell.source
     assert standing.badge in cell.source
 
@@ -352,7 +355,7 @@ def test_one_claim_is_rerun_over_its_seeds(book, capsys, ran):
 
 def test_a_rerun_measures_and_does_not_read_the_record(book, capsys):
     """Live, in two processes: where the records are doctored, only they fail."""
-    path = book / "runs" / "split_tiny.json"
+    path = runs(book) / "split_tiny.json"
     content = json.loads(path.read_text())
     content["rows"] = {key: row for key, row in content["rows"].items() if row["seed"] < 102}
     path.write_text(json.dumps(content))
@@ -388,20 +391,20 @@ def claim_cell(path):
 
 
 def test_a_claim_cell_is_written_after_the_title_and_once(book, capsys):
-    path = book / "01_split_learning.ipynb"
+    path = book / "11_split_learning.ipynb"
     status, out, _ = shell(capsys, "--check")
     assert status == 1
-    assert out.startswith("01_split_learning: its claim cell is not what claims.yml")
-    assert "06_hijack: its claim cell" in out
+    assert out.startswith("11_split_learning: its claim cell is not what claims.yml")
+    assert "32_hijack: its claim cell" in out
 
     status, out, _ = shell(capsys, "--badges")
     assert (status, out) == (
         0,
-        "wrote the claim cell of 01_split_learning\nwrote the claim cell of 06_hijack\n",
+        "wrote the claim cell of 11_split_learning\nwrote the claim cell of 32_hijack\n",
     )
     cells = nbformat.read(path, 4).cells
-    assert [cell.id for cell in cells] == ["01-00", "01-01", "01-claim", "01-aims", "01-02"]
-    assert cells[1].source == "# 01_split_learning"
+    assert [cell.id for cell in cells] == ["11-00", "11-01", "11-claim", "11-aims", "11-02"]
+    assert cells[1].source == "# 11_split_learning"
     assert cells[2].source == (
         ":::{admonition} The claim\n:class: tip\nSplit training is whole training.\n\n"
         "**holds 5/5 seeds**; rerun it with `splitlab claims split-is-whole`\n:::"
@@ -415,9 +418,9 @@ def test_a_claim_cell_is_written_after_the_title_and_once(book, capsys):
 
 
 def test_a_chapter_with_two_claims_lists_them(book, capsys):
-    state(book, same={"chapter": 6})
+    state(book, same={"chapter": 32})
     shell(capsys, "--badges")
-    source = claim_cell(book / "06_hijack.ipynb").source
+    source = claim_cell(book / "32_hijack.ipynb").source
     assert source.splitlines()[2] == "- Split training is whole training."
     assert (
         "\n\n  **holds 5/5 seeds**; rerun it with `splitlab claims split-is-whole`\n\n- A" in source
@@ -426,43 +429,43 @@ def test_a_chapter_with_two_claims_lists_them(book, capsys):
 
 
 def test_a_companion_page_carries_claims_of_its_own(book, capsys):
-    """Chapter 11 and its companion 01b: each gets its own claim cell, and they are listed so."""
-    add_page(book, "01b_protocols")
-    (book / "notes_for_01.ipynb").write_text("this is no page of the book")
-    state(book, **{"protocols-agree": SAME | {"chapter": "01b", "statement": "So do others."}})
-    assert [claim.chapter for claim in claims.load()] == ["01", "01b", "06"]
+    """Chapter 11 and its companion 11b: each gets its own claim cell, and they are listed so."""
+    add_page(book, "11b_protocols")
+    (book / "notes_for_11.ipynb").write_text("this is no page of the book")
+    state(book, **{"protocols-agree": SAME | {"chapter": "11b", "statement": "So do others."}})
+    assert [claim.chapter for claim in claims.load()] == ["11", "11b", "32"]
     status, out, _ = shell(capsys)
     assert status == 0
     heads = [line.split(":")[0] for line in out.splitlines() if line[:2].isdigit()]
-    assert heads[:3] == ["01  split-is-whole", "01b protocols-agree", "06  hijack-reads"]
+    assert heads[:3] == ["11  split-is-whole", "11b protocols-agree", "32  hijack-reads"]
     shell(capsys, "--badges")
-    assert "So do others." in claim_cell(book / "01b_protocols.ipynb").source
-    assert "So do others." not in claim_cell(book / "01_split_learning.ipynb").source
-    ids = [cell.id for cell in nbformat.read(book / "01b_protocols.ipynb", 4).cells]
-    assert ids == ["01b-00", "01b-01", "01b-claim", "01b-aims", "01b-02"]
+    assert "So do others." in claim_cell(book / "11b_protocols.ipynb").source
+    assert "So do others." not in claim_cell(book / "11_split_learning.ipynb").source
+    ids = [cell.id for cell in nbformat.read(book / "11b_protocols.ipynb", 4).cells]
+    assert ids == ["11b-00", "11b-01", "11b-claim", "11b-aims", "11b-02"]
     assert shell(capsys, "--check") == (0, "", "")
 
 
 @pytest.mark.parametrize(
-    ("written", "read"), [("7", "07"), ("07", "07"), ("08", "08"), ("10", "10"), ("07b", "07b")]
+    ("written", "read"), [("7", "07"), ("07", "07"), ("08", "08"), ("10", "10"), ("34b", "34b")]
 )
 def test_a_chapter_may_be_written_as_its_page_is_called(book, written, read):
     """YAML reads 07 as a number, and 08 as text."""
     add_page(book, f"{read}_later")
-    text = (book / claims.FILE).read_text()
-    (book / claims.FILE).write_text(text.replace("chapter: 6", f"chapter: {written}"))
+    text = (runs(book) / claims.FILE).read_text()
+    (runs(book) / claims.FILE).write_text(text.replace("chapter: 32", f"chapter: {written}"))
     assert by_name()["hijack-reads"].chapter == read
 
 
 def test_two_notebooks_of_one_chapter_are_refused(book, capsys):
-    add_page(book, "06_again")
-    sentence = "06_again.ipynb and 06_hijack.ipynb are both chapter 32: rename one, to 06b_"
+    add_page(book, "32_again")
+    sentence = "32_again.ipynb and 32_hijack.ipynb are both chapter 32: rename one, to 32b_"
     assert sentence in refused(capsys, "--check")
 
 
 STALE_CELLS = {
     "another statement": lambda book: state(book, read={"statement": "It does."}),
-    "another claim": lambda book: state(book, read={"chapter": 1}),
+    "another claim": lambda book: state(book, read={"chapter": 11}),
     "another record": lambda b: doctor(b, "digits_tiny", "fast/103", "metrics.matched", 0.5),
     "edited cell": lambda b: edit(b, lambda cells: cells[2].update(source="It holds 7/7 seeds.")),
     "no tag": lambda b: edit(b, lambda cells: cells[2].metadata.clear()),
@@ -473,27 +476,27 @@ STALE_CELLS = {
 
 
 def again(cell):
-    return new_markdown_cell(cell.source, id="06-again", metadata=cell.metadata)
+    return new_markdown_cell(cell.source, id="32-again", metadata=cell.metadata)
 
 
 def edit(book, change):
-    notebook = nbformat.read(book / "06_hijack.ipynb", 4)
+    notebook = nbformat.read(book / "32_hijack.ipynb", 4)
     change(notebook.cells)
-    nbformat.write(notebook, book / "06_hijack.ipynb")
+    nbformat.write(notebook, book / "32_hijack.ipynb")
 
 
 @pytest.mark.parametrize("case", STALE_CELLS)
 def test_a_stale_claim_cell_is_found_and_written_anew(book, capsys, case):
     shell(capsys, "--badges")
-    fresh = (book / "06_hijack.ipynb").read_text()
+    fresh = (book / "32_hijack.ipynb").read_text()
     STALE_CELLS[case](book)
     status, out, _ = shell(capsys, "--check")
     assert status == 1
-    assert "06_hijack: its claim cell is not what claims.yml and the records say" in out
+    assert "32_hijack: its claim cell is not what claims.yml and the records say" in out
     assert shell(capsys, "--badges")[0] == 0
     assert shell(capsys, "--check")[0] == 0
     if case in ("edited cell", "no tag", "no cell", "two cells", "elsewhere"):
-        assert (book / "06_hijack.ipynb").read_text() == fresh
+        assert (book / "32_hijack.ipynb").read_text() == fresh
 
 
 @pytest.mark.parametrize("fence", [":::", "::::", "```"])
@@ -504,33 +507,33 @@ def test_a_claim_typed_by_hand_gives_way(book, capsys, fence):
     )
     assert shell(capsys, "--check")[0] == 1
     shell(capsys, "--badges")
-    cells = nbformat.read(book / "06_hijack.ipynb", 4).cells
+    cells = nbformat.read(book / "32_hijack.ipynb", 4).cells
     assert [cell.source for cell in cells if cell.cell_type == "markdown"] == [
         "# Title",
-        claim_cell(book / "06_hijack.ipynb").source,
+        claim_cell(book / "32_hijack.ipynb").source,
         "**You will** see.\n\nMore.",
     ]
-    assert "It is so" not in (book / "06_hijack.ipynb").read_text()
+    assert "It is so" not in (book / "32_hijack.ipynb").read_text()
 
 
 def test_text_added_under_the_title_gets_a_cell_of_its_own(book, capsys):
     shell(capsys, "--badges")
     edit(book, lambda cells: cells[1].update(source=cells[1].source + "\n\nMore."))
     shell(capsys, "--badges")
-    cells = nbformat.read(book / "06_hijack.ipynb", 4).cells
-    assert [cell.source for cell in cells[1:5:2]] == ["# 06_hijack", "More."]
+    cells = nbformat.read(book / "32_hijack.ipynb", 4).cells
+    assert [cell.source for cell in cells[1:5:2]] == ["# 32_hijack", "More."]
     # As stored: nbformat mends a repeated id when it reads.
-    ids = [cell["id"] for cell in json.loads((book / "06_hijack.ipynb").read_text())["cells"]]
+    ids = [cell["id"] for cell in json.loads((book / "32_hijack.ipynb").read_text())["cells"]]
     assert len(set(ids)) == len(ids)
-    assert ids[4] == "06-aims"
+    assert ids[4] == "32-aims"
     assert shell(capsys, "--check")[0] == 0
 
 
 def test_other_admonitions_stay(book, capsys):
     predict = ":::{admonition} Predict\n:class: important\nWhat will it draw?\n:::"
-    edit(book, lambda cells: cells.append(new_markdown_cell(predict, id="06-03")))
+    edit(book, lambda cells: cells.append(new_markdown_cell(predict, id="32-03")))
     shell(capsys, "--badges")
-    assert nbformat.read(book / "06_hijack.ipynb", 4).cells[-1].source == predict
+    assert nbformat.read(book / "32_hijack.ipynb", 4).cells[-1].source == predict
 
 
 @pytest.mark.parametrize(
@@ -538,23 +541,23 @@ def test_other_admonitions_stay(book, capsys):
 )
 def test_what_no_program_can_write_is_named(book, capsys, typed):
     """A badge in the text, and a claim that claims.yml does not have."""
-    notebook = new_notebook(cells=[new_markdown_cell("# Later", id="07-01")])
-    notebook.cells.append(new_markdown_cell(typed, id="07-02"))
-    nbformat.write(notebook, book / "07_later.ipynb")
+    notebook = new_notebook(cells=[new_markdown_cell("# Later", id="33-01")])
+    notebook.cells.append(new_markdown_cell(typed, id="33-02"))
+    nbformat.write(notebook, book / "33_later.ipynb")
     for command in ("--badges", "--check"):
         status, out, _ = shell(capsys, command)
         assert status == 1
-        assert "07_later: cell 07-02 types a claim or its badge by hand" in out
-    assert nbformat.read(book / "07_later.ipynb", 4).cells[1].source == typed
+        assert "33_later: cell 33-02 types a claim or its badge by hand" in out
+    assert nbformat.read(book / "33_later.ipynb", 4).cells[1].source == typed
 
 
 def test_a_chapter_that_lost_its_claims_loses_the_cell(book, capsys):
     shell(capsys, "--badges")
-    state(book, read={"chapter": 1})
+    state(book, read={"chapter": 11})
     shell(capsys, "--badges")
     assert "claim" not in [
         tag
-        for cell in nbformat.read(book / "06_hijack.ipynb", 4).cells
+        for cell in nbformat.read(book / "32_hijack.ipynb", 4).cells
         for tag in cell.metadata.get("tags", [])
     ]
 
@@ -562,5 +565,5 @@ def test_a_chapter_that_lost_its_claims_loses_the_cell(book, capsys):
 def test_a_chapter_that_cannot_be_written_is_named(book, capsys):
     edit(book, lambda cells: cells.pop(1))
     assert "chapter 32 has no title to put its claims under" in refused(capsys, "--check")
-    (book / "06_hijack.ipynb").write_text("{")
-    assert "06_hijack.ipynb cannot be read as a notebook" in refused(capsys, "--check")
+    (book / "32_hijack.ipynb").write_text("{")
+    assert "32_hijack.ipynb cannot be read as a notebook" in refused(capsys, "--check")

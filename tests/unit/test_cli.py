@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+import torch
 
 import splitlab as sl
 from splitlab.course import cli
 from splitlab.referee.metrics import METRICS
+from splitlab.settings import Setting
 
 
 def test_json_is_one_object_with_the_agreed_names(capsys):
@@ -25,6 +28,7 @@ def test_json_is_one_object_with_the_agreed_names(capsys):
         "seed": 2,
         "steps": 3,
         "device": "cpu",
+        "precision": "float32",
         "n_match": 500,
     }.items():
         assert result[key] == value
@@ -45,6 +49,35 @@ def test_the_report_is_for_people(capsys):
     assert "does not know" in out
     assert "floor: nearest public" in out
     assert "private and" in out
+    assert re.search(r": 2 steps in \d+\.\d s on cpu in float32; client: Adam at", out)
+
+
+@pytest.mark.parametrize(
+    ("asked", "profiles", "used"),
+    [
+        (None, None, "float32"),
+        ("auto", torch.bfloat16, "bfloat16"),
+        ("float32", torch.bfloat16, "float32"),
+        ("bfloat16", None, "bfloat16"),
+    ],
+)
+def test_the_precision_overrides_the_profiles_and_is_reported(
+    capsys, monkeypatch, asked, profiles, used
+):
+    trained, train = [], sl.train
+
+    def watched(*args, **options):
+        trained.append(options["autocast"])
+        return train(*args, **options)
+
+    monkeypatch.setattr(sl, "train", watched)
+    nothing = sl.Report({}, None, {}, {}, 0, {})  # scoring would take seconds
+    monkeypatch.setattr(sl, "evaluate", lambda *args, **options: nothing)
+    monkeypatch.setattr(Setting, "precision", lambda self, device: profiles)
+    option = ["--precision", asked] if asked else []
+    assert cli.main(["attack", "fsha", "--steps", "1", "--json", *option]) == 0
+    assert json.loads(capsys.readouterr().out)["precision"] == used
+    assert trained == [None if used == "float32" else torch.bfloat16]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +105,10 @@ def test_wrong_requests_get_one_sentence(capsys, monkeypatch, arguments, sentenc
     assert len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["attack"], ["attack", "fsha", "--cut", "9"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["attack"], ["attack", "fsha", "--cut", "9"], ["attack", "fsha", "--precision", "half"]],
+)
 def test_incomplete_requests_show_the_usage(capsys, arguments):
     with pytest.raises(SystemExit) as status:
         cli.main(arguments)

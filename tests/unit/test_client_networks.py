@@ -218,7 +218,7 @@ def test_separation_is_the_share_of_pairs_in_order():
 def trained():
     """An attack that has not begun, and a classifier of its public images."""
     public = sl.tiny.split("digits", 0).public
-    attack = sl.FSHA(**sl.tiny.fsha(public, seed=0))
+    attack = sl.FSHA.at(sl.tiny, public, seed=0)
     return attack, sl.classifiers.train_cnn_classifier(public, steps=200)
 
 

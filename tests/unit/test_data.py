@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import splitlab as sl
 from splitlab.data import DataError, ImageData, digits, fashion_mnist, mnist
-from splitlab.data.base import resize
 from splitlab.data.digits import FORM_STARTS
 from splitlab.data.idx import MAX_BYTES, read_idx
+from splitlab.data.pixels import resize
 
 real_files = pytest.mark.skipif(
     not os.environ.get("SPLITLAB_DATA"),

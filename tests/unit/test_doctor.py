@@ -15,19 +15,21 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
 import splitlab as sl
-from splitlab.course import book, cli, runner
+from splitlab.course import book, cli, runner, timing
 from splitlab.course import doctor as module
-from splitlab.course.doctor import about, doctor
+from splitlab.course.doctor import doctor
+from splitlab.course.timing import about
 
 ROOT = Path(__file__).parents[2]
-REAL_STEPS = module.step_seconds
+REAL_STEPS = timing.step_seconds
 STEPS = [0.2, 0.1, 0.4]  # seconds; the fastest and the median differ
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch):
     """No test waits for steps that it does not look at, and none sees this machine's data."""
-    monkeypatch.setattr(module, "step_seconds", lambda: list(STEPS))
+    for place in (module, timing):
+        monkeypatch.setattr(place, "step_seconds", lambda: list(STEPS))
     monkeypatch.delenv("SPLITLAB_DATA", raising=False)
 
 
@@ -309,10 +311,10 @@ def test_problems_come_first_and_then_notes(monkeypatch):
 
 
 def test_recorded_seconds_are_scaled_to_this_machine(runs):
-    module.store_seconds(runs, "tiny", {"00_a": 30.0, "solutions/00_a": 60.0}, step=0.05)
+    timing.store_seconds(runs, "tiny", {"00_a": 30.0, "solutions/00_a": 60.0}, step=0.05)
     card = doctor()
     # 600 and 1,200 steps' worth: at the fastest step here, and at the median one.
-    low, high = min(STEPS) / module.MARGIN, median(STEPS) * module.MARGIN
+    low, high = min(STEPS) / timing.MARGIN, median(STEPS) * timing.MARGIN
     assert [tuple(e) for e in card.expected] == [
         ("00_a", pytest.approx(600 * low, abs=0.1), pytest.approx(600 * high, abs=0.1)),
         ("solutions/00_a", pytest.approx(1200 * low, abs=0.1), pytest.approx(1200 * high, abs=0.1)),
@@ -331,7 +333,7 @@ def test_where_nothing_is_recorded_the_card_says_so_and_gives_no_times(runs):
 
 
 def test_seconds_of_the_cpu_say_nothing_of_another_device(runs):
-    module.store_seconds(runs, "tiny", {"00_a": 30.0}, step=0.05)
+    timing.store_seconds(runs, "tiny", {"00_a": 30.0}, step=0.05)
     card = doctor(device="cuda")
     assert card.expected == ()
     assert "recorded on cpu only" in line(card, "minutes")[1]
@@ -373,7 +375,7 @@ def test_timing_steps_changes_nothing():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
-    assert len(steps) >= module.STEPS_TIMED
+    assert len(steps) >= timing.STEPS_TIMED
     assert all(seconds > 0 for seconds in steps)
 
 

@@ -25,9 +25,10 @@ import pytest
 
 import splitlab as sl
 from splitlab.course import cli
-from splitlab.data import PUBLISHED, DataError, download, mnist
-from splitlab.data.download import Pin, Published, fetch
+from splitlab.data import PUBLISHED, DataError, download, mnist, published
+from splitlab.data.download import fetch
 from splitlab.data.idx import IdxFiles, load_idx
+from splitlab.data.published import Pin, Published
 
 IMAGES = "train-images-idx3-ubyte.gz"  # the first file that is asked for
 LABELS = "train-labels-idx1-ubyte.gz"
@@ -132,9 +133,9 @@ def server():
 @pytest.fixture
 def files(server, tmp_path, monkeypatch):
     """The small data set, at the server's folders a and b; downloads go to tmp_path/cache."""
-    for name in (download.OFFLINE, download.DATA):
+    for name in (download.OFFLINE, published.DATA):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(download.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(published.CACHE, str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return IdxFiles(
         name="mnist",
@@ -212,13 +213,13 @@ def test_the_loader_downloads_what_it_lacks(files, server, monkeypatch):
 
 
 def test_the_cache_follows_the_variable_and_the_platform(monkeypatch, tmp_path):
-    monkeypatch.setenv(download.CACHE, str(tmp_path))
-    assert download.cache_folder() == tmp_path
-    monkeypatch.setenv(download.CACHE, "~/here")
-    assert download.cache_folder() == Path.home() / "here"
-    monkeypatch.delenv(download.CACHE)
-    assert download.cache_folder().is_absolute()
-    assert "splitlab" in download.cache_folder().parts
+    monkeypatch.setenv(published.CACHE, str(tmp_path))
+    assert published.cache_folder() == tmp_path
+    monkeypatch.setenv(published.CACHE, "~/here")
+    assert published.cache_folder() == Path.home() / "here"
+    monkeypatch.delenv(published.CACHE)
+    assert published.cache_folder().is_absolute()
+    assert "splitlab" in published.cache_folder().parts
 
 
 def test_files_can_be_read_by_those_whom_the_umask_allows(files, cache):
@@ -307,11 +308,11 @@ def test_what_was_complete_stays_when_a_later_file_fails(files, server, cache):
 
 CHILD = """
 import json, sys
-from splitlab.data import download
+from splitlab.data import download, published
 download.TIMEOUT = (60, 300)
 fields = json.loads(sys.argv[1])
-fields["files"] = {name: download.Pin(*pin) for name, pin in fields["files"].items()}
-download.fetch(download.Published(**fields))
+fields["files"] = {name: published.Pin(*pin) for name, pin in fields["files"].items()}
+download.fetch(published.Published(**fields))
 """
 
 
@@ -336,7 +337,7 @@ def test_a_killed_download_leaves_nothing_that_is_taken_for_the_file(files, serv
         child.communicate()
     (left,) = held(cache)
     assert left.endswith(".part")
-    assert download.locate(files) is None
+    assert published.locate(files) is None
 
     server.answers.clear()
     fetch(files)
@@ -430,7 +431,7 @@ def test_a_cache_that_cannot_be_written_is_named(files, cache, monkeypatch, wher
 
 def test_a_cache_below_a_file_is_named(files, server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setenv(download.CACHE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(published.CACHE, str(tmp_path / "file" / "cache"))
     with pytest.raises(DataError, match=r"cannot be saved in .*set SPLITLAB_CACHE") as error:
         fetch(files)
     one_sentence(error)
@@ -507,7 +508,7 @@ def test_a_damaged_file_in_a_named_folder_is_an_error_and_stays(
     folder.mkdir(parents=True)
     for name, content in FILES.items():
         (folder / name).write_bytes(content)
-    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    monkeypatch.setenv(published.DATA, str(tmp_path / "mine"))
     argument = tmp_path / "mine" if how == "argument" else None
     assert len(load_idx(files, 28, 1, argument, True)) == 410
     damaged = damage(folder / IMAGES)
@@ -528,7 +529,7 @@ def test_a_data_folder_with_other_sets_does_not_stand_in_the_way(
 ):
     other_set = tmp_path / "mine" / "FashionMNIST"
     other_set.mkdir(parents=True)
-    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    monkeypatch.setenv(published.DATA, str(tmp_path / "mine"))
     assert len(load_idx(files, 28, 1, None, True)) == 410
     assert held(cache) == FILES
     assert list((tmp_path / "mine").iterdir()) == [other_set]
@@ -582,7 +583,7 @@ def test_list_says_where_each_set_is(shell, cache, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     for name, content in FILES.items():
         (folder / name.removesuffix(".gz")).write_bytes(gzip.decompress(content))
-    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    monkeypatch.setenv(published.DATA, str(tmp_path / "mine"))
     assert line_of(shell("list")[1], "mnist").endswith(f"SPLITLAB_DATA: {folder}")
 
 
@@ -592,7 +593,7 @@ def test_get_downloads_nothing_that_is_here(shell, server, tmp_path, monkeypatch
     folder.mkdir(parents=True)
     for name, content in FILES.items():
         (folder / name).write_bytes(content)
-    monkeypatch.setenv(download.DATA, str(tmp_path / "mine"))
+    monkeypatch.setenv(published.DATA, str(tmp_path / "mine"))
     status, out, _ = shell("get", "mnist")
     assert status == 0 and f"SPLITLAB_DATA: {folder}" in out
     assert server.requests == []

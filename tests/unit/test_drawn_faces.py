@@ -13,9 +13,10 @@ import torch
 import splitlab as sl
 from splitlab.course import cli
 from splitlab.data import DataError, drawn_faces
-from splitlab.data.drawn_faces import RATES, _draw, parameters, render
+from splitlab.data.drawn_faces import _draw, render
+from splitlab.data.face_parameters import RATES, parameters
 
-module = sys.modules["splitlab.data.drawn_faces"]
+MODULES = [sys.modules[f"splitlab.data.{name}"] for name in ("drawn_faces", "face_parameters")]
 HASH = "ce092a01bcba3a428724850eaca0919e99b036c9fd0d2b99d0a31be6eb22973c"  # of 24 faces, seed 7
 POSE = ("x", "y", "scale", "tilt", "turn", "nod")
 
@@ -53,7 +54,8 @@ def test_the_bytes_are_the_same_on_every_machine():
     assert hashlib.sha256(sheet.tobytes()).hexdigest() == HASH
 
 
-def test_pixels_come_from_operations_that_every_machine_rounds_alike():
+@pytest.mark.parametrize("module", MODULES)
+def test_pixels_come_from_operations_that_every_machine_rounds_alike(module):
     tree = ast.parse(inspect.getsource(module))
     used = {
         node.attr

@@ -35,7 +35,7 @@ def test_dz_is_the_gradient_of_the_client_loss_and_stays_so(make_client, make_at
 
 def test_float64_is_kept(digits):
     """The loss, and so dz, is not rounded to float32 on the way."""
-    attack = sl.FSHA(**sl.tiny.fsha(digits[1], design="paper"))
+    attack = sl.FSHA.at(sl.tiny, digits[1], design="paper")
     attack.critic.double()
     z = torch.randn(4, 32, 4, 4, dtype=torch.float64)
     assert torch.equal(attack.score(z), attack.critic(z))

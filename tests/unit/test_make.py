@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +63,19 @@ def test_make_alone_lists_every_target_and_does_nothing(project):
     listed = dict(re.findall(r"^  make (\w+) +(.+)$", result.stdout, flags=re.M))
     assert set(listed) == targets
     assert {"book", "test", "lint", "clean", "setup"} <= targets
+
+
+def test_the_workflows_run_what_there_is():
+    asked = {}
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        jobs = yaml.safe_load(path.read_text())["jobs"].values()
+        commands = [step.get("run", "") for job in jobs for step in job["steps"]]
+        commands += [run for job in jobs for run in job["strategy"]["matrix"].get("run", [])]
+        asked[path.stem] = set(re.findall(r"\bmake (\w+)", " ".join(commands)))
+    assert {"lint", "test", "book"} <= asked["ci"]
+    assert {"test", "claims"} <= asked["nightly"]
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    assert set().union(*asked.values()) <= targets
 
 
 def test_setup_installs_torch_first_and_alone(project):

@@ -231,7 +231,7 @@ def test_the_hijack_tells_the_slant_of_which_it_knew_nothing_before(seed):
     threshold = float(sl.data.slant(public.x).median())
     truth, own = (sl.data.by_slant(part, threshold) for part in (private, public))
     client = sl.Client(sl.tiny.client_net(seed=seed), private, **sl.tiny.client(seed=seed))
-    attack = sl.PropertyInference(**sl.tiny.property_inference(own, steps=150, seed=seed))
+    attack = sl.PropertyInference.at(sl.tiny, own, steps=150, seed=seed)
     before = sl.evaluate_property(client, attack, truth)
     sl.train([client], attack, 150)
     report = sl.evaluate_property(client, attack, truth)

@@ -89,7 +89,7 @@ def test_public_data_that_overlap_private_data_are_refused(make_client, digits):
         block=None,
         row=None,
     )
-    attack = sl.FSHA(**sl.tiny.fsha(stolen))
+    attack = sl.FSHA.at(sl.tiny, stolen)
     with pytest.raises(ValueError, match="1 images are both private and public"):
         sl.evaluate(client, attack, digits[2])
 
@@ -248,7 +248,7 @@ def test_logits_and_accuracy_of_each_protocol(digits):
     u_server = sl.HonestServer(body, optimizer=sl.tiny.client_optimizer)
     sl.train([u_client], u_server, 30, protocol=sl.u_shaped)
     hijacked, _ = split_in_three(digits)
-    attack = sl.FSHA(**sl.tiny.fsha(digits[1]), body=body)
+    attack = sl.FSHA.at(sl.tiny, digits[1], body=body)
     sl.train([hijacked], attack, 2, protocol=sl.u_shaped)
     for one, server, nets in (
         (client, vanilla, (client.net, vanilla.net)),

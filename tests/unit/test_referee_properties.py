@@ -122,7 +122,7 @@ def test_what_cannot_be_compared_gets_a_sentence(scene):
         sl.evaluate_property(client, Reads(truth), truth)
     with pytest.raises(TypeError, match="NoHijack infers no property"):
         public = sl.tiny.split("digits", 0)[1]
-        inside = sl.PropertyInference(**sl.tiny.property_inference(public))
+        inside = sl.PropertyInference.at(sl.tiny, public)
         sl.evaluate_property(client, sl.NoHijack(sl.tiny.server_net(), inside), truth)
     with pytest.raises(ValueError, match="at least one image"):
         sl.accuracies(torch.tensor([1]), torch.tensor([1, 0]))

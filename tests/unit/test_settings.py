@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab.data.download import missing
+from splitlab.data.published import missing
 from splitlab.settings import LOADERS, falling, half_at
 
 
@@ -17,7 +17,7 @@ from splitlab.settings import LOADERS, falling, half_at
 def test_both_designs_run_at_every_cut(digits, cut, design):
     private, public, _ = digits
     client = sl.Client(sl.tiny.client_net(cut=cut), private, **sl.tiny.client())
-    attack = sl.FSHA(**sl.tiny.fsha(public, design=design, cut=cut))
+    attack = sl.FSHA.at(sl.tiny, public, design=design, cut=cut)
     log = sl.train([client], attack, 2)
     assert all(torch.tensor(log[name]).isfinite().all() for name in log)
 
@@ -30,7 +30,7 @@ def test_the_papers_scale_uses_the_papers_defaults(digits):
     assert attack.penalty == "channel"
     assert attack.critic_optimizer.param_groups[0]["lr"] == 1e-4
     assert sl.nets.parameter_count(attack.critic) == 8_262_145
-    assert sl.nets.parameter_count(sl.FSHA(**sl.paper.fsha(grey, steps=10)).critic) == 427_361
+    assert sl.nets.parameter_count(sl.FSHA.at(sl.paper, grey, steps=10).critic) == 427_361
     assert public.shape == (1, 16, 16)
 
 
@@ -150,6 +150,72 @@ def test_data_of_ones_own_need_a_step_count(digits):
     part = digits[1].split(0)[1]
     assert "(public)" in part.name
     assert sl.tiny.fsha(part)["critic_steps"] == 3
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    """Pretend that torch finds these capabilities; an older torch has only the private question."""
+
+    def has(*names, torch_version="2.11", onednn=True):
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+        monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+        if torch_version == "2.11":
+            found = {"architecture": "x86_64"} | dict.fromkeys(names, True)
+            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+        elif torch_version == "2.6":
+            answer = "avx512_bf16" in names
+            monkeypatch.setattr(
+                torch.cpu, "_is_avx512_bf16_supported", lambda: answer, raising=False
+            )
+
+    return has
+
+
+@pytest.mark.parametrize("torch_version", ["2.11", "2.6"])
+@pytest.mark.parametrize("profile", ["gpu", "paper"])
+@pytest.mark.parametrize(
+    "names, precision",
+    [
+        (("avx2",), None),
+        (("avx2", "avx512_f", "avx512_vnni"), None),
+        (("avx2", "avx512_f", "avx512_bf16"), torch.bfloat16),
+        (("avx512_f", "avx512_bf16", "amx_tile", "amx_bf16"), torch.bfloat16),
+        (("neon", "bf16"), None),  # oneDNN has no bfloat16 kernels for its backward pass
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_only_with_the_instructions(
+    cpu, torch_version, profile, names, precision
+):
+    cpu(*names, torch_version=torch_version)
+    assert sl.PROFILES[profile].precision("cpu") is precision
+    assert sl.PROFILES[profile].precision(torch.device("cpu")) is precision
+
+
+def test_a_cpu_of_which_torch_cannot_tell_computes_in_full_precision(cpu):
+    cpu("avx512_bf16", torch_version="some other")
+    assert sl.paper.precision("cpu") is None
+    cpu("avx512_bf16", onednn=False)
+    assert sl.paper.precision("cpu") is None
+    cpu("avx512_bf16")
+    assert sl.paper.precision("meta") is None
+
+
+@pytest.mark.parametrize(
+    "capability, precision", [((7, 5), None), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_a_gpu_computes_in_bfloat16_from_8_0_on(cpu, monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    cpu("avx2")
+    assert sl.gpu.precision("cuda") is precision
+    assert sl.paper.precision("cuda:1") is precision
+
+
+def test_tiny_always_computes_in_full_precision(cpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    cpu("avx512_bf16", "amx_bf16")
+    assert sl.tiny.precision("cpu") is None
+    assert sl.tiny.precision("cuda") is None
 
 
 def test_schedules():

@@ -114,6 +114,9 @@ class CpuTime(sl.Observer):
         budget: The most CPU seconds; None for any number.
     """
 
+    STATE = ("seconds",)
+    PASSING = ("last",)
+
     def __init__(self, budget: float | None = None) -> None:
         self.budget, self.seconds = budget, 0.0
 
@@ -127,11 +130,3 @@ class CpuTime(sl.Observer):
         self.seconds, self.last = self.seconds + now - self.last, now
         if self.budget is not None and self.seconds > self.budget:
             raise TimeoutError
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the seconds so far."""
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        self.seconds, self.last = state["seconds"], time.process_time()

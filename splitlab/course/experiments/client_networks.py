@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
+from torch.optim import Adam
 
 import splitlab as sl
-from splitlab.attacks.fsha import LOSSES, gradient_penalty
+from splitlab.attacks.critic import LOSSES, Critic, gradient_penalty, mixed
 from splitlab.core.messages import Gradient, SmashedData
 from splitlab.core.threat import ThreatModel
 from splitlab.course.experiments.base import CpuTime, Device
@@ -128,12 +129,10 @@ class OtherClient(Hijack):
         return sl.Client(CLIENTS[self.f](seed=seed), split.private, **options)
 
     def _attack(self, split: sl.data.Split, seed: int, device: Device) -> sl.FSHA:
-        design = self.design or "fast"
-        settings = self.setting.fsha(split.public, design=design, steps=self.steps, seed=seed)
+        options: Any = {"design": self.design or "fast", "steps": self.steps, "seed": seed}
         if not self.labelled:
-            return sl.FSHA(**settings, device=device)
-        settings["critic"] = labelled_critic(classes=len(split.public.classes), seed=seed)
-        return LabelledFSHA(**settings, device=device)
+            return sl.FSHA.at(self.setting, split.public, **options, device=device)
+        return LabelledFSHA.at(self.setting, split.public, **options, device=device)
 
     def _epoch(self) -> int:
         """Batches in one epoch of the private images."""
@@ -279,16 +278,63 @@ def labelled_critic(*, classes: int = 10, seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1 + classes, 32, 4, 2, 1), *layers[1:])
 
 
+class LabelledCritic(Critic):
+    """A critic of images that is told their classes, with a network as from `labelled_critic`.
+
+    Attributes:
+        sent: The classes of the images that z stands for, int64 (B,).
+        own: Those of the public images, int64 (P,).
+    """
+
+    PASSING = ("sent", "own")
+    sent: Tensor
+    own: Tensor
+
+    def judge(self, z: Tensor, y: Tensor) -> Tensor:
+        """Return the scores (B, 1) of z as images of the classes y, int64 (B,)."""
+        assert self.through is not None
+        images = self.through(z)[:, :1]
+        classes = self.net[0].in_channels - 1
+        planes = one_hot(y, classes).to(images.dtype)[:, :, None, None]
+        return self.net(torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], 1))
+
+    def loss(self, z: Tensor, z_public: Tensor) -> Tensor:
+        """Equation (2), class by class; between two classes the penalty takes that of z."""
+        loss = LOSSES["wgan-gp"][1](self.judge(z_public, self.own), self.judge(z, self.sent))
+        score = partial(self.judge, y=self.sent)
+        penalty = gradient_penalty(score, mixed(z, z_public), self.penalty)
+        return loss + self.penalty_weight * penalty
+
+    def pull(self, z: Tensor, z_public: Tensor) -> Tensor:
+        """Equation (3), class by class."""
+        return LOSSES["wgan-gp"][0](self.judge(z, self.sent))
+
+
 class LabelledFSHA(sl.FSHA):
     """The fast design with a critic that is told the labels: does this look like a three?
 
     Not the paper's. Of z the label that came with it, of public images their own. It needs the
-    vanilla protocol, and a critic as from `labelled_critic`.
+    vanilla protocol, and a `LabelledCritic`.
     """
 
     threat: ClassVar[ThreatModel] = replace(
         sl.FSHA.threat, sees=("z and labels, once a step",), source="this course"
     )
+    critic: LabelledCritic
+
+    @classmethod
+    def at(cls, setting: sl.settings.Setting, public: sl.ImageData, **options: Any) -> Self:
+        """Make the attack as a setting has it; options as in `FSHA.at`."""
+        plain = sl.FSHA.at(setting, public, **options)
+        critic = LabelledCritic(
+            labelled_critic(classes=len(public.classes), seed=options["seed"]),
+            through=plain.decoder,
+            penalty="sample",
+            penalty_weight=plain.critic.penalty_weight,
+            optimizer=partial(Adam, lr=1e-3, betas=(0.5, 0.9)),
+            rate=sl.settings.half_at(options["steps"]),
+        )
+        return super().at(setting, public, decoder=plain.decoder, critic=critic, **options)
 
     def reply(self, message: SmashedData) -> Gradient:
         """Hijack as FSHA does, with the labels at hand.
@@ -300,28 +346,10 @@ class LabelledFSHA(sl.FSHA):
             raise ValueError(
                 "this critic needs labels and none came with z: use the vanilla protocol, or FSHA"
             )
-        self.sent = message.labels
+        self.critic.sent = message.labels
         return super().reply(message)
 
-    def public_loss(self, x: Tensor, y: Tensor, z_public: Tensor) -> Tensor:
+    def public_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """As in FSHA; the labels of the batch are kept for the critic."""
-        self.own = y
-        return super().public_loss(x, y, z_public)
-
-    def judge(self, z: Tensor, y: Tensor) -> Tensor:
-        """Return the critic's scores (B, 1) of z as images of the classes y, int64 (B,)."""
-        images = self.decoder(z)[:, :1]
-        planes = one_hot(y, len(self.public.classes)).to(images.dtype)[:, :, None, None]
-        return self.critic(torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], 1))
-
-    def critic_loss(self, z: Tensor, z_public: Tensor) -> Tensor:
-        """Equation (2), class by class; between two classes the penalty takes that of z."""
-        loss = LOSSES["wgan-gp"][1](self.judge(z_public, self.own), self.judge(z, self.sent))
-        epsilon = torch.rand(len(z), *[1] * (z.dim() - 1), device=z.device)
-        between = epsilon * z + (1 - epsilon) * z_public
-        penalty = gradient_penalty(partial(self.judge, y=self.sent), between, self.penalty)
-        return loss + self.penalty_weight * penalty
-
-    def client_loss(self, z: Tensor) -> Tensor:
-        """Equation (3), class by class."""
-        return LOSSES["wgan-gp"][0](self.judge(z, self.sent))
+        x, self.critic.own, z_public = super().public_batch()
+        return x, self.critic.own, z_public

@@ -108,14 +108,15 @@ class Meanwhile(Hijack):
     def attack(self, split: sl.data.Split, device: Device) -> Any:
         """Return the server."""
         net = self._halves()[0] if self.u_shaped else self.setting.server_net(seed=self.seed)
-        settings = self.setting.fsha(split.public, steps=self.steps, seed=self.seed)
+        options: Any = {"steps": self.steps, "seed": self.seed, "device": device}
         if self.server == "hijack":
-            return sl.FSHA(**settings, body=net, device=device)
+            return sl.FSHA.at(self.setting, split.public, body=net, **options)
         optimizer = self.setting.client_optimizer
         honest = sl.HonestServer(net, optimizer=optimizer, seed=self.seed, device=device)
         if self.server == "honest":
             return honest
-        return sl.MultitaskFSHA(task=honest, weight=self.weight, **settings, device=device)
+        hijack = sl.FSHA.at(self.setting, split.public, **options)
+        return sl.MultitaskFSHA(hijack, task=honest, weight=self.weight)
 
     def _halves(self) -> tuple[nn.Module, nn.Module]:
         """The server's network without its last layer, and that layer, the client's tail."""

@@ -99,15 +99,15 @@ class Faces(Hijack):
     def attack(self, split: sl.data.Split, device: Device) -> Any:
         """Return the server."""
         public = split.public
-        settings = self.setting.fsha(public, steps=self.steps, seed=self.seed)
+        options: Any = {"steps": self.steps, "seed": self.seed, "device": device}
         if self.channels == 3:
             code: Any = {"mean": float(public.x.mean()), "std": float(public.x.std())}
-            settings["pilot"] = nets.SpaceToDepth(PATCH, WIDTH, **code, grey=False)
-            settings["decoder"] = nets.DepthToSpace(PATCH, 3, **code, grey=False)
+            options["pilot"] = nets.SpaceToDepth(PATCH, WIDTH, **code, grey=False)
+            options["decoder"] = nets.DepthToSpace(PATCH, 3, **code, grey=False)
+        hijack = sl.FSHA.at(self.setting, public, **options)
         if self.rule:
-            look_at = round(LOOK * self.steps)
-            return sl.SignedFSHA(look_at=look_at, **settings, device=device)
-        return sl.FSHA(**settings, device=device)
+            return sl.SignedFSHA(hijack, look_at=round(LOOK * self.steps))
+        return hijack
 
 
 def negatives(pictures: Tensor, public: sl.ImageData) -> Tensor:

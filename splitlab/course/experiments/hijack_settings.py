@@ -86,19 +86,18 @@ class Knob(Hijack):
         if self.design is None:
             return super().attack(split, device)
         seed, cut, public = self.seed, self.cut_at, split.public
-        settings = self.setting.fsha(
-            public, design=self.design, cut=cut, steps=self.steps, seed=seed
-        )
+        options: dict[str, Any] = {"design": self.design, "cut": cut, "steps": self.steps}
+        options |= {"gradient_scale": self.schedule(), "seed": seed, "device": device}
         if self.pilot:
-            settings["pilot"] = _pilot(self.pilot, seed=seed)
+            options["pilot"] = _pilot(self.pilot, seed=seed)
         if self.critic:
-            settings["critic"] = image_critic(self.critic, seed=seed)
+            options["critic"] = image_critic(self.critic, seed=seed)
         if self.rotated:
+            plain = sl.FSHA.at(self.setting, public, **options)
             turn = ChannelRotation(self.setting.nets.Z_SHAPE[cut or self.setting.cut][0], seed=seed)
-            settings["pilot"] = nn.Sequential(settings["pilot"], turn)
-            settings["decoder"] = nn.Sequential(turn.inverse(), settings["decoder"])
-        settings["gradient_scale"] = self.schedule()
-        return sl.FSHA(**settings, device=device)
+            options["pilot"] = nn.Sequential(plain.pilot, turn)
+            options["decoder"] = nn.Sequential(turn.inverse(), plain.decoder)
+        return sl.FSHA.at(self.setting, public, **options)
 
     def schedule(self) -> Schedule:
         """Return the factor on the gradient sent, by step; the paper's design alone has none."""
@@ -149,6 +148,11 @@ class Gradients(sl.Observer):
         last: The last one, a row for each image and position, a column for each channel.
     """
 
+    STATE = (
+        "norms",
+        "last",
+    )
+
     def __init__(self) -> None:
         self.norms: list[float] = []
         self.last = torch.empty(0)
@@ -168,14 +172,6 @@ class Gradients(sl.Observer):
     def rank(self) -> int:
         """How many directions of the channels the last one uses."""
         return int(torch.linalg.matrix_rank(self.last))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was seen so far."""
-        return {"norms": list(self.norms), "last": self.last}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        self.norms, self.last = list(state["norms"]), state["last"]
 
 
 def message(client: sl.Client, z: Tensor) -> sl.SmashedData:

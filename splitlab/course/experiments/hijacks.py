@@ -66,8 +66,8 @@ class Hijack(Experiment):
         """Return the server: it hijacks, or it is honest and has the same decoder."""
         setting, seed = self.setting, self.seed
         design = self.design or "fast"
-        settings = setting.fsha(split.public, design=design, steps=self.steps, seed=seed)
-        attack = sl.FSHA(**settings, device=device)
+        options: Any = {"design": design, "steps": self.steps, "seed": seed, "device": device}
+        attack = sl.FSHA.at(setting, split.public, **options)
         if self.design is not None:
             return attack
         net = setting.server_net(seed=seed)

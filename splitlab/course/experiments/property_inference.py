@@ -94,12 +94,16 @@ class PropertyHijack(Hijack):
         """Return the server: it hijacks, or it is honest and has the same head."""
         setting, seed = self.setting, self.seed
         public = labelled(split.public, self.secret, split.public)
-        options = setting.property_inference(
-            public, design=self.design or "paper", steps=self.steps, seed=seed
+        attack = sl.PropertyInference.at(
+            setting,
+            public,
+            design=self.design or "paper",
+            steps=self.steps,
+            critic_steps=self.critic_steps,
+            critic_first=None if self.critic_steps is None else True,
+            seed=seed,
+            device=device,
         )
-        if self.critic_steps is not None:
-            options |= {"critic_steps": self.critic_steps, "critic_first": True}
-        attack = sl.PropertyInference(**options, device=device)
         if self.design is not None:
             return attack
         classes = len(labelled(split.public, self.task, split.public).classes)
@@ -171,12 +175,10 @@ class PropertiesInPictures(Hijack):
         setting, heads = self.setting, {}
         for name in ("digit", "slant", "loop"):
             part = labelled(public, name, public)
-            options = setting.property_inference(
-                part, design="fast", steps=self.steps, seed=self.seed
-            )
-            heads[name] = sl.PropertyInference(**options, device=device)
+            options: Any = {"design": "fast", "steps": self.steps, "seed": self.seed}
+            heads[name] = sl.PropertyInference.at(setting, part, **options, device=device)
             for _ in range(HEAD_STEPS):
-                heads[name].learn_public_batch()
+                heads[name].rehearse()
         return heads
 
 
@@ -190,6 +192,8 @@ class Marks(sl.Observer):
         accuracy: By property, and by the number of steps taken.
     """
 
+    STATE = ("accuracy",)
+
     def __init__(self, look: Callable[[sl.Client, Any], dict[str, float]]) -> None:
         self.look = look
         self.accuracy: Curves = {}
@@ -199,14 +203,6 @@ class Marks(sl.Observer):
         if step + 1 in MARKS:
             for name, value in self.look(client, server).items():
                 self.accuracy.setdefault(name, {})[str(step + 1)] = round(value, 4)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what was seen so far."""
-        return {"accuracy": self.accuracy}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
-        self.accuracy = {name: dict(curve) for name, curve in state["accuracy"].items()}
 
 
 def _smashed(client: sl.Client, x: Tensor | None = None) -> sl.SmashedData:

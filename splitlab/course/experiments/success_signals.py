@@ -110,7 +110,7 @@ def signals(
     z = torch.cat([message.z for message in messages[half:]])
     z_public = sl.nets.in_parts(attack.pilot, public)
     with torch.no_grad():
-        gap = attack.score(z).mean() - attack.score(z_public).mean()
+        gap = attack.critic.score(z).mean() - attack.critic.score(z_public).mean()
     unit = float(nearest_other(public).mean())
     figures = {
         "gap": float(gap),

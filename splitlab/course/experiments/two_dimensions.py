@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 import splitlab as sl
+from splitlab.attacks.critic import Critic
 from splitlab.course.experiments.base import Device, Experiment
 from splitlab.nets.blocks import seeded
 
@@ -70,10 +71,12 @@ class TwoDimensions(Experiment):
             split.public,
             pilot=nn.Identity(),
             decoder=nn.Identity(),
-            critic=critic(seed=self.seed),
-            penalty="sample",
-            penalty_weight=self.penalty_weight,
-            critic_optimizer=partial(Adam, lr=CRITIC_RATE, betas=(0.5, 0.9)),
+            critic=Critic(
+                critic(seed=self.seed),
+                penalty="sample",
+                penalty_weight=self.penalty_weight,
+                optimizer=partial(Adam, lr=CRITIC_RATE, betas=(0.5, 0.9)),
+            ),
             critic_steps=3,
             critic_first=True,
             gradient_scale=sl.settings.falling(self.steps, to=0.05),
@@ -112,7 +115,7 @@ class TwoDimensions(Experiment):
         nearest = sl.floors.nearest_public(x, public)
         mean = public.mean(0).expand_as(x)
         points = z.clone().requires_grad_()
-        (arrows,) = torch.autograd.grad(attack.score(points).sum(), points)
+        (arrows,) = torch.autograd.grad(attack.critic.score(points).sum(), points)
         opposite = 2 * mean - z
         return {
             **_figures(decoded, x),
@@ -229,7 +232,7 @@ def _agreement(attack: sl.FSHA, z: Tensor) -> dict[str, float]:
     """How far apart z and z_public are, by their clouds and by the critic's mean scores."""
     z_public = attack.pilot(attack.public.x)
     with torch.no_grad():
-        gap = attack.score(z).mean() - attack.score(z_public).mean()
+        gap = attack.critic.score(z).mean() - attack.critic.score(z_public).mean()
     return {"apart": apart(z, z_public), "gap": float(gap)}
 
 

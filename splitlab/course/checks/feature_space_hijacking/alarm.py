@@ -105,10 +105,14 @@ def _honest(public: Any, seed: int) -> Server:
     return HonestServer(SETTING.server_net(seed=seed), seed=seed)
 
 
+def _always(factor: float, step: int) -> float:
+    return factor
+
+
 def _hijack(design: Literal["fast", "paper"], factor: float) -> Callable[[Any, int], Server]:
     def make(public: Any, seed: int) -> Server:
-        arguments = SETTING.fsha(public, design=design, seed=seed)
-        return FSHA(**arguments | {"gradient_scale": lambda step: factor})
+        scale = functools.partial(_always, factor)
+        return FSHA.at(SETTING, public, design=design, gradient_scale=scale, seed=seed)
 
     return make
 

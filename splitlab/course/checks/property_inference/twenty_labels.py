@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 
-from splitlab import settings
+from splitlab import FSHA, settings
 from splitlab.core.tables import Table
 from splitlab.course.checks.base import (
     Answer,
@@ -83,7 +83,7 @@ def cases(seeds: tuple[int, ...] = SEEDS, draws: int = DRAWS) -> tuple[Case, ...
 
 def _of_split(seed: int, draws: int) -> list[Case]:
     private, public, _ = SETTING.split("digits", seed)
-    pilot = SETTING.fsha(public, seed=seed)["pilot"]
+    pilot = FSHA.at(SETTING, public, seed=seed).pilot
     with torch.no_grad():
         codes, hidden = pilot(public.x), pilot(private.x)
     generator = torch.Generator().manual_seed(seed)

@@ -14,7 +14,6 @@ from torch.optim import SGD, Adam, Optimizer
 
 from splitlab.course.checks.base import (
     Answer,
-    CheckFailed,
     check,
     expect_right,
     expect_tensor,
@@ -24,9 +23,13 @@ from splitlab.course.checks.base import (
     wrong,
 )
 from splitlab.course.checks.training import ONLY_SGD, RATE, check_statistics, weights
+from splitlab.course.checks.what_the_cut_leaks.oracle_client import (
+    SHAPE,
+    SMALLEST,
+    OracleClient,
+    random_images,
+)
 
-SHAPE = (2, 4, 3)  # of images and of z alike: f and its inverse can be confused, as in life
-SMALLEST = 1e-6  # standard deviation to divide by
 PUBLIC = 11
 LIMITS = (-1.2, 1.6)  # a decoder that has learned little leaves them, and [-1, 1] as well
 
@@ -44,79 +47,6 @@ def ask_oracle(answer: Answer) -> None:
         attack.check_use(decode)
 
 
-class _Client:
-    """The client behind the oracle: it notes what is asked about, and by whom it is looked at.
-
-    Args:
-        public: The images that may be asked about, (N, C, H, W).
-    """
-
-    def __init__(self, public: Tensor) -> None:
-        self._public, self._private = public.clone(), _images(6)
-        self.net = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Tanh()).double()
-        self.asked = torch.zeros(len(public), dtype=torch.int64)
-        self.trained = False  # then the oracle is silent
-
-    @property
-    def data(self) -> Tensor:
-        """The private images, which no attacker may look at.
-
-        Raises:
-            CheckFailed: Always.
-        """
-        raise CheckFailed(
-            "ask_oracle looks at the client's own data: whoever has those needs no attack; all "
-            "that is granted is an answer to each question"
-        )
-
-    def smash(self, x: Tensor) -> Tensor:
-        """Answer: z of these images, with the graph that leads to the client's weights."""
-        if self.trained:
-            wrong(
-                "the oracle is asked again when the decoder is used: what the decoder needs of it, "
-                "it must have kept as numbers"
-            )
-        if not isinstance(x, Tensor) or x.shape[1:] != self._public.shape[1:]:
-            wrong(f"the oracle is asked about {_about(x)}: ask about a batch of public images")
-        for one in x.detach():
-            (rows,) = torch.where((one == self._public).flatten(1).all(1))
-            if not len(rows):
-                wrong(
-                    "the oracle is asked about an image that is not in public: it answers for "
-                    "these images alone, exactly as they are"
-                )
-            self.asked[rows] += 1
-        return self._scaled(self.net(x))
-
-    def _scaled(self, z: Tensor) -> Tensor:
-        """Features of very unlike sizes, one of them silent on public images."""
-        scale = torch.logspace(-1, 1, z[0].numel(), dtype=z.dtype).view(z.shape[1:])
-        z = scale * (z + scale.sqrt())
-        silent = torch.ones_like(z)
-        silent[:, 0, 0, 0] = 0
-        return z * silent
-
-    def public_z(self) -> Tensor:
-        """The answers to all questions, for the check itself."""
-        with torch.no_grad():
-            return self._scaled(self.net(self._public))
-
-    def private_z(self) -> Tensor:
-        """What crosses of private images; the silent number is live there, and next to nothing."""
-        with torch.no_grad():
-            z = self._scaled(self.net(self._private))
-        z[:, 0, 0, 0] = torch.linspace(-3, 3, len(z), dtype=z.dtype) * SMALLEST
-        return z
-
-
-def _about(x: Any) -> str:
-    return f"a tensor of shape {tuple(x.shape)}" if isinstance(x, Tensor) else what(x)
-
-
-def _images(count: int) -> Tensor:
-    return 3 * torch.rand(count, *SHAPE, dtype=torch.float64) - 1
-
-
 def _standard(z: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each number of z, over the images."""
     return z.mean(0), z.std(0).clamp(min=SMALLEST)
@@ -131,8 +61,8 @@ class _Attack:
     """
 
     def __init__(self, optimizer: Callable[..., Optimizer], batches: list[Tensor]) -> None:
-        self.public, self.batches, self.make = _images(PUBLIC), batches, optimizer
-        self.client = _Client(self.public)
+        self.public, self.batches, self.make = random_images(PUBLIC), batches, optimizer
+        self.client = OracleClient(self.public)
         self.decoder = nn.Sequential(
             nn.Conv2d(2, 3, 3, padding=1, bias=False),
             nn.BatchNorm2d(3),

@@ -1,0 +1,200 @@
+"""Sequences of frames for the scrubber: a run, a hijack in the plane, thresholds on a score."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from splitlab.show.pictures import PARTY, Frame, draw_row, png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from splitlab.core.observers import Log
+    from splitlab.referee.watching import Snapshots
+
+
+def frames(snapshots: "Snapshots", log: "Log") -> list[Frame]:
+    """Draw one frame of a scrubber for each snapshot of a run.
+
+    Each shows the private images, what the attacker has of them at that step, and how far the
+    losses, the error and the gradient that the client receives have come.
+
+    Args:
+        snapshots: the observer that watched the run.
+        log: what `train` returned.
+    """
+    import matplotlib.pyplot as plt
+
+    errors = [(taken.step, taken.mse) for taken in snapshots.taken]
+    drawn = []
+    for taken in snapshots.taken:
+        figure, (top, middle, error, norm) = plt.subplots(
+            4, 1, figsize=(6.4, 4.6), layout="constrained", height_ratios=[1, 1, 1.2, 1.2]
+        )
+        draw_row(top, snapshots.private, snapshots.value_range)
+        top.set_title("the client's private images", fontsize=9, loc="left")
+        draw_row(middle, taken.images, snapshots.value_range)
+        middle.set_title("what the server decodes", fontsize=9, loc="left")
+        _draw_progress(error, errors, taken.step, "error of the pictures\n(MSE)", "attacker")
+        received = list(enumerate(log["dz_norm"], start=1)) if "dz_norm" in log.names() else []
+        _draw_progress(norm, received, taken.step, "gradient norm,\nall that f sees", "client")
+        norm.set_xlabel("step")
+        alt = (
+            f"After {taken.step} steps: {len(taken.images)} private images above what the server "
+            f"decodes of them; mean squared error {taken.mse:.3f}. Below, the error and the norm "
+            "of the gradient that the client receives, up to this step."
+        )
+        drawn.append(Frame(png(figure), alt, str(taken.step)))
+        plt.close(figure)
+    return drawn
+
+
+def planes(
+    snapshots: "Snapshots", scores: Sequence[Callable[[Tensor], Tensor]], public: Tensor
+) -> list[Frame]:
+    """Draw one frame of a scrubber for each snapshot of a hijack in the plane.
+
+    Left is what the server sees: its own points z_public, the client's z, level lines of the
+    critic's score, and arrows down the score, the way that the client is told to go. Right is what
+    only the referee sees: lines from private points to what is decoded of them.
+
+    Args:
+        snapshots: the observer that watched a run whose images are points, (N, 1, 1, 2), and whose
+            decoder is the identity.
+        scores: the critic at each snapshot: points (N, 1, 1, 2) -> scores (N, 1).
+        public: z_public, (N, 1, 1, 2).
+    """
+    import matplotlib.pyplot as plt
+
+    side = torch.linspace(-3, 3, 41)
+    across, up = torch.meshgrid(side, side, indexing="xy")
+    grid = torch.stack([across, up], dim=-1)
+    few = grid[2::4, 2::4]
+    drawn = []
+    for taken, score in zip(snapshots.taken, scores, strict=True):
+        with torch.no_grad():
+            levels = score(grid.view(-1, 1, 1, 2)).view(41, 41)
+        points = few.reshape(-1, 1, 1, 2).requires_grad_()
+        (up_the_score,) = torch.autograd.grad(score(points).sum(), points)
+        arrows = -F.normalize(up_the_score.flatten(1))  # the client's Adam takes their way only
+        figure, (left, right) = plt.subplots(1, 2, figsize=(6.4, 3.5), layout="constrained")
+        left.contour(across, up, levels, levels=12, colors="#b0b0b0", linewidths=0.7)
+        left.quiver(*few.reshape(-1, 2).T, *arrows.T, color="#707070", scale=22, width=0.004)
+        for where, party, marker, label in (
+            (public, "attacker", "x", "z_public, the server's"),
+            (taken.images, "client", "o", "z, the client's"),
+        ):
+            style = {"color": PARTY[party]["color"], "marker": marker, "label": label}
+            left.scatter(*where[:150].flatten(1).T, s=9, linewidths=0.8, **style)
+        left.set_title("what the server sees", fontsize=9, loc="left")
+        private = snapshots.private.cpu().flatten(1)[:60]
+        ends = torch.stack([private, taken.images.flatten(1)[:60]])
+        right.plot(*ends.movedim(-1, 0), color="#b0b0b0", linewidth=0.6)
+        right.scatter(*ends[0].T, s=9, color="black", marker="s", label="private")
+        decoded = {"color": PARTY["attacker"]["color"], "marker": "^", "label": "decoded"}
+        right.scatter(*ends[1].T, s=9, **decoded)
+        right.set_title("what the referee sees", fontsize=9, loc="left")
+        for axis in (left, right):
+            axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xticks=[], yticks=[])
+            axis.legend(loc="upper right", fontsize=6.5)
+        alt = (
+            f"After {taken.step} steps, two planes. Left: the server's points, the client's z, and "
+            "arrows down the critic's score. Right: lines from private points to what is decoded "
+            f"of them; mean squared error {taken.mse:.3f}."
+        )
+        drawn.append(Frame(png(figure), alt, str(taken.step)))
+        plt.close(figure)
+    return drawn
+
+
+def thresholds(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    xlabel: str,
+    names: tuple[str, str],
+    log: bool = False,
+    count: int = 13,
+) -> list[Frame]:
+    """Draw one frame of a scrubber for each threshold on a score of two classes.
+
+    Each shows how the scores of either class are spread, where the threshold is, and which shares
+    of either class lie above it; beside it, these two shares for all thresholds (the ROC curve).
+
+    Args:
+        scores: One score for each row, (n,).
+        labels: 0 or 1, (n,); both occur.
+        xlabel: What the score is.
+        names: What label 0 and label 1 mean.
+        log: Whether scores are on a logarithmic scale, those of 0 at its lower end.
+        count: How many thresholds, evenly from the lowest score to the highest.
+
+    Raises:
+        ValueError: If one of the labels does not occur.
+    """
+    import matplotlib.pyplot as plt
+
+    if labels.min() == labels.max():
+        raise ValueError(
+            f"all labels are {int(labels[0])}: a threshold needs rows of both to tell apart"
+        )
+    scores, labels = scores.double().cpu(), labels.cpu()
+    if log:
+        scores = scores.clamp_min(float(scores[scores > 0].min())).log10()
+    groups = [scores[labels == label] for label in (0, 1)]
+    ends = [float(v) for v in scores.aminmax()]
+    shown = (lambda value: 10**value) if log else (lambda value: value)
+    edges = shown(torch.linspace(*ends, 31, dtype=torch.float64)).tolist()
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(6.4, 2.8), layout="constrained", width_ratios=[2, 1]
+    )
+    for group, name, party, hatch in zip(
+        groups, names, ("client", "attacker"), ("", "//"), strict=True
+    ):
+        style = {"color": PARTY[party]["color"], "alpha": 0.55, "hatch": hatch}
+        share = [1 / len(group)] * len(group)
+        left.hist(shown(group).tolist(), bins=edges, weights=share, label=name, **style)
+    line = left.axvline(edges[0], color="black", linewidth=1.5)
+    left.set(xlabel=xlabel, ylabel="share of its class", xscale="log" if log else "linear")
+    left.legend(frameon=False, fontsize=8)
+    every = torch.cat([torch.tensor([-torch.inf]), scores.sort().values])
+    roc = [1 - torch.searchsorted(g.sort().values, every, right=True) / len(g) for g in groups]
+    right.plot(*roc, color=PARTY["attacker"]["color"])
+    right.plot([0, 1], [0, 1], color="#707070", linewidth=0.8, linestyle=":")
+    (dot,) = right.plot([0], [0], "o", color="black")
+    right.set(xlabel=f"share of '{names[0]}' above", ylabel=f"share of '{names[1]}' above")
+    right.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # nothing moves from here on but a line and a dot
+    drawn = []
+    for threshold in torch.linspace(*ends, count, dtype=torch.float64):
+        wrong, found = (float((group > threshold).double().mean()) for group in groups)
+        line.set_xdata([float(shown(threshold))] * 2)
+        dot.set_data([wrong], [found])
+        label = f"{float(shown(threshold)):.3g}"
+        alt = (
+            f"Two histograms of the {xlabel} with a threshold at {label}: above it lie "
+            f"{found:.0%} of the rows '{names[1]}' and {wrong:.0%} of the rows '{names[0]}'. "
+            "Beside them the curve of these two shares for all thresholds, with this one marked."
+        )
+        drawn.append(Frame(png(figure), alt, f"{label} ({found:.0%} against {wrong:.0%} above)"))
+    plt.close(figure)
+    return drawn
+
+
+def _draw_progress(
+    axis: "Axes", points: Sequence[tuple[int, float]], now: int, label: str, party: str
+) -> None:
+    """Draw a line up to `now`, on axes that fit the whole run."""
+    if points:
+        steps, values = zip(*points, strict=True)
+        axis.set(xlim=(0, steps[-1]), ylim=(0, 1.05 * max(values)))
+        shown = [(step, value) for step, value in points if step <= now]
+        if shown:
+            axis.plot(*zip(*shown, strict=True), **PARTY[party])
+            axis.plot(*shown[-1], marker="o", markersize=4, color=PARTY[party]["color"])
+    axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
