@@ -71,9 +71,10 @@ claims: setup ## rerun what the chapters claim, at every recorded seed: ARGS="--
 badges: setup ## write the chapters' claim cells from claims.yml and the recorded runs
 	@'$(BIN)/python' -m splitlab.course.cli claims --badges $(ARGS)
 
-lint: setup ## check style, formatting, stripped notebooks and generated exercises
+lint: setup ## check style, formatting, types, stripped notebooks and generated exercises
 	@'$(BIN)/ruff' check .
 	@'$(BIN)/ruff' format --check .
+	@'$(BIN)/mypy'
 	@'$(BIN)/python' -m splitlab.course.editions --check
 	@find book exercises solutions -name '*.ipynb' -not -path '*/_build/*' \
 	  | xargs -r '$(BIN)/nbstripout' --verify --keep-count --keep-id

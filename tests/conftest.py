@@ -5,6 +5,7 @@
 
 import os
 from collections import Counter
+from functools import partial
 from itertools import chain
 
 import pytest
@@ -12,6 +13,7 @@ import rotation
 import torch
 
 import splitlab as sl
+from splitlab.attacks.critic import Critic
 
 RATES = pytest.StashKey[list[tuple[str, str, int, int]]]()
 SLOWEST = 10  # how many files the output names
@@ -145,6 +147,29 @@ def make_attack(digits):
         return sl.FSHA.at(sl.tiny, digits[1], design=design, **{"batch_size": 16} | options)
 
     return make
+
+
+@pytest.fixture
+def change_critic():
+    """Make the critic of an FSHA anew, with other options of `Critic`; return the FSHA.
+
+    The network and the options that are not named stay.
+    """
+
+    def change(attack, **options):
+        critic = attack.critic
+        kept = {
+            "through": critic.through,
+            "loss": critic.loss_name,
+            "penalty": critic.penalty,
+            "penalty_weight": critic.penalty_weight,
+            "optimizer": partial(type(critic.optimizer), **critic.optimizer.defaults),
+            "rate": critic.schedule.lr_lambdas[0],
+        }
+        attack.critic = Critic(critic.net, **kept | options)
+        return attack
+
+    return change
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor, nn
 
-from splitlab.core.curious import PassiveServer
+from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
@@ -62,7 +62,7 @@ class BlackBoxInversion(PassiveServer):
         rate: float = 2e-3,
         batch_size: int = 64,
         seed: int = 0,
-        **honest: Any,
+        **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
         self.public = public.to(self.device)

@@ -89,7 +89,7 @@ class Critic(Stateful):
 
     def score(self, z: Tensor) -> Tensor:
         """Return the scores (B, 1) of z, looking through the decoder if there is one."""
-        scores = self.net(z if self.through is None else self.through(z))
+        scores: Tensor = self.net(z if self.through is None else self.through(z))
         # Autocast may leave bfloat16; float64 stays float64.
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
@@ -145,7 +145,8 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], z: Tensor, norm: Penalty
     # create_graph, or the penalty would train nothing.
     (gradient,) = torch.autograd.grad(score(z).sum(), z, create_graph=True)
     norms = gradient.flatten(2 if norm == "channel" else 1).norm(dim=-1)
-    return (norms - 1).square().mean()
+    penalty: Tensor = (norms - 1).square().mean()
+    return penalty
 
 
 def descend(optimizer: Optimizer, loss: Tensor) -> None:

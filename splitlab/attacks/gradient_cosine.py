@@ -8,12 +8,12 @@ classes each label has a direction of its own.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from splitlab.attacks.label_inference import LabelInference, Received
+from splitlab.attacks.label_inference import LabelInference, Options, Received
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 
@@ -46,7 +46,7 @@ class GradientCosine(LabelInference):
     )
 
     def __init__(
-        self, net: nn.Module, data: ImageData, *, known: dict[int, int], **options: Any
+        self, net: nn.Module, data: ImageData, *, known: dict[int, int], **options: Unpack[Options]
     ) -> None:
         super().__init__(net, data, known=known, **options)
         lacking = sorted(set(range(self.classes)) - set(self.known.values()))

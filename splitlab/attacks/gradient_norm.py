@@ -7,12 +7,12 @@ everybody, and |p_i - 1| is large.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from splitlab.attacks.label_inference import LabelInference, Received
+from splitlab.attacks.label_inference import LabelInference, Options, Received
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 
@@ -40,7 +40,7 @@ class GradientNorm(LabelInference):
     )
 
     def __init__(
-        self, net: nn.Module, data: ImageData, *, share: float = 0.1, **options: Any
+        self, net: nn.Module, data: ImageData, *, share: float = 0.1, **options: Unpack[Options]
     ) -> None:
         super().__init__(net, data, **options)
         if not 0 < share < 1:

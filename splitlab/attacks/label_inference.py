@@ -9,12 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from splitlab.core.curious import PassiveClient
+from splitlab.core.curious import HonestClient, PassiveClient
 from splitlab.core.messages import Gradient
 from splitlab.data import ImageData
 
@@ -42,7 +42,8 @@ class Received:
 
     def norms(self) -> Tensor:
         """Return the length of each gradient, float64 (n,)."""
-        return self.dz.double().norm(dim=1)
+        norms: Tensor = self.dz.double().norm(dim=1)
+        return norms
 
     def directions(self) -> Tensor:
         """Return each gradient at length 1, float64 (n, d); a gradient of 0 stays 0.
@@ -58,6 +59,14 @@ def directions(gradients: Tensor) -> Tensor:
     rows = gradients.flatten(1).double()
     norms = rows.norm(dim=1, keepdim=True)
     return rows / torch.where(norms == 0, 1.0, norms)
+
+
+class Options(HonestClient, total=False):
+    """Arguments of `LabelInference` that an attack takes beside its own."""
+
+    classes: int
+    keep: int
+    seed: int
 
 
 class LabelInference(PassiveClient, ABC):
@@ -88,14 +97,16 @@ class LabelInference(PassiveClient, ABC):
         classes: int = 2,
         known: Mapping[int, int] | None = None,
         keep: int = 1000,
-        **honest: Any,
+        seed: int = 0,
+        **honest: Unpack[HonestClient],
     ) -> None:
         if len(data.classes) > 1:
             raise ValueError(
                 f"{type(self).__name__} must not hold the labels that it infers: "
                 "pass data.without_labels()"
             )
-        super().__init__(net, data, **({"sends_index": True} | honest))
+        honest.setdefault("sends_index", True)
+        super().__init__(net, data, seed=seed, **honest)
         self.classes, self.known, self.keep = classes, dict(known or {}), keep
         for row, label in self.known.items():
             if not (0 <= row < len(data) and 0 <= label < classes):
@@ -124,7 +135,8 @@ class LabelInference(PassiveClient, ABC):
                 f"train first; it keeps the first {self.keep} steps"
             )
         step = torch.cat([torch.full_like(index, number) for number, index, _ in kept])
-        return Received(step, *(torch.cat([one[at] for one in kept]) for at in (1, 2)))
+        index, dz = (torch.cat(column) for column in zip(*(one[1:] for one in kept), strict=True))
+        return Received(step, index, dz)
 
     def score(self, received: Received) -> Tensor | None:
         """Return the evidence in each gradient; None for an attack that gives none.

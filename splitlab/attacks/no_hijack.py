@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 from torch import Tensor, nn
 
 from splitlab.attacks.fsha import FSHA
 from splitlab.attacks.property_inference import PropertyInference
-from splitlab.core.curious import PassiveServer
+from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
 
@@ -34,8 +34,15 @@ class NoHijack(PassiveServer):
         does_not_know=("the private images", "the client's network f: neither weights nor layers"),
     )
 
-    def __init__(self, net: nn.Module, attack: FSHA | PropertyInference, **honest: Any) -> None:
-        super().__init__(net, **honest)
+    def __init__(
+        self,
+        net: nn.Module,
+        attack: FSHA | PropertyInference,
+        *,
+        seed: int = 0,
+        **honest: Unpack[Honest],
+    ) -> None:
+        super().__init__(net, seed=seed, **honest)
         self.attack = attack
         self.public = attack.public
 

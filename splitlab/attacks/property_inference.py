@@ -62,8 +62,8 @@ class PropertyInference(Server):
 
     Raises:
         ValueError: If all public images are of one class, the head has another number of outputs
-            than there are classes, the decoder has something to learn, or an argument is wrong for
-            `FSHA`.
+            than there are classes, the decoder has something to learn or is not the one that the
+            critic looks through, or an argument is wrong for `FSHA`.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -104,6 +104,11 @@ class PropertyInference(Server):
             raise ValueError(
                 f"all {len(public)} public images have the label {public.classes[public.y[0]]!r}: "
                 "label them with the property, and give the attack images of at least two classes"
+            )
+        if critic.through not in (None, decoder):
+            raise ValueError(
+                "the critic looks through a decoder that the attack does not have: pass the same "
+                "one as decoder"
             )
         if decoder is not None and any(True for _ in decoder.parameters()):
             raise ValueError(

@@ -7,13 +7,13 @@ holds and images of its own, and then inverts what it has reconstructed.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Unpack
 
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from splitlab.attacks.white_box import invert
-from splitlab.core.curious import PassiveServer
+from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.randomness import Sampler
 from splitlab.core.threat import ThreatModel
@@ -79,7 +79,7 @@ class QueryFreeInversion(PassiveServer):
         rate: float = 0.1,
         weight: float = 0.3,
         seed: int = 0,
-        **honest: Any,
+        **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
         if inversion not in ("descent", "decoder"):
@@ -110,8 +110,13 @@ class QueryFreeInversion(PassiveServer):
             self.imitated += self.surrogate_steps
             if self.inversion == "decoder":
                 z = in_parts(self.surrogate, self.public.x)
-                about = {"value_range": self.public.value_range, "seed": self.seed}
-                self.decoder = train_decoder(z, self.public.x, steps=self.steps, **about)
+                self.decoder = train_decoder(
+                    z,
+                    self.public.x,
+                    value_range=self.public.value_range,
+                    steps=self.steps,
+                    seed=self.seed,
+                )
         return [float(loss) for loss in losses]
 
     def _imitate_batch(self, s: nn.Module) -> Tensor:

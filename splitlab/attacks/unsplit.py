@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.nn.functional import mse_loss
 from torch.optim import Adam
 
 from splitlab.attacks.priors import total_variation
-from splitlab.core.curious import PassiveServer
+from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
 
@@ -132,7 +132,7 @@ class UnSplit(PassiveServer):
         start: float = 0.5,
         starts: int = 1,
         seed: int = 0,
-        **honest: Any,
+        **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
         counts = {"rounds": rounds, "image_steps": image_steps, "clone_steps": clone_steps}

@@ -14,13 +14,13 @@ first weights.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from splitlab.core.curious import PassiveServer
+from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import OutputGradient, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.threat import ThreatModel
@@ -63,7 +63,7 @@ class UnSplitLabels(PassiveServer):
         clone: nn.Module,
         clone_optimizer: OptimizerFactory,
         seed: int = 0,
-        **honest: Any,
+        **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
         self.clone = clone.to(self.device)

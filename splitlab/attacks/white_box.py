@@ -8,13 +8,13 @@ training.
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from splitlab.attacks.priors import total_variation
-from splitlab.core.curious import PassiveServer
+from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData, Weights
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
@@ -65,9 +65,10 @@ class WhiteBoxInversion(PassiveServer):
         steps: int = 200,
         rate: float = 0.2,
         weight: float = 0.03,
-        **honest: Any,
+        seed: int = 0,
+        **honest: Unpack[Honest],
     ) -> None:
-        super().__init__(net, **honest)
+        super().__init__(net, seed=seed, **honest)
         if steps < 1:
             raise ValueError(f"steps is {steps}: the descent needs at least one step")
         if start is None and public is None:
@@ -78,6 +79,7 @@ class WhiteBoxInversion(PassiveServer):
         self.public = None if public is None else public.to(self.device)
         self.f = f.to(self.device)
         if start is None:
+            assert public is not None
             start = public.x.mean(0)
         self.start = start.detach().clone().to(self.device)
         self.value_range = value_range if public is None else public.value_range
@@ -117,8 +119,15 @@ class WhiteBoxInversion(PassiveServer):
                 "the attack has not been granted the weights of f: call "
                 "attack.collude(client.weights()) after training"
             )
-        options = {"steps": self.steps, "rate": self.rate, "weight": self.weight}
-        return invert(self.f, message.z, self.start, value_range=self.value_range, **options)
+        return invert(
+            self.f,
+            message.z,
+            self.start,
+            value_range=self.value_range,
+            steps=self.steps,
+            rate=self.rate,
+            weight=self.weight,
+        )
 
 
 def invert(

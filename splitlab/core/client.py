@@ -211,8 +211,10 @@ class Client(Party):
         a = message.a.detach().requires_grad_()
         self.tail.train()
         logits = self.tail(a)
+        assert turn.labels is not None
         loss = self.loss(logits, turn.labels)
         loss.backward()
+        assert a.grad is not None
         accuracy = (logits.argmax(1) == turn.labels).float().mean()
         self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
         return OutputGradient(da=a.grad, sender=self.name, step=self.step)
@@ -227,6 +229,7 @@ class Client(Party):
             HijackingDetected: If a defense decides so.
         """
         turn = self._turn(message, "a gradient")
+        assert turn.z is not None
         if message.dz.shape != turn.z.shape:
             raise ValueError(
                 f"the gradient has shape {tuple(message.dz.shape)} and z {tuple(turn.z.shape)}: "
@@ -306,7 +309,7 @@ class Client(Party):
         return self.turn
 
     def _smash(self, turn: Turn) -> Tensor:
-        z = self.net(turn.x)
+        z: Tensor = self.net(turn.x)
         z = z.to(torch.promote_types(z.dtype, torch.float32))  # autocast may leave bfloat16
         for defense in self.defenses:
             z = defense.smash(self, turn, z)

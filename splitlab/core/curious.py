@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, TypedDict, Unpack, final
 
+import torch
 from torch import Tensor, nn
 
-from splitlab.core.client import Client
+from splitlab.core.client import Client, Defense
 from splitlab.core.messages import (
     Gradient,
     OutputGradient,
     ServerOutput,
     SmashedData,
 )
+from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import RandomState
-from splitlab.core.server import HonestServer
+from splitlab.core.server import HonestServer, LabelDefense
 from splitlab.core.threat import ThreatModel, ThreatModelViolation
 from splitlab.data import ImageData
+
+
+class HonestClient(TypedDict, total=False):
+    """Arguments of `Client` that a passive client takes beside its own."""
+
+    optimizer: OptimizerFactory
+    batch_size: int
+    defenses: Sequence[Defense]
+    sends_labels: bool | None
+    sends_index: bool
+    tail: nn.Module | None
+    loss: Callable[[Tensor, Tensor], Tensor]
+    device: torch.device | str
+    name: str
+
+
+class Honest(TypedDict, total=False):
+    """Arguments of `HonestServer` that a passive server takes beside its own."""
+
+    optimizer: OptimizerFactory
+    loss: Callable[[Tensor, Tensor], Tensor]
+    labels: Tensor | None
+    defenses: Sequence[LabelDefense]
+    device: torch.device | str
+    name: str
 
 
 class PassiveClient(Client):
@@ -37,7 +64,9 @@ class PassiveClient(Client):
         does_not_know=("the server's network and loss", "labels that stay at the server"),
     )
 
-    def __init__(self, net: nn.Module, data: ImageData, *, seed: int = 0, **honest: Any) -> None:
+    def __init__(
+        self, net: nn.Module, data: ImageData, *, seed: int = 0, **honest: Unpack[HonestClient]
+    ) -> None:
         super().__init__(net, data, seed=seed, **honest)
         self.attacker_randomness = RandomState("attacker", seed, self.device)
 
@@ -54,6 +83,7 @@ class PassiveClient(Client):
     def backward(self, message: Gradient) -> None:
         """Take the honest step, then let the attack look at the gradient and the batch's rows."""
         index = self._turn(message, "a gradient").index
+        assert index is not None
         super().backward(message)
         who = f"{type(self).__name__}.observe"
         with _looking(self.attacker_randomness, self._networks(), who):
@@ -84,7 +114,7 @@ class PassiveServer(HonestServer):
         does_not_know=("the images", "the client's network f"),
     )
 
-    def __init__(self, net: nn.Module, *, seed: int = 0, **honest: Any) -> None:
+    def __init__(self, net: nn.Module, *, seed: int = 0, **honest: Unpack[Honest]) -> None:
         super().__init__(net, seed=seed, **honest)
         self.attacker_randomness = RandomState("attacker", seed, self.device)
 

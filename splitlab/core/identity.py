@@ -231,7 +231,7 @@ def digest(*values: Tensor | str) -> str:
         if isinstance(value, Tensor):
             hashed.update(f"{value.dtype} {tuple(value.shape)}".encode())
             value = value.detach().cpu().contiguous()
-            hashed.update(value.view(-1).view(torch.uint8).numpy() if value.numel() else b"")
+            hashed.update(value.view(-1).view(torch.uint8).numpy().data if value.numel() else b"")
         else:
             hashed.update(value.encode())
     return hashed.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -13,7 +14,11 @@ from splitlab.core.server import Server
 M = TypeVar("M", bound=Message)
 
 
-Send = Callable[[M], M]
+class Send(typing.Protocol):
+    """The way from one party to another: takes a message, returns the receiver's copy."""
+
+    def __call__(self, message: M) -> M:
+        """Deliver a message."""
 
 
 Protocol = Callable[[Client, Server, Send], None]

@@ -102,11 +102,11 @@ def with_own_randomness(
 ) -> Callable[Concatenate[Self_, P], R]:
     """Decorate a party's method so that it draws from the party's own random state."""
 
-    @functools.wraps(method)
-    def wrapped(self: Self_, *args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapped(self: Self_, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with self.randomness.lent():
             return method(self, *args, **kwargs)
 
+    functools.update_wrapper(wrapped, method)
     return wrapped
 
 

@@ -230,7 +230,7 @@ class Aggregator(Party):
             ValueError: If nothing was collected, or the networks differ.
         """
         messages, self.received = self.received, []
-        samples = [message.samples for message in messages]
+        samples = [message.samples for message in messages if message.samples is not None]
         state = average([message.state for message in messages], samples)
         step = max(message.step for message in messages)
         return Weights(state=state, samples=sum(samples), sender=self.name, step=step)
@@ -255,15 +255,18 @@ class ServerCopies(Server):
 
     def reply(self, message: SmashedData) -> Gradient:
         """Answer with this client's copy (vanilla protocol)."""
-        return self._answer("reply", message)
+        answer: Gradient = self._answer("reply", message)
+        return answer
 
     def forward(self, message: SmashedData) -> ServerOutput:
         """Answer with this client's copy (U-shaped protocol)."""
-        return self._answer("forward", message)
+        output: ServerOutput = self._answer("forward", message)
+        return output
 
     def backward(self, message: OutputGradient) -> Gradient:
         """Answer with this client's copy (U-shaped protocol)."""
-        return self._answer("backward", message)
+        answer: Gradient = self._answer("backward", message)
+        return answer
 
     @property
     def labels(self) -> Tensor | None:

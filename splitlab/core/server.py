@@ -189,6 +189,7 @@ class HonestServer(Server):
         self.optimizer.step()
         accuracy = (logits.argmax(1) == labels).float().mean()
         self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
+        assert z.grad is not None
         dz = z.grad
         for defense in self.defenses:
             dz = defense.outgoing(dz, labels)
@@ -224,6 +225,7 @@ class HonestServer(Server):
             ValueError: If the gradient has another shape than that output.
         """
         asked = self.asked(message)
+        assert self._graph is not None
         z, a = self._graph
         if message.da.shape != a.shape:
             raise ValueError(
@@ -235,6 +237,7 @@ class HonestServer(Server):
         self.optimizer.step()
         self.under_way = self._graph = None
         self.metrics = {}  # the loss is the client's
+        assert z.grad is not None
         return self.gradient(asked, z.grad)
 
     def _labels(self, message: SmashedData) -> Tensor:

@@ -261,7 +261,7 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(v, other[k]) for k, v in one.items())
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
-    return one == other or one != one
+    return bool(one == other or one != one)  # NaN is as NaN was
 
 
 def is_foreign(value: Any) -> bool:

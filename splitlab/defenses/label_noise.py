@@ -35,7 +35,8 @@ class GradientNoise(LabelDefense):
         """Add the noise."""
         rows = dz.flatten(1)
         deviation = self.strength * rows.norm(dim=1).max() / rows.shape[1] ** 0.5
-        return dz + deviation * torch.randn_like(dz)
+        noisy: Tensor = dz + deviation * torch.randn_like(dz)
+        return noisy
 
 
 class MaxNorm(LabelDefense):
@@ -127,7 +128,8 @@ class Marvell(LabelDefense):
         by_class = torch.tensor([self.noise.along, self.noise.across], dtype=rows.dtype)
         a, b = by_class.to(rows.device).sqrt()[:, labels]
         noise = a[:, None] * along + b[:, None] * (noise - along)
-        return (rows + noise).to(dz.dtype).view_as(dz)
+        noisy: Tensor = (rows + noise).to(dz.dtype).view_as(dz)
+        return noisy
 
     def _choose(self, rows: Tensor, labels: Tensor) -> None:
         """Set the noise and its direction from a batch with both classes."""
@@ -199,14 +201,15 @@ def marvell(u: float, v: float, gap: float, d: int, share: float, budget: float)
         apart[smaller] = across
         score = _sum_kl(u + along[0], v + along[1], u + apart[0], v + apart[1], gap, d)
         best = int(score.nan_to_num(nan=torch.inf).argmin())
-        centre = [float(x.flatten()[best // GRID]), float(y.flatten()[best % GRID])]
+        center = [float(x.flatten()[best // GRID]), float(y.flatten()[best % GRID])]
         half = [ZOOM * (b - a) / 2 for a, b in zip(low, high, strict=True)]
-        low = [max(0.0, c - h) for c, h in zip(centre, half, strict=True)]
-        high = [min(1.0, c + h) for c, h in zip(centre, half, strict=True)]
-    x, y = centre
-    left = max(budget - shares[smaller] * (d - 1) * x * most, 0.0)  # rounding may go below
-    apart = (0.0, x * most) if smaller else (x * most, 0.0)
-    return Variances(((1 - y) * left / shares[0], y * left / shares[1]), apart)
+        low = [max(0.0, c - h) for c, h in zip(center, half, strict=True)]
+        high = [min(1.0, c + h) for c, h in zip(center, half, strict=True)]
+    to_across, to_one = center
+    # Rounding may go below 0.
+    rest = max(budget - shares[smaller] * (d - 1) * to_across * most, 0.0)
+    across_both = (0.0, to_across * most) if smaller else (to_across * most, 0.0)
+    return Variances(((1 - to_one) * rest / shares[0], to_one * rest / shares[1]), across_both)
 
 
 def _sum_kl(a: Tensor, b: Tensor, across_a: Tensor, across_b: Tensor, gap: float, d: int) -> Tensor:

@@ -294,15 +294,14 @@ def test_locality_leaves_the_client_as_it_was():
 
 
 def labelled(public):
-    settings = sl.tiny.fsha(public, steps=5) | {"critic": client_networks.labelled_critic()}
-    return client_networks.LabelledFSHA(**settings)
+    return client_networks.LabelledFSHA.at(sl.tiny, public, steps=5, seed=0)
 
 
 def test_a_labelled_critic_asks_for_the_class():
     private, public, _ = sl.tiny.split("digits", 0)
     attack = labelled(public)
     z = attack.pilot(public.x[:4])
-    three, four = (attack.judge(z, torch.full((4,), label)) for label in (3, 4))
+    three, four = (attack.critic.judge(z, torch.full((4,), label)) for label in (3, 4))
     assert (three - four).abs().max() > 1e-4
     client = sl.Client(tiny.dense_client(), private, **sl.tiny.client())
     log = sl.train([client], attack, 3)
@@ -314,8 +313,9 @@ def test_a_labelled_critic_asks_for_the_class():
 def test_the_client_of_a_labelled_critic_is_told_where_its_own_class_is():
     attack = labelled(sl.tiny.split("digits", 0).public)
     z, y = attack.pilot(attack.public.x[:4]), attack.public.y[:4]
-    attack.sent = y
-    assert attack.client_loss(z).item() == pytest.approx(attack.judge(z, y).mean().item())
+    attack.critic.sent = y
+    pull = attack.critic.pull(z, z.detach())
+    assert pull.item() == pytest.approx(attack.critic.judge(z, y).mean().item())
 
 
 # Rows

@@ -9,56 +9,90 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy, mse_loss
 
 import splitlab as sl
-from splitlab.attacks import fsha
-from splitlab.attacks.fsha import LOSSES, gradient_penalty
+from splitlab.attacks import critic as critics
+from splitlab.attacks.critic import LOSSES, Critic, gradient_penalty
 
 
 def smashed(client):
     return client.forward().delivered()
 
 
+def pulled(attack, z):
+    """What the client descends, and its gradient with respect to z. No loss here needs z_public."""
+    z = z.clone().requires_grad_()
+    loss = attack.critic.pull(z, torch.zeros_like(z))
+    return loss, torch.autograd.grad(loss, z)[0]
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("design", ["fast", "paper"])
-def test_dz_is_the_gradient_of_the_client_loss_and_stays_so(make_client, make_attack, loss, design):
+def test_dz_is_the_gradient_of_the_client_loss_and_stays_so(
+    make_client, make_attack, change_critic, loss, design
+):
     """Even a penalty of weight 0, and the attacker's own later updates, leave dz as it was."""
-    attack = make_attack(design, loss=loss, penalty_weight=0.0, critic_first=False)
+    attack = change_critic(make_attack(design, critic_first=False), loss=loss, penalty_weight=0.0)
     message = smashed(make_client())
-    z = message.z.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(attack.client_loss(z), z)
+    _, expected = pulled(attack, message.z)
     reply = attack.reply(message)
     assert expected.abs().max() > 0
     assert torch.equal(reply.dz, expected)
     for step in range(3):
-        attack.reply(sl.SmashedData(z=torch.randn_like(z), sender="client", step=step + 1))
+        attack.reply(sl.SmashedData(z=torch.randn_like(expected), sender="client", step=step + 1))
     assert torch.equal(reply.dz, expected)
+
+
+@pytest.mark.parametrize("critic_first", [False, True])
+def test_another_way_to_pull_gets_the_codes_of_the_public_batch(
+    make_client, make_attack, critic_first
+):
+    """Those of the last public batch before the client's gradient is taken, without a graph."""
+
+    class Means(Critic):
+        def pull(self, z, z_public):
+            assert not z_public.requires_grad
+            return (z.mean(0) - z_public.mean(0)).square().sum()
+
+    options = {"critic_steps": 2, "critic_first": critic_first}
+    attack = make_attack("fast", critic=Means(sl.nets.tiny.critic()), **options)
+    message = smashed(make_client())
+    sampler = copy.deepcopy(attack.sampler)
+    batches = [attack.pilot(attack.public.x[sampler.next()]) for _ in range(2)]
+    away = message.z.mean(0) - batches[-1 if critic_first else 0].mean(0)
+    dz = attack.reply(sl.SmashedData(z=message.z, sender="client", step=0)).dz
+    torch.testing.assert_close(dz, (2 * away / len(message.z)).expand_as(dz))
 
 
 def test_float64_is_kept(digits):
     """The loss, and so dz, is not rounded to float32 on the way."""
     attack = sl.FSHA.at(sl.tiny, digits[1], design="paper")
-    attack.critic.double()
+    attack.critic.net.double()
     z = torch.randn(4, 32, 4, 4, dtype=torch.float64)
-    assert torch.equal(attack.score(z), attack.critic(z))
-    assert attack.client_loss(z).dtype == torch.float64
+    assert torch.equal(attack.critic.score(z), attack.critic.net(z))
+    loss, gradient = pulled(attack, z)
+    assert loss.dtype == gradient.dtype == torch.float64
 
 
 def test_critic_first_takes_the_gradient_after_the_critics_steps(make_client, make_attack):
     attack = make_attack("fast", critic_first=True)
     message = smashed(make_client())
-    z = message.z.clone().requires_grad_()
-    (before,) = torch.autograd.grad(attack.client_loss(z), z)
+    _, before = pulled(attack, message.z)
     dz = attack.reply(message).dz
-    (after,) = torch.autograd.grad(attack.client_loss(z), z)
+    _, after = pulled(attack, message.z)
     assert torch.equal(dz, after)
     assert not torch.equal(dz, before)
 
 
-def test_one_turn_equals_the_papers_algorithm_written_out(make_client, make_attack):
+def test_one_turn_equals_the_papers_algorithm_written_out(make_client, digits):
     """All gradients at the old parameters, then the steps: the public code's order."""
     # SGD: Adam's first step has the size of the rate even where a gradient is nothing but rounding.
     sgd = partial(torch.optim.SGD, lr=0.1)
-    attack = make_attack(
-        "paper", penalty_weight=0.0, autoencoder_optimizer=sgd, critic_optimizer=sgd
+    attack = sl.FSHA(
+        digits[1],
+        pilot=sl.nets.tiny.pilot(),
+        decoder=sl.nets.tiny.decoder(),
+        critic=Critic(sl.nets.tiny.critic(), penalty_weight=0.0, optimizer=sgd),
+        optimizer=sgd,
+        batch_size=16,
     )
     twin = copy.deepcopy(attack)
     message = smashed(make_client())
@@ -67,17 +101,18 @@ def test_one_turn_equals_the_papers_algorithm_written_out(make_client, make_atta
     x = twin.public.x[rows]
     z_public = twin.pilot(x)
     autoencoder_loss = mse_loss(twin.decoder(z_public), x)
-    critic_loss = twin.critic(z_public.detach()).mean() - twin.critic(message.z).mean()
-    twin.autoencoder_optimizer.zero_grad()
+    critic = twin.critic.net
+    critic_loss = critic(z_public.detach()).mean() - critic(message.z).mean()
+    twin.optimizer.zero_grad()
     autoencoder_loss.backward()
-    twin.critic_optimizer.zero_grad()
+    twin.critic.optimizer.zero_grad()
     critic_loss.backward()
-    twin.autoencoder_optimizer.step()
-    twin.critic_optimizer.step()
+    twin.optimizer.step()
+    twin.critic.optimizer.step()
     for one, two in ((attack.pilot, twin.pilot), (attack.decoder, twin.decoder)):
         for a, b in zip(one.parameters(), two.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
-    for a, b in zip(attack.critic.parameters(), twin.critic.parameters(), strict=True):
+    for a, b in zip(attack.critic.net.parameters(), critic.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
@@ -158,10 +193,10 @@ def test_the_penalty_is_taken_between_private_and_public(make_attack, monkeypatc
     """At one random point per sample on the line from z_public to z, the same for all of z."""
     points = []
     monkeypatch.setattr(
-        fsha, "gradient_penalty", lambda score, z, norm: points.append(z) or z.sum() * 0
+        critics, "gradient_penalty", lambda score, z, norm: points.append(z) or z.sum() * 0
     )
     z, z_public = torch.ones(50, 32, 4, 4), torch.full((50, 32, 4, 4), 3.0)
-    make_attack().critic_loss(z, z_public)
+    make_attack().critic.loss(z, z_public)
     weights = (3 - points[0]) / 2  # 1 at z, 0 at z_public
     assert torch.allclose(weights, weights[:, :1, :1, :1].expand_as(weights), atol=1e-6)
     drawn = weights[:, 0, 0, 0]
@@ -179,8 +214,17 @@ def test_channel_penalty_needs_positions():
     ("options", "sentence"),
     [
         ({"loss": "wgan"}, "loss is 'wgan': choose one of 'log', 'bce', 'wgan-gp'"),
-        ({"penalty": "pixel"}, "penalty is 'pixel'"),
-        ({"critic_sees": "z"}, "critic_sees is 'z'"),
+        ({"penalty": "pixel"}, "penalty is 'pixel': choose one of 'channel', 'sample'"),
+    ],
+)
+def test_a_critics_wrong_arguments_get_a_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Critic(sl.nets.tiny.critic(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
         ({"critic_steps": 0}, "at least one step"),
         ({"batch_size": 10_000}, "cannot draw batches of 10000"),
     ],
@@ -203,42 +247,48 @@ def test_defaults_are_the_papers(digits):
         digits[1],
         pilot=sl.nets.tiny.pilot(),
         decoder=sl.nets.tiny.decoder(),
-        critic=sl.nets.tiny.critic(),
+        critic=Critic(sl.nets.tiny.critic()),
     )
-    assert attack.critic_optimizer.param_groups[0]["lr"] == 1e-4
-    assert attack.autoencoder_optimizer.param_groups[0]["lr"] == 1e-5
-    assert (attack.loss, attack.penalty, attack.penalty_weight) == ("wgan-gp", "channel", 500.0)
-    assert (attack.critic_sees, attack.critic_steps, attack.sampler.batch_size) == (
-        "features",
-        1,
-        64,
+    critic = attack.critic
+    assert critic.optimizer.param_groups[0]["lr"] == 1e-4
+    assert attack.optimizer.param_groups[0]["lr"] == 1e-5
+    assert (critic.loss_name, critic.penalty, critic.penalty_weight) == (
+        "wgan-gp",
+        "channel",
+        500.0,
     )
+    assert critic.through is None
+    assert (attack.critic_steps, attack.sampler.batch_size) == (1, 64)
 
 
 def test_a_fixed_pilot_needs_no_optimizer_and_inverts_exactly(make_attack):
     attack = make_attack("fast")
-    assert attack.autoencoder_optimizer is None
+    assert attack.optimizer is None
     x = attack.public.x[:10]
     torch.testing.assert_close(attack.autoencode(x), x, rtol=0, atol=1e-6)
 
 
 def test_critic_steps_leave_the_decoder_alone(make_client, make_attack):
     """A critic that looks through the decoder must not train it."""
-    attack = make_attack("paper", critic_sees="image", critic=sl.nets.tiny.image_critic())
-    attack.autoencoder_optimizer.param_groups[0]["lr"] = 0.0
-    before = [p.clone() for p in attack.decoder.parameters()]
+    decoder = sl.nets.tiny.decoder()
+    critic = Critic(sl.nets.tiny.image_critic(), through=decoder)
+    attack = make_attack("paper", decoder=decoder, critic=critic)
+    attack.optimizer.param_groups[0]["lr"] = 0.0
+    before, critics_before = ([p.clone() for p in net.parameters()] for net in (decoder, critic.net))
     attack.reply(smashed(make_client()))
-    assert all(torch.equal(a, b) for a, b in zip(before, attack.decoder.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, decoder.parameters(), strict=True))
+    after = critic.net.parameters()
+    assert not all(torch.equal(a, b) for a, b in zip(critics_before, after, strict=True))
 
 
-def test_schedules_scale_the_gradient_and_the_critics_rate(make_client, make_attack):
+def test_schedules_scale_the_gradient_and_the_critics_rate(make_client, make_attack, change_critic):
     plain, scaled = make_attack(), make_attack(gradient_scale=lambda step: 0.25)
     message = smashed(make_client())
     torch.testing.assert_close(scaled.reply(message).dz, 0.25 * plain.reply(message).dz)
-    attack = make_attack(critic_rate=lambda step: 0.5**step)
+    attack = change_critic(make_attack(), rate=lambda step: 0.5**step)
     for step in range(3):
         attack.reply(sl.SmashedData(z=message.z, sender="client", step=step))
-    assert attack.critic_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.125)
+    assert attack.critic.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.125)
 
 
 def test_reconstructions_lie_in_the_range_of_the_data(make_attack):

@@ -31,13 +31,13 @@ def honest(private, net=None):
     return sl.HonestServer(net, optimizer=sl.tiny.client_optimizer)
 
 
-def settings(public, design="fast"):
-    return sl.tiny.fsha(public, design=design, steps=20) | {"batch_size": BATCH}
+def fsha(public, design="fast"):
+    return sl.FSHA.at(sl.tiny, public, design=design, steps=20, batch_size=BATCH)
 
 
 def make(parts, weight, net=None, **options):
     private, public, _ = parts
-    return sl.MultitaskFSHA(task=honest(private, net), weight=weight, **settings(public, **options))
+    return sl.MultitaskFSHA(fsha(public, **options), task=honest(private, net), weight=weight)
 
 
 def assert_same(one, other):
@@ -49,13 +49,13 @@ def assert_same(one, other):
 def test_weight_1_is_fsha_bit_for_bit_with_the_task_learned_on_the_side(parts, design):
     private, public, _ = parts
     alone, watched = client(private), client(private)
-    plain = sl.FSHA(**settings(public, design))
+    plain = fsha(public, design)
     sl.train([alone], plain, 5)
     attack = make(parts, 1.0, design=design)
     before = copy.deepcopy(attack.task.net)
     log = sl.train([watched], attack, 5)
     assert_same(alone.net, watched.net)
-    assert_same(plain.critic, attack.critic)
+    assert_same(plain.critic.net, attack.hijack.critic.net)
     assert (before[1].weight - attack.task.net[1].weight).abs().max() > 0
     assert {"client_loss", "task_loss", "task_accuracy", "task_norm"} <= set(log.names())
 
@@ -64,7 +64,7 @@ def test_weight_0_sends_the_honest_direction_at_the_hijacks_length(parts):
     private, public, _ = parts
     message = client(private).forward().delivered()
     truth = honest(private).reply(message).dz
-    length = sl.FSHA(**settings(public)).reply(message).dz.norm()
+    length = fsha(public).reply(message).dz.norm()
     attack = make(parts, 0.0)
     dz = attack.reply(message).dz
     torch.testing.assert_close(dz, truth * (length / truth.norm()))
@@ -89,7 +89,7 @@ def test_the_mixture_has_its_hand_value(digits):
 def test_between_0_and_1_both_gradients_are_in_what_is_sent(parts):
     private, public, _ = parts
     message = client(private).forward().delivered()
-    hijack = sl.FSHA(**settings(public)).reply(message).dz
+    hijack = fsha(public).reply(message).dz
     task = honest(private).reply(message).dz
     attack = make(parts, 0.4)
     dz = attack.reply(message).dz
@@ -104,7 +104,7 @@ def test_u_shaped_the_tail_sees_a_body_that_learns(digits):
     attack = make(digits, 1.0, net=copy.deepcopy(body))
     victim, alone = client(digits[0], copy.deepcopy(tail)), client(digits[0])
     log = sl.train([victim], attack, 4, protocol=sl.u_shaped)
-    sl.train([alone], sl.FSHA(**settings(digits[1])), 4)
+    sl.train([alone], fsha(digits[1]), 4)
     assert_same(alone.net, victim.net)
     assert (attack.task.net[1].weight - body[1].weight).abs().max() > 0
     assert (victim.tail[0].weight - tail[0].weight).abs().max() > 0
@@ -131,9 +131,8 @@ def test_at_one_half_the_task_is_learned_and_the_attack_has_set_out(which, digit
     """After 60 steps the loss has fallen and the pictures have come nearer."""
     private, public, _ = sl.tiny.split("drawn_faces", 3) if which == "faces" else digits
     victim = sl.Client(sl.tiny.client_net(seed=3), private, **sl.tiny.client(seed=3))
-    attack = sl.MultitaskFSHA(
-        task=honest(private), weight=0.5, **sl.tiny.fsha(public, steps=60, seed=3)
-    )
+    hijack = sl.FSHA.at(sl.tiny, public, steps=60, seed=3)
+    attack = sl.MultitaskFSHA(hijack, task=honest(private), weight=0.5)
     watched = sl.Snapshots(every=60, images=64)
     log = sl.train([victim], attack, 60, observers=[watched])
     first, last = (sum(part) / 10 for part in (log["task_loss"][:10], log["task_loss"][-10:]))

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import splitlab as sl
+from splitlab.attacks.critic import Critic
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -21,9 +22,16 @@ def parts():
     return {"digits": sl.tiny.split("digits", 0), "drawn_faces": faces}
 
 
-def make(public, design="paper", **options):
-    settings = sl.tiny.property_inference(public, design=design, steps=300) | {"batch_size": 16}
-    return sl.PropertyInference(**settings | options)
+def make(public, design="paper"):
+    return sl.PropertyInference.at(sl.tiny, public, design=design, steps=300, batch_size=16)
+
+
+def build(public, **options):
+    """The paper's design from its parts; keyword arguments take the place of any."""
+    nets = sl.nets.tiny
+    parts = {"pilot": nets.pilot(linear=True), "head": nets.head(classes=len(public.classes))}
+    parts |= {"critic": Critic(nets.critic(), penalty_weight=0.0), "batch_size": 16}
+    return sl.PropertyInference(public, **parts | options)
 
 
 def make_client(private, **options):
@@ -35,26 +43,28 @@ def make_client(private, **options):
 def test_one_turn_is_three_losses_each_with_its_own_networks(parts, data):
     """Pilot and head follow the cross-entropy, the critic its loss, the client the critic."""
     private, public, _ = parts[data]
-    same = {"penalty_weight": 0.0, "autoencoder_optimizer": SGD, "critic_optimizer": SGD}
-    attack = make(public, **same)
-    twin = copy.deepcopy(attack)
+    critic = Critic(sl.nets.tiny.critic(), penalty_weight=0.0, optimizer=SGD)
+    attack = build(public, critic=critic, optimizer=SGD)
+    twin = copy.deepcopy(attack).hijack
+    critic, head = twin.critic.net, twin.decoder
     message = make_client(private).forward().delivered()
     dz = attack.reply(message).dz
 
     z = message.z.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(twin.critic(z).mean(), z)
+    (expected,) = torch.autograd.grad(critic(z).mean(), z)
     assert torch.equal(dz, expected)
     rows = twin.sampler.next()
     z_public = twin.pilot(twin.public.x[rows])
-    loss = cross_entropy(twin.head(z_public), twin.public.y[rows])
-    critic_loss = twin.critic(z_public.detach()).mean() - twin.critic(message.z).mean()
-    learned = [*twin.pilot.parameters(), *twin.head.parameters()]
+    loss = cross_entropy(head(z_public), twin.public.y[rows])
+    critic_loss = critic(z_public.detach()).mean() - critic(message.z).mean()
+    learned = [*twin.pilot.parameters(), *head.parameters()]
     gradients = [
         *torch.autograd.grad(loss, learned),
-        *torch.autograd.grad(critic_loss, list(twin.critic.parameters())),
+        *torch.autograd.grad(critic_loss, list(critic.parameters())),
     ]
-    before = [*learned, *twin.critic.parameters()]
-    after = [p for n in (attack.pilot, attack.head, attack.critic) for p in n.parameters()]
+    before = [*learned, *critic.parameters()]
+    trained = (attack.hijack.pilot, attack.head, attack.hijack.critic.net)
+    after = [p for net in trained for p in net.parameters()]
     for old, gradient, new in zip(before, gradients, after, strict=True):
         torch.testing.assert_close(new, old - 0.1 * gradient, rtol=0, atol=1e-6)
     firsts = (0, len([*twin.pilot.parameters()]), len(learned))  # of pilot, head and critic
@@ -67,7 +77,8 @@ def test_the_public_loss_by_hand(parts):
     nn.init.zeros_(attack.head[1].weight)
     nn.init.zeros_(attack.head[1].bias)
     y = torch.tensor([0, 0, 0, 7])
-    loss = attack.public_loss(torch.zeros(4, 1, 16, 16), y, torch.randn(4, 32, 4, 4))
+    logits = attack.head(torch.randn(4, 32, 4, 4))
+    loss = attack.hijack.public_loss(logits, torch.zeros(4, 1, 16, 16), y)
     assert loss.item() == pytest.approx(torch.log(torch.tensor(10.0)).item())
     (gradient,) = torch.autograd.grad(loss, attack.head[1].bias)
     expected = torch.full((10,), 0.1)
@@ -94,7 +105,7 @@ def test_what_is_told_are_probabilities_of_the_heads_logits(parts):
         torch.testing.assert_close(told, attack.head(z).softmax(1))
     x = attack.public.x[:30]
     with torch.no_grad():
-        torch.testing.assert_close(attack.classify(x), attack.head(attack.pilot(x)).softmax(1))
+        torch.testing.assert_close(attack.classify(x), attack.head(attack.hijack.pilot(x)).softmax(1))
 
 
 def test_the_linear_pilot_is_linear_and_the_other_is_not():
@@ -115,7 +126,7 @@ def test_the_linear_pilot_is_linear_and_the_other_is_not():
 def test_the_fast_design_moves_nothing_but_the_head_and_reads_its_own_picture(parts):
     """Numbers of z that the decoder does not look at must not change what is told."""
     private, public, _ = parts["digits"]
-    attack, twin = make(public, "fast"), sl.FSHA(**sl.tiny.fsha(public) | {"batch_size": 16})
+    attack, twin = make(public, "fast"), sl.FSHA.at(sl.tiny, public, batch_size=16)
     message = make_client(private).forward().delivered()
     assert torch.equal(attack.reply(message).dz, twin.reply(message).dz)
     assert torch.equal(attack.reconstruct(message), twin.reconstruct(message))
@@ -142,24 +153,25 @@ def test_wrong_arguments_get_a_sentence(parts):
     with pytest.raises(ValueError, match=f"all {len(threes)} public images have the label '3'"):
         make(threes)
     with pytest.raises(ValueError, match="the head has 2 outputs and the public images have 10"):
-        make(public, head=sl.nets.tiny.head(classes=2))
-    with pytest.raises(ValueError, match="needs a decoder, and there is none"):
-        make(public, critic_sees="image", critic=sl.nets.tiny.image_critic())
+        build(public, head=sl.nets.tiny.head(classes=2))
+    through = Critic(sl.nets.tiny.image_critic(), through=make(public, "fast").decoder)
+    with pytest.raises(ValueError, match="a decoder that the attack does not have: pass the same"):
+        build(public, critic=through)
     with pytest.raises(ValueError, match="the decoder has parameters"):
-        make(public, decoder=sl.nets.tiny.decoder())
+        build(public, decoder=sl.nets.tiny.decoder())
     with pytest.raises(ValueError, match="choose one of 'log', 'bce', 'wgan-gp'"):
-        make(public, loss="wgan")
+        build(public, critic=Critic(sl.nets.tiny.critic(), loss="wgan"))
 
 
 def test_defaults_are_the_papers(parts):
     nets = sl.nets.tiny
-    attack = sl.PropertyInference(
-        parts["digits"][1], pilot=nets.pilot(), head=nets.head(classes=10), critic=nets.critic()
-    )
-    groups = attack.autoencoder_optimizer.param_groups
+    own = {"pilot": nets.pilot(), "head": nets.head(classes=10), "critic": Critic(nets.critic())}
+    hijack = sl.PropertyInference(parts["digits"][1], **own).hijack
+    groups = hijack.optimizer.param_groups
     assert groups[0]["lr"] == 1e-5
     assert len(groups[0]["params"]) == 8
-    assert (attack.loss, attack.penalty_weight, attack.sampler.batch_size) == ("wgan-gp", 500.0, 64)
+    assert (hijack.critic.loss_name, hijack.critic.penalty_weight) == ("wgan-gp", 500.0)
+    assert (hijack.critic_steps, hijack.critic_first, hijack.sampler.batch_size) == (1, False, 64)
 
 
 @pytest.mark.parametrize("design", ["paper", "fast"])
@@ -197,7 +209,7 @@ def test_it_works_in_the_u_shaped_protocol(parts):
     private, public, _ = parts["digits"]
     body, tail = sl.nets.tiny.server(classes=10), nn.Linear(10, 10)
     client = make_client(private, tail=tail)
-    attack = make(public, body=body)
+    attack = build(public, body=body)
     sl.train([client], attack, 2, protocol=sl.u_shaped)
     assert client.step == 2
 
@@ -206,10 +218,9 @@ def test_it_works_in_the_u_shaped_protocol(parts):
 def test_the_networks_of_the_papers_size_fit(design):
     x = torch.rand(70, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     public = sl.ImageData(x.expand(-1, 3, -1, -1), torch.arange(70) % 3, ("a", "b", "c"))
-    options = sl.gpu.property_inference(public, design=design, steps=10)
-    attack = sl.PropertyInference(**options)
+    attack = sl.PropertyInference.at(sl.gpu, public, design=design, steps=10)
     assert attack.classify(public.x[:5]).shape == (5, 3)
-    assert tuple(attack.z_shape) == sl.nets.paper.Z_SHAPE[4]
+    assert tuple(attack.hijack.z_shape) == sl.nets.paper.Z_SHAPE[4]
 
 
 def test_behind_an_honest_server_the_head_learns_and_the_gradient_is_honest(parts):

@@ -25,12 +25,11 @@ def test_both_designs_run_at_every_cut(digits, cut, design):
 def test_the_papers_scale_uses_the_papers_defaults(digits):
     public = digits[1]
     grey = sl.data.digits(size=32, channels=3)
-    arguments = sl.paper.fsha(grey, design="paper", steps=10)
-    attack = sl.FSHA(**arguments)
-    assert attack.penalty == "channel"
-    assert attack.critic_optimizer.param_groups[0]["lr"] == 1e-4
-    assert sl.nets.parameter_count(attack.critic) == 8_262_145
-    assert sl.nets.parameter_count(sl.FSHA.at(sl.paper, grey, steps=10).critic) == 427_361
+    critic = sl.FSHA.at(sl.paper, grey, design="paper", steps=10).critic
+    assert critic.penalty == "channel"
+    assert critic.optimizer.param_groups[0]["lr"] == 1e-4
+    assert sl.nets.parameter_count(critic.net) == 8_262_145
+    assert sl.nets.parameter_count(sl.FSHA.at(sl.paper, grey, steps=10).critic.net) == 427_361
     assert public.shape == (1, 16, 16)
 
 
@@ -145,11 +144,12 @@ def test_an_honest_server_has_as_many_classes_as_asked_for(digits):
 def test_data_of_ones_own_need_a_step_count(digits):
     mine = dataclasses.replace(digits[1], name="mine")
     with pytest.raises(ValueError, match="no step count for 'mine': pass steps"):
-        sl.tiny.fsha(mine)
-    assert sl.tiny.fsha(mine, steps=10)["critic_rate"](10) == 0.5
+        sl.FSHA.at(sl.tiny, mine)
+    (rate,) = sl.FSHA.at(sl.tiny, mine, steps=10).critic.schedule.lr_lambdas
+    assert rate(10) == 0.5
     part = digits[1].split(0)[1]
     assert "(public)" in part.name
-    assert sl.tiny.fsha(part)["critic_steps"] == 3
+    assert sl.FSHA.at(sl.tiny, part).critic_steps == 3
 
 
 @pytest.fixture

@@ -15,8 +15,12 @@ def faces():
     return sl.data.drawn_faces(900, size=16, channels=1).split(0)
 
 
-def make(public, kind=sl.SignedFSHA, **options):
-    return kind(**sl.tiny.fsha(public, steps=200) | {"batch_size": 16} | options)
+def fsha(public, **options):
+    return sl.FSHA.at(sl.tiny, public, steps=200, **{"batch_size": 16} | options)
+
+
+def make(public, look_at, **options):
+    return sl.SignedFSHA(fsha(public, **options), look_at=look_at)
 
 
 def client(private):
@@ -45,7 +49,7 @@ def test_the_rule_knows_images_from_negatives(part, digits, faces):
 def test_until_it_fires_it_is_fsha_bit_for_bit(faces):
     private, public, _ = faces
     plain, signed_one = client(private), client(private)
-    sl.train([plain], make(public, sl.FSHA), 6)
+    sl.train([plain], fsha(public), 6)
     attack = make(public, look_at=7)
     sl.train([signed_one], attack, 6)
     for one, other in zip(plain.net.parameters(), signed_one.net.parameters(), strict=True):
@@ -76,11 +80,13 @@ def test_a_mirrored_code_is_seen_through(which, digits, faces):
     attack = make(public, look_at=1, **changes)
     twin = copy.deepcopy(attack)
     images = public.x[:250]
-    centre = attack.pilot(public.x).mean(0)
-    z = 2 * centre - attack.pilot(images)
+    pilot = attack.hijack.pilot
+    center = pilot(public.x).mean(0)
+    z = 2 * center - pilot(images)
     message = sl.SmashedData(z=z, sender="client", step=0)
-    upright = attack.pilot(images).requires_grad_()
-    (expected,) = torch.autograd.grad(twin.client_loss(upright), upright)
+    upright = pilot(images).requires_grad_()
+    pull = twin.hijack.critic.pull(upright, upright.detach())
+    (expected,) = torch.autograd.grad(pull, upright)
     dz = attack.reply(message).dz
     assert attack.sign == -1 and attack.agreement < -0.5
     torch.testing.assert_close(dz, -expected)
@@ -90,7 +96,7 @@ def test_a_mirrored_code_is_seen_through(which, digits, faces):
 def test_real_codes_are_left_as_they_are(faces):
     _, public, _ = faces
     attack = make(public, look_at=1, batch_size=250)
-    message = sl.SmashedData(z=attack.pilot(public.x[:250]), sender="client", step=0)
+    message = sl.SmashedData(z=attack.hijack.pilot(public.x[:250]), sender="client", step=0)
     attack.reply(message)
     assert attack.sign == 1 and attack.agreement > 0.5
     torch.testing.assert_close(attack.reconstruct(message), public.x[:250], atol=1e-5, rtol=0)
