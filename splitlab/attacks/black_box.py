@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Self, Unpack
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.nets import upsampling_decoder
+from splitlab.nets import tiny, upsampling_decoder
 from splitlab.nets.pair_decoder import PairDecoder, train_decoder
 
 
@@ -119,6 +119,11 @@ class BlackBoxInversion(PassiveServer):
         """Return a decoder of the saved one's shape."""
         network = self._network(tuple(state["weights"]["mean"].shape)).to(self.device)
         return PairDecoder.like(state["weights"], network, self.public.value_range)
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one whose decoder takes three steps."""
+        return cls(tiny.server(), public=public, steps=3, batch_size=8)
 
     def _network(self, z_shape: tuple[int, ...]) -> nn.Module:
         """A decoder as it is before training, for standardised z of this shape."""

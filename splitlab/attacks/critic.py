@@ -108,7 +108,8 @@ class Critic(Stateful):
         loss = LOSSES[self.loss_name][1](public, private)
         if self.loss_name != "wgan-gp" or self.penalty_weight == 0:
             return loss
-        between = mixed(z, z_public)
+        pairs = min(len(z), len(z_public))  # a last batch is shorter
+        between = mixed(z[:pairs], z_public[:pairs])
         return loss + self.penalty_weight * gradient_penalty(self.score, between, self.penalty)
 
     def learn(self, z: Tensor, z_public: Tensor) -> Tensor:

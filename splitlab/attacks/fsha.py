@@ -25,7 +25,7 @@ from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import DepthToSpace, SpaceToDepth
 from splitlab.nets.evaluation import evaluating, in_parts
-from splitlab.settings import Design, Setting, falling, half_at
+from splitlab.settings import Design, Setting, falling, half_at, tiny
 
 
 def reconstruction_loss(decoded: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -279,6 +279,21 @@ class FSHA(Server):
             batch_size=setting.batch_size if batch_size is None else batch_size,
             seed=seed,
             device=device,
+        )
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one in which all networks learn, and rate and gradient fall."""
+        nets = tiny.nets
+        return cls.at(
+            tiny,
+            public,
+            steps=6,
+            pilot=nets.pilot(),
+            decoder=nets.decoder(),
+            critic_steps=2,
+            body=nets.server(),
+            batch_size=8,
         )
 
 

@@ -8,14 +8,17 @@ classes each label has a direction of its own.
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from functools import partial
+from typing import ClassVar, Self, Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam
 
 from splitlab.attacks.label_inference import LabelInference, Options, Received
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
+from splitlab.nets import tiny
 
 
 class GradientCosine(LabelInference):
@@ -90,6 +93,12 @@ class GradientCosine(LabelInference):
         """Two classes: 1 where the score is above 0. More: the class with the highest. (n,)."""
         score = self.score(received)
         return (score > 0).long() if self.classes == 2 else score.argmax(1)
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that knows a row of either class."""
+        images, adam = private.without_labels(), partial(Adam, lr=1e-3)
+        return cls(tiny.client(), images, known={0: 0, 1: 1}, optimizer=adam, batch_size=8)
 
 
 def _nearest(mine: Received, steps: Tensor) -> Tensor:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Unpack
+from functools import partial
+from typing import Self, Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam
 
 from splitlab.core.curious import HonestClient, PassiveClient
 from splitlab.core.messages import Gradient
 from splitlab.data import ImageData
+from splitlab.nets import tiny
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,7 @@ class LabelInference(PassiveClient, ABC):
     """
 
     STATE = ("_kept",)
+    PROTOCOLS = ("vanilla",)
 
     def __init__(
         self,
@@ -149,3 +153,9 @@ class LabelInference(PassiveClient, ABC):
     @abstractmethod
     def infer_labels(self, received: Received) -> Tensor:
         """Return a label for each gradient, int64 (n,)."""
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that tells two classes apart."""
+        images, adam = private.without_labels(), partial(Adam, lr=1e-3)
+        return cls(tiny.client(), images, optimizer=adam, batch_size=8)

@@ -6,7 +6,7 @@ are weighed, are this library's.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
@@ -14,6 +14,8 @@ from splitlab.attacks.fsha import FSHA
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.server import HonestServer, Server
 from splitlab.core.threat import ThreatModel
+from splitlab.data import ImageData
+from splitlab.nets import tiny
 
 
 class MultitaskFSHA(Server):
@@ -109,6 +111,12 @@ class MultitaskFSHA(Server):
         length = task.norm()
         scaled = task * (hijack.norm() / length) if length > 0 else task
         return self.weight * hijack + (1 - self.weight) * scaled
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that weighs hijack and task alike."""
+        hijack = FSHA.conformance_example(private, public)
+        return cls(hijack, task=HonestServer(tiny.server()), weight=0.5)
 
     def _mixed(self, message: SmashedData, honest: Gradient) -> Gradient:
         dz = self.mix(self.hijack.reply(message).dz, honest.dz)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from typing import ClassVar, Self, Unpack
 
 from torch import Tensor, nn
 
@@ -11,6 +11,8 @@ from splitlab.attacks.property_inference import PropertyInference
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
+from splitlab.data import ImageData
+from splitlab.nets import tiny
 
 
 class NoHijack(PassiveServer):
@@ -57,3 +59,8 @@ class NoHijack(PassiveServer):
     def autoencode(self, x: Tensor) -> Tensor:
         """Return decoder(pilot(x))."""
         return self.attack.autoencode(x)
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one whose pilot and decoder learn."""
+        return cls(tiny.server(), FSHA.conformance_example(private, public))

@@ -23,8 +23,9 @@ from splitlab.core.party import OptimizerFactory
 from splitlab.core.server import Server
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
+from splitlab.nets import DepthToSpace
 from splitlab.nets.evaluation import in_parts
-from splitlab.settings import Design, Setting
+from splitlab.settings import Design, Setting, half_at, tiny
 
 
 def classification_loss(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -274,4 +275,20 @@ class PropertyInference(Server):
             batch_size=like.sampler.batch_size,
             seed=seed,
             device=device,
+        )
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that shows pictures, too; pilot, head and critic learn."""
+        nets, decoder = tiny.nets, DepthToSpace(4, 1, mean=0.0, std=1.0)
+        return cls(
+            public,
+            pilot=nets.pilot(linear=True),
+            head=nets.head(classes=len(public.classes)),
+            critic=Critic(nets.image_critic(), through=decoder, penalty="sample", rate=half_at(6)),
+            decoder=decoder,
+            optimizer=partial(Adam, lr=1e-3),
+            critic_steps=2,
+            body=nets.server(),
+            batch_size=8,
         )

@@ -7,18 +7,18 @@ holds and images of its own, and then inverts what it has reconstructed.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, Self, Unpack
 
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from splitlab.attacks.white_box import invert
 from splitlab.core.curious import Honest, PassiveServer
-from splitlab.core.messages import SmashedData
+from splitlab.core.messages import OutputGradient, SmashedData
 from splitlab.core.randomness import Sampler
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.nets import upsampling_decoder
+from splitlab.nets import tiny, upsampling_decoder
 from splitlab.nets.evaluation import in_parts
 from splitlab.nets.pair_decoder import PairDecoder, train_decoder
 
@@ -64,6 +64,7 @@ class QueryFreeInversion(PassiveServer):
     )
     STATE = ("imitated",)
     LATER = ("decoder",)
+    PROTOCOLS = ("vanilla",)
 
     def __init__(
         self,
@@ -119,6 +120,17 @@ class QueryFreeInversion(PassiveServer):
                 )
         return [float(loss) for loss in losses]
 
+    def observe_output_gradient(self, message: OutputGradient) -> None:
+        """Refuse the U-shaped protocol.
+
+        Raises:
+            ValueError: Always: there s does not end in the classes.
+        """
+        raise ValueError(
+            "QueryFreeInversion trains its surrogate on the classes in which s ends, and in the "
+            "U-shaped protocol s ends before them: use protocol=vanilla"
+        )
+
     def _imitate_batch(self, s: nn.Module) -> Tensor:
         rows = self.sampler.next().to(self.device)
         logits = s(self.surrogate(self.public.x[rows]))
@@ -162,3 +174,16 @@ class QueryFreeInversion(PassiveServer):
         shape = tuple(state["weights"]["mean"].shape)
         network = upsampling_decoder(shape, self.public.shape, seed=self.seed).to(self.device)
         return PairDecoder.like(state["weights"], network, self.public.value_range)
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that trains a surrogate and then a decoder, each for three steps."""
+        return cls(
+            tiny.server(),
+            public=public,
+            surrogate=tiny.client(seed=1),
+            inversion="decoder",
+            surrogate_steps=3,
+            batch_size=8,
+            steps=3,
+        )

@@ -7,7 +7,7 @@ f can settle on the negative. The rule here is this library's.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -16,7 +16,9 @@ from splitlab.attacks.fsha import FSHA
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.server import Server
 from splitlab.core.threat import ThreatModel
+from splitlab.data import ImageData
 from splitlab.nets.evaluation import in_parts
+from splitlab.settings import tiny
 
 KEPT = 20  # steps whose z the rule looks at
 
@@ -100,6 +102,13 @@ class SignedFSHA(Server):
     def autoencode(self, x: Tensor) -> Tensor:
         """Return decoder(pilot(x)): what the attacker's networks could show at best."""
         return self.hijack.autoencode(x)
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that looks after three steps, and whose images are negatives."""
+        negatives = dataclasses.replace(public, x=sum(public.value_range) - public.x)
+        body = tiny.nets.server()
+        return cls(FSHA.at(tiny, negatives, steps=6, body=body, batch_size=8), look_at=3)
 
     def _look(self) -> None:
         pictures = in_parts(self.hijack.decoder, torch.cat(self.kept))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Unpack
+from typing import ClassVar, Self, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from splitlab.attacks.priors import total_variation
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
+from splitlab.data import ImageData
+from splitlab.nets import tiny
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +197,8 @@ class UnSplit(PassiveServer):
         if every < 1:
             raise ValueError(f"every is {every}: keep a moment after 1 round or more")
         z = z.detach()
-        clone = self.architecture(seed=seed).to(z.device).eval()
-        x = torch.full((len(z), *self.image_shape), self.start, device=z.device)
+        clone = self.architecture(seed=seed).to(z).eval()
+        x = torch.full((len(z), *self.image_shape), self.start, dtype=z.dtype, device=z.device)
         with torch.no_grad():
             made = tuple(clone(x[:1]).shape[1:])
         if made != z.shape[1:]:
@@ -236,6 +238,20 @@ class UnSplit(PassiveServer):
     def sign(self, images: Tensor) -> Tensor:
         """Return the images (N, C, H, W) or their negatives. As they are: z does not say."""
         return images
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that takes turns twice, from two starts."""
+        return cls(
+            tiny.server(),
+            architecture=tiny.client,
+            image_shape=private.shape,
+            value_range=private.value_range,
+            rounds=2,
+            image_steps=2,
+            clone_steps=2,
+            starts=2,
+        )
 
     def _moment(self, number: int, clone: nn.Module, x: Tensor, z: Tensor) -> Moment:
         with torch.no_grad():

@@ -14,16 +14,20 @@ first weights.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Unpack
+from functools import partial
+from typing import ClassVar, Self, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim import Adam
 
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import OutputGradient, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.threat import ThreatModel
+from splitlab.data import ImageData
+from splitlab.nets import tiny
 
 
 class UnSplitLabels(PassiveServer):
@@ -55,6 +59,7 @@ class UnSplitLabels(PassiveServer):
     )
     STATE = ("guesses",)
     PASSING = ("_a",)
+    PROTOCOLS = ("u_shaped",)
 
     def __init__(
         self,
@@ -77,6 +82,18 @@ class UnSplitLabels(PassiveServer):
         if self._graph is not None:
             self._a = self._graph[1].detach()
         return asked
+
+    def observe(self, message: SmashedData) -> None:
+        """Learn nothing from z.
+
+        Raises:
+            ValueError: If the protocol is vanilla, where no tail's gradient arrives.
+        """
+        if not self._a.numel():
+            raise ValueError(
+                f"{type(self).__name__} infers labels from the gradient of the client's tail, and "
+                "there is no tail in the vanilla protocol: use protocol=u_shaped"
+            )
 
     def observe_output_gradient(self, message: OutputGradient) -> None:
         """Guess the batch's labels, and let the clone learn from them."""
@@ -127,6 +144,12 @@ class UnSplitLabels(PassiveServer):
             candidate = torch.cat([part.flatten() for part in parts])
             distances.append(float((candidate - gradient).square().sum()))
         return distances.index(min(distances))
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one whose clone has the layer of the tail."""
+        clone = nn.Linear(10, 10)
+        return cls(tiny.server(), clone=clone, clone_optimizer=partial(Adam, lr=1e-3))
 
 
 class UnSplitLabelsKnownStart(UnSplitLabels):

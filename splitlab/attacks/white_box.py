@@ -8,7 +8,7 @@ training.
 from __future__ import annotations
 
 import copy
-from typing import ClassVar, Unpack
+from typing import ClassVar, Self, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData, Weights
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
+from splitlab.nets import tiny
 from splitlab.nets.evaluation import EVALUATION_BATCH
 
 
@@ -128,6 +129,11 @@ class WhiteBoxInversion(PassiveServer):
             rate=self.rate,
             weight=self.weight,
         )
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one whose descent takes three steps."""
+        return cls(tiny.server(), f=tiny.client(seed=1), public=public, steps=3)
 
 
 def invert(

@@ -13,7 +13,7 @@ from splitlab.core.files import CheckpointError, load, save, unreadable
 from splitlab.core.identity import NUMERICS, outline
 from splitlab.core.observers import Log, Observer
 from splitlab.core.server import Server
-from splitlab.core.state import left_out, plain_values, same
+from splitlab.core.unsaved import left_out, plain_values, same
 
 
 class Checkpoint:
@@ -116,14 +116,18 @@ class Checkpoint:
             )
         self._refuse_left_out()
         for name, one in {**self.parties, **self.watching}.items():
-            for path, value in plain_values(one, name).items():
-                if path not in self.plain or not same(value, self.plain[path]):
-                    attribute = path.rpartition(".")[2]
-                    raise CheckpointError(
-                        f"{path} changes during the run, and a resumed run would not know: add "
-                        f"{attribute!r} to STATE of its class, or to PASSING if the next step does "
-                        "not need it"
-                    )
+            now = plain_values(one, name)
+            before = {p: v for p, v in self.plain.items() if p.startswith((f"{name}.", f"{name}["))}
+            for path in [*now, *before]:
+                if path in now and path in before and same(now[path], before[path]):
+                    continue
+                attribute = path.rpartition(".")[2].partition("[")[0]
+                raise CheckpointError(
+                    f"{path} changes during the run, and a resumed run would not know: add "
+                    f"{attribute!r} to STATE of its class (a Stateful; a network makes it a "
+                    "buffer), to LATER if it is a part that is made during the run, or to PASSING "
+                    "if the next step does not need it"
+                )
         state = {
             "outline": self.outline,
             "steps": self.steps,
@@ -154,5 +158,6 @@ class Checkpoint:
             for path in left_out(one, name, participants):
                 raise CheckpointError(
                     f"{path} has a state that no checkpoint would hold: keep it in an attribute, a "
-                    "list or a dictionary of its owner, or train without checkpoint"
+                    "list or a dictionary of its owner (random numbers in a torch.Generator), or "
+                    "train without checkpoint"
                 )

@@ -54,7 +54,11 @@ class Turn:
 
 
 class Defense(Stateful):
-    """Base of all defenses: every hook does nothing. One instance serves one client."""
+    """Base of all defenses: every hook does nothing. One instance serves one client.
+
+    Networks, optimizers and generators that it holds are saved with the client; plain values that
+    change, such as counters, are saved if `STATE` names them (see `Stateful`).
+    """
 
     def prepare(self, client: Client) -> None:
         """Called once, when the client is made: wrap the model, train a reference."""

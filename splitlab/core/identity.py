@@ -1,15 +1,17 @@
 """What a run is a function of: whatever two runs must share for one to go on where the other ended.
 
 Parties, defenses, the protocol and observers are described attribute by attribute, at any depth, as
-they are before the first step. Names and devices are left out: they change where and under what
-name a run is computed, and not what.
+they are before the first step. Devices and the parties' names are left out: they change where and
+under what name a run is computed, and not what.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import types
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
@@ -21,7 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from splitlab.core.files import CheckpointError
-from splitlab.core.state import Stateful, is_foreign
+from splitlab.core.state import OF_MODULES, fields, is_foreign, names
 from splitlab.data import ImageData
 from splitlab.data.base import fingerprint
 
@@ -29,7 +31,6 @@ from splitlab.data.base import fingerprint
 # 2: SSIM of pixels that are shifted to start at 0, as its definition wants.
 NUMERICS = 2
 
-LEFT_OUT = ("name", "device")
 DIGITS = 6  # significant ones, of a loss on the fixed batch: another machine sums in another order
 
 
@@ -57,6 +58,7 @@ class _Describe:
 
     def __init__(self, steps: int, seen: dict[int, str]) -> None:
         self.steps, self.seen, self.lines = steps, seen, dict[str, str]()
+        self.tensors: dict[int, str] = {}  # of networks, by id: where they are
         self.alive: list[Any] = []  # an id must not be used twice
 
     def __call__(self, value: Any, path: str, *, root: bool = False) -> None:
@@ -78,7 +80,7 @@ class _Describe:
         elif isinstance(value, Mapping):
             for key, item in value.items():
                 self(item, f"{path}[{key!r}]")
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple | deque):
             for number, item in enumerate(value):
                 self(item, f"{path}[{number}]")
             self.lines[f"{path} has"] = f"{len(value)} items"
@@ -94,11 +96,13 @@ class _Describe:
         elif hasattr(value, "identity"):
             self.attributes(value, value.identity(), path)
         elif is_foreign(value):
-            self.lines[path] = _class(value)
+            self.lines[path] = _shown(value)
         else:
-            passing = value._names("PASSING") if isinstance(value, Stateful) else ()
-            skipped = {*LEFT_OUT, *passing}
-            self.attributes(value, {k: v for k, v in vars(value).items() if k not in skipped}, path)
+            skipped = {"device", *names(value, "PASSING")}
+            if getattr(value, "PARTICIPANT", False):
+                skipped.add("name")
+            held = {name: item for name, item in fields(value).items() if name not in skipped}
+            self.attributes(value, held, path)
 
     def attributes(self, value: Any, attributes: Mapping[str, Any], path: str) -> None:
         self.lines[f"{path} is"] = _class(value)
@@ -112,10 +116,17 @@ class _Describe:
             for name, layer in net.named_modules()
         ]
         tensors = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+        self.tensors |= {id(tensor): f"{path}.{name}" for name, tensor in tensors.items()}
         self.lines[f"{path} has"] = f"{len(layers)} layers, {digest(repr(layers))}"
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors.values())
         self.lines[f"{path} has weights of"] = shapes or "none"
         self.lines[f"{path} begins with"] = f"weights {digest(*tensors.values())}"
+        if frozen := [name for name, one in net.named_parameters() if not one.requires_grad]:
+            self.lines[f"{path} does not learn"] = ", ".join(frozen)
+        for where, layer in net.named_modules(prefix=path):
+            for name, item in ({} if is_foreign(layer) else fields(layer)).items():
+                if name not in OF_MODULES and _plain(item) is None:
+                    self(item, f"{where}.{name}")
 
     def optimizer(self, optimizer: Optimizer, path: str) -> None:
         """Its kind and settings, and what it has learned."""
@@ -125,6 +136,9 @@ class _Describe:
             unset = {"params", "lr"} if "initial_lr" in group else {"params"}
             for setting in sorted(group.keys() - unset):
                 self(group[setting], f"{path}[{number}].{setting}")
+            learned = [self.tensors.get(id(one), str(tuple(one.shape))) for one in group["params"]]
+            count = f"{len(learned)} tensors, {digest(*learned)}"
+            self.lines[f"{path}[{number}] steps on"] = count
         state = [t for s in optimizer.state.values() for t in s.values() if isinstance(t, Tensor)]
         if state:
             self.lines[f"{path} begins with"] = f"state {digest(*state)}"
@@ -146,6 +160,9 @@ class _Describe:
             if values is not None:
                 self.lines[path] = f"a function of the {kind}, {values}"
                 return
+        if isinstance(function, functools.partial):
+            self(function.func, f"{path}.func")
+            return
         name = getattr(function, "__qualname__", "")
         if name and "<" not in name:
             self.lines[path] = f"{function.__module__}.{name}{_code(function)}"
@@ -239,12 +256,20 @@ def digest(*values: Tensor | str) -> str:
 
 def _settings_of(layer: nn.Module) -> list[tuple[str, str]]:
     """What a layer holds beside parameters, buffers, layers and its mode, as far as it is plain."""
-    own = {*vars(nn.Module()), "training"}
-    return [(k, text) for k, v in vars(layer).items() if k not in own and (text := _plain(v))]
+    held = fields(layer).items()
+    return [(k, text) for k, v in held if k not in OF_MODULES and (text := _plain(v))]
 
 
 def _class(value: Any) -> str:
     return type(value).__qualname__
+
+
+def _shown(value: Any) -> str:
+    """What another library's object says of itself, unless it is where something is."""
+    text = repr(value)
+    if isinstance(value, torch.device | os.PathLike) or text.startswith("<") or " at 0x" in text:
+        return _class(value)
+    return text if len(text) < 80 else f"{_class(value)}, {digest(text)}"
 
 
 def _code(function: Any) -> str:
@@ -252,4 +277,14 @@ def _code(function: Any) -> str:
     code = getattr(function, "__code__", None)
     if code is None or function.__module__.partition(".")[0] == "splitlab":
         return ""
-    return f", {digest(repr((code.co_code, code.co_names, [repr(c) for c in code.co_consts])))}"
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return f", {digest(repr((_compiled(code), [_plain(one) for one in defaults])))}"
+
+
+def _compiled(code: types.CodeType) -> tuple[Any, ...]:
+    """What a function does, without where it stands; the functions inside it, too."""
+    constants = [
+        _compiled(one) if isinstance(one, types.CodeType) else _plain(one) or repr(one)
+        for one in code.co_consts
+    ]
+    return code.co_code, code.co_names, constants

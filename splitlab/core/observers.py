@@ -20,7 +20,7 @@ from splitlab.core.tables import Table
 
 
 class Observer(Stateful):
-    """Base of all observers: every hook does nothing."""
+    """Base of all observers: every hook does nothing. Name what it keeps in `STATE`."""
 
     def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
         """Called before the first step."""

@@ -8,25 +8,26 @@ values cannot be told from settings, so a class names those that change.
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 import types
+from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from enum import Enum
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from splitlab.core.audit import neighbors
 from splitlab.data import ImageData
 
 NOTHING: Any = object()  # the state of what has none; None is a state
 
 # Their objects are looked at from outside: what they hold is theirs, and is no state of ours.
 FOREIGN = {*sys.stdlib_module_names, "torch", "numpy", "matplotlib", "tqdm", "PIL", "ipywidgets"}
-_OF_MODULES = set(vars(nn.Module()))  # parameters, hooks and the like: `nn.Module` keeps them
+FOREIGN -= {"types", "argparse"}  # their namespaces are objects of whoever fills them
+OF_MODULES = set(vars(nn.Module()))  # parameters, hooks and the like: `nn.Module` keeps them
 
 
 class Stateful:
@@ -43,12 +44,39 @@ class Stateful:
         PASSING: What changes and is not needed in the next step, such as the batch under way.
         LATER: Parts that are None until something makes them; `rebuild` makes them again.
         PARTICIPANT: Whether it is a party.
+        PROTOCOLS: Of an attack or a defense: the protocols in which it takes part. In the other one
+            it raises an error that says why not.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ()
     PASSING: ClassVar[tuple[str, ...]] = ()
     LATER: ClassVar[tuple[str, ...]] = ()
     PARTICIPANT: ClassVar[bool] = False
+    PROTOCOLS: ClassVar[tuple[str, ...]] = ("vanilla", "u_shaped")
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return a small one, on which `tests/conformance` tries every attack and every defense.
+
+        It fits the networks of `splitlab.nets.tiny` at cut 2, where z is (32, 4, 4). A server's
+        network ends in ten numbers in both protocols (`tiny.server()`): logits in vanilla, and
+        the output `a` in the U-shaped protocol, where the client's tail is a linear layer from ten
+        to ten. A client's attack has a batch size of 8. A few steps must be enough to prepare it.
+
+        Args:
+            private: A few images with labels, for an attack by the client.
+            public: A few other ones, for an attack by the server.
+
+        Raises:
+            NotImplementedError: If the class does not say.
+        """
+        raise NotImplementedError(
+            f"{cls.__name__} does not say how to make a small example of itself: give it a "
+            "classmethod conformance_example(private, public) that returns one"
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(_settings(self))})"
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
@@ -74,23 +102,18 @@ class Stateful:
             "override rebuild"
         )
 
-    def _names(self, which: str) -> tuple[str, ...]:
-        """All names that the class and its base classes list, base classes first."""
-        classes = reversed(type(self).__mro__)
-        return tuple(name for cls in classes for name in vars(cls).get(which, ()))
-
     def _parts(self) -> Iterator[tuple[str, Any]]:
         """Yield (name, value) of whatever may have a state that is collected."""
-        named = {*self._names("STATE"), *self._names("PASSING")}
+        named = {*names(self, "STATE"), *names(self, "PASSING")}
         for name, value in vars(self).items():
             if name not in named:
                 yield name, value
 
     def _collected(self, seen: dict[int, Any]) -> dict[str, Any]:
         seen[id(self)] = self
-        state = {name: _copied(getattr(self, name)) for name in self._names("STATE")}
+        state = {name: copied(getattr(self, name)) for name in names(self, "STATE")}
         for name, value in self._parts():
-            if value is None and name in self._names("LATER"):
+            if value is None and name in names(self, "LATER"):
                 state[name] = None
             elif (part := collected(value, seen, self.PARTICIPANT)) is not NOTHING:
                 state[name] = part
@@ -98,7 +121,7 @@ class Stateful:
 
     def _loaded(self, state: Mapping[str, Any], seen: dict[int, Any]) -> None:
         seen[id(self)] = self
-        plain, later = self._names("STATE"), self._names("LATER")
+        plain, later = names(self, "STATE"), names(self, "LATER")
         if odd := (self._collected(dict(seen)).keys() ^ state.keys()) - set(later):
             raise ValueError(
                 f"{type(self).__name__} and the state do not fit, for only one of them has "
@@ -110,8 +133,9 @@ class Stateful:
             elif getattr(self, name) is None:
                 setattr(self, name, self.rebuild(name, state[name]))
         for name in plain:
-            device = getattr(getattr(self, name), "device", getattr(self, "device", None))
-            setattr(self, name, _copied(state[name], device))
+            held = getattr(self, name)
+            device = getattr(held, "device", getattr(self, "device", None))
+            setattr(self, name, _restored(held, state[name], device))
         for name, value in self._parts():
             if state.get(name) is not None:
                 load(value, state[name], seen)
@@ -177,98 +201,46 @@ def load(value: Any, state: Any, seen: dict[int, Any]) -> None:
                 load(item, state[name], seen)
 
 
-def left_out(root: Any, name: str, participants: Mapping[int, str]) -> Iterator[str]:
-    """Yield the path to each network, optimizer, schedule or generator that the state leaves out.
-
-    Args:
-        root: A party, a defense or an observer.
-        name: Its name, with which the paths begin.
-        participants: The parties of the run, by id; what they hold is theirs.
-    """
-    kept: dict[int, Any] = {}
-    collected(root, kept)
-    for one in [one for one in kept.values() if isinstance(one, nn.Module)]:
-        kept |= {id(module): module for module in one.modules()}
-    kinds = (nn.Module, Optimizer, LRScheduler, torch.Generator)
-    seen, queue = {id(root): root}, [(root, name)]
-    while queue:
-        value, path = queue.pop()
-        empty = isinstance(value, nn.Module) and not value.state_dict()
-        if isinstance(value, kinds) and id(value) not in kept and not empty:
-            yield path
-            continue
-        for item, where in neighbors(value, path):
-            if id(item) not in seen and id(item) not in participants:
-                seen[id(item)] = item
-                queue.append((item, where))
+def names(value: Any, which: str) -> tuple[str, ...]:
+    """Return all names that an object's class and its base classes list, base classes first."""
+    classes = reversed(type(value).__mro__)
+    return tuple(name for cls in classes for name in vars(cls).get(which, ()))
 
 
-def plain_values(root: Any, name: str) -> dict[str, Any]:
-    """Return the plain values that neither `STATE` nor `PASSING` names, by path, as copies.
-
-    If one of them changes during a run, a run that is resumed goes on with another value.
-    """
-    found: dict[str, Any] = {}
-    seen: set[int] = set()
-
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, Stateful):
-            skipped = {*value._names("STATE"), *value._names("PASSING")}
-            if type(value).state_dict is not Stateful.state_dict:
-                return
-        elif is_foreign(value) or hasattr(value, "state_dict"):
-            return
-        else:
-            skipped = set()
-        if id(value) in seen:
-            return
-        seen.add(id(value))
-        for attribute, item in vars(value).items():
-            if attribute in skipped:
-                continue
-            if is_plain(item):
-                found[f"{path}.{attribute}"] = _copied(item)
-            elif isinstance(item, list | tuple | dict):
-                for key, one in _items(item):
-                    walk(one, f"{path}.{attribute}[{key}]")
-            else:
-                walk(item, f"{path}.{attribute}")
-
-    walk(root, name)
-    return found
+def fields(value: Any) -> dict[str, Any]:
+    """Return all attributes of an object, those in slots included."""
+    slots = [vars(cls).get("__slots__", ()) for cls in type(value).__mro__]
+    found = [name for some in slots for name in ([some] if isinstance(some, str) else some)]
+    kept = {name: getattr(value, name) for name in found if hasattr(value, name)}
+    kept.pop("__dict__", None)
+    return getattr(value, "__dict__", {}) | kept
 
 
 def is_plain(value: Any) -> bool:
     """Whether a value is a number, text, a tensor, an array, or a container of such."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return all(is_plain(key) and is_plain(item) for key, item in value.items())
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | set | frozenset | deque):
         return all(is_plain(item) for item in value)
-    return isinstance(
-        value, bool | int | float | complex | str | bytes | None | Tensor | np.ndarray
-    )
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two plain values are equal, tensors to the last bit."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, Tensor):
-        return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(v, other[k]) for k, v in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other or one != one)  # NaN is as NaN was
+    numbers = bool | int | float | complex | np.generic | Enum
+    return isinstance(value, numbers | str | bytes | None | Tensor | np.ndarray)
 
 
 def is_foreign(value: Any) -> bool:
     """Whether a value is not ours to look into: a function, data, another library's object."""
-    if isinstance(value, type | types.ModuleType | ImageData) or not hasattr(value, "__dict__"):
+    if isinstance(value, type | types.ModuleType | ImageData):
         return True
+    if isinstance(value, Stateful):  # whatever module its class says that it is of
+        return False
     return type(value).__module__.partition(".")[0] in FOREIGN
+
+
+def _settings(value: Any) -> Iterator[str]:
+    """Yield "name=value" for each number or text that was not left at its default."""
+    for name, parameter in inspect.signature(type(value)).parameters.items():
+        held = vars(value).get(name)
+        if isinstance(held, bool | int | float | str) and held != parameter.default:
+            yield f"{name}={held:g}" if isinstance(held, float) else f"{name}={held!r}"
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -278,7 +250,7 @@ def _items(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, list | tuple):
         yield from ((str(number), item) for number, item in enumerate(value))
     elif not is_foreign(value):
-        yield from vars(value).items()
+        yield from fields(value).items()
 
 
 def _held_by_module(net: nn.Module, seen: dict[int, Any]) -> Iterator[tuple[str, Any]]:
@@ -287,16 +259,36 @@ def _held_by_module(net: nn.Module, seen: dict[int, Any]) -> Iterator[tuple[str,
     seen |= {id(module): module for _, module in modules}
     for path, module in modules:
         for name, value in vars(module).items():
-            if name not in _OF_MODULES:
+            if name not in OF_MODULES:
                 yield f"{path}.{name}", value
 
 
-def _copied(value: Any, device: Any = None) -> Any:
+def copied(value: Any, device: Any = None) -> Any:
     """A copy of a plain value; tensors on a device, where one is given."""
     if isinstance(value, Tensor):
         return value.detach().clone() if device is None else value.detach().clone().to(device)
-    if isinstance(value, dict):
-        return {key: _copied(item, device) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return type(value)(_copied(item, device) for item in value)
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, Mapping):
+        return {key: copied(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        make = getattr(type(value), "_make", type(value))  # a named tuple's
+        return make(copied(item, device) for item in value)
     return value
+
+
+def _restored(held: Any, value: Any, device: Any) -> Any:
+    """A copy of a saved value in place of one that is held.
+
+    A tensor that is learned keeps its memory, for an optimizer has that very tensor.
+    """
+    if isinstance(held, Tensor) and held.requires_grad and held.is_leaf:
+        if isinstance(value, Tensor) and held.shape == value.shape:
+            with torch.no_grad():
+                held.copy_(value)
+            return held
+    elif isinstance(held, dict) and isinstance(value, dict):
+        return {key: _restored(held.get(key), item, device) for key, item in value.items()}
+    elif isinstance(held, list) and isinstance(value, list) and len(held) == len(value):
+        return [_restored(one, item, device) for one, item in zip(held, value, strict=True)]
+    return copied(value, device)

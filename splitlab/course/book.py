@@ -127,9 +127,9 @@ def time_notebooks(
     """Run every notebook anew, one at a time, and time the machine before and after each.
 
     Args:
-        paths: the notebooks.
-        source: as in `run_notebooks`.
-        **options: those of `run_notebooks` but for `jobs`.
+        paths: The notebooks.
+        source: As in `run_notebooks`.
+        **options: Those of `run_notebooks` but for `jobs`.
 
     Returns:
         What `run_notebooks` returns; each notebook's CPU seconds (those of its kernel, which other
@@ -195,7 +195,7 @@ def render(book: Path, out: Path) -> bool:
         False if nothing that goes into the pages had changed, and so nothing was done.
 
     Raises:
-        BookError: with the warnings and the name of the full log.
+        BookError: With the warnings and the name of the full log.
     """
     build = out / "_build"
     source = build / "source"
@@ -273,13 +273,13 @@ def build(
     """Run, render and report.
 
     Args:
-        book: the folder with _toc.yml, _config.yml and the chapters.
-        out: the folder that gets ``_build/source`` (executed copies) and ``_build/html``.
-        profile: the chapters' `profile`; but at tiny, they compute on a GPU where there is one.
-        timeout: the most seconds one cell may take.
-        jobs: how many chapters run at once.
-        store_verdicts: copy the verdict lines into the chapters of `book`.
-        store_seconds: run every notebook anew, one at a time, and store with the records how long
+        book: The folder with _toc.yml, _config.yml and the chapters.
+        out: The folder that gets ``_build/source`` (executed copies) and ``_build/html``.
+        profile: The chapters' `profile`; but at tiny, they compute on a GPU where there is one.
+        timeout: The most seconds one cell may take.
+        jobs: How many chapters run at once.
+        store_verdicts: Copy the verdict lines into the chapters of `book`.
+        store_seconds: Run every notebook anew, one at a time, and store with the records how long
             each took, for `doctor`.
 
     Returns:

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: what follows the command's name; None: those of the process.
+        arguments: What follows the command's name; None: those of the process.
 
     Returns:
         The exit status: 0 done, 1 a check that found something wrong, 2 a request that cannot be

@@ -41,27 +41,27 @@ class Card:
     """What there is to know of a data set before one uses it.
 
     Attributes:
-        name: the name of its loader in `splitlab.data`.
-        what: what the images show.
-        source: who made it, and when.
-        images: how many there are, with the loader's own arguments.
-        shape: height and width of an image as it was published, in pixels.
+        name: The name of its loader in `splitlab.data`.
+        what: What the images show.
+        source: Who made it, and when.
+        images: How many there are, with the loader's own arguments.
+        shape: Height and width of an image as it was published, in pixels.
         channels: 1 for grey, 3 for colour.
-        levels: the smallest and the largest value that occurs in the images as published.
-        classes: how many classes the labels have.
-        labels: what a label says.
-        attributes: what else is known of each image, by name.
-        people: whose writing or faces these are, and whether a split keeps them apart.
-        block: what a block is, which `split` never cuts.
-        blocks: how many blocks there are, with the loader's own arguments.
-        shares: how `split` deals the blocks to private, public and referee.
-        train_rows: how many images the published training file has; None where there is none.
-        files: the published files; none for a set that needs none.
-        origin: where the set comes from, if it needs no files.
-        terms: the terms of use, if it needs no files.
-        beware: what goes wrong easily.
-        used_for: what the course uses it for.
-        ethics: what is owed to the people shown; empty where none are.
+        levels: The smallest and the largest value that occurs in the images as published.
+        classes: How many classes the labels have.
+        labels: What a label says.
+        attributes: What else is known of each image, by name.
+        people: Whose writing or faces these are, and whether a split keeps them apart.
+        block: What a block is, which `split` never cuts.
+        blocks: How many blocks there are, with the loader's own arguments.
+        shares: How `split` deals the blocks to private, public and referee.
+        train_rows: How many images the published training file has; None where there is none.
+        files: The published files; none for a set that needs none.
+        origin: Where the set comes from, if it needs no files.
+        terms: The terms of use, if it needs no files.
+        beware: What goes wrong easily.
+        used_for: What the course uses it for.
+        ethics: What is owed to the people shown; empty where none are.
     """
 
     name: str
@@ -160,10 +160,10 @@ def card(name: str) -> Card:
     """Return the card of a data set; it renders as a table, in a notebook and in a shell.
 
     Args:
-        name: the name of its loader, such as "mnist".
+        name: The name of its loader, such as "mnist".
 
     Raises:
-        DataError: if there is no such data set.
+        DataError: If there is no such data set.
     """
     if name not in CARDS:
         raise DataError(f"there is no data set {name!r}: choose one of {', '.join(CARDS)}.")

@@ -15,15 +15,15 @@ def moved(x: Tensor, value_range: tuple[float, float], pixels: int = 1) -> Tenso
     """Move images to the right; what comes in from outside repeats the border.
 
     Args:
-        x: images, shape (N, C, H, W), values inside `value_range`.
-        value_range: the smallest and largest value that a pixel can take (here without effect).
-        pixels: how far, from 1 to W - 1.
+        x: Images, shape (N, C, H, W), values inside `value_range`.
+        value_range: The smallest and largest value that a pixel can take (here without effect).
+        pixels: How far, from 1 to W - 1.
 
     Returns:
         Images of the same shape.
 
     Raises:
-        ValueError: if nothing of the image would be left, or nothing would move.
+        ValueError: If nothing of the image would be left, or nothing would move.
     """
     width = x.shape[-1]
     if not 1 <= pixels < width:
@@ -38,15 +38,15 @@ def brighter(x: Tensor, value_range: tuple[float, float], share: float = 0.15) -
     """Add a share of the value range to every pixel; what exceeds the range is cut off.
 
     Args:
-        x: images, shape (N, C, H, W), values inside `value_range`.
-        value_range: the smallest and largest value that a pixel can take.
-        share: what is added, as a share of the range, from 0 to 1: .15 is .3 on [-1, 1].
+        x: Images, shape (N, C, H, W), values inside `value_range`.
+        value_range: The smallest and largest value that a pixel can take.
+        share: What is added, as a share of the range, from 0 to 1: .15 is .3 on [-1, 1].
 
     Returns:
         Images of the same shape.
 
     Raises:
-        ValueError: if `share` is not between 0 and 1.
+        ValueError: If `share` is not between 0 and 1.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share is a share of the value range, from 0 to 1, not {share}.")
@@ -58,8 +58,8 @@ def inverted(x: Tensor, value_range: tuple[float, float]) -> Tensor:
     """Turn images into their negatives: dark becomes light.
 
     Args:
-        x: images, shape (N, C, H, W), values inside `value_range`.
-        value_range: the smallest and largest value that a pixel can take.
+        x: Images, shape (N, C, H, W), values inside `value_range`.
+        value_range: The smallest and largest value that a pixel can take.
 
     Returns:
         Images of the same shape.
@@ -72,8 +72,8 @@ def blurred(x: Tensor, value_range: tuple[float, float]) -> Tensor:
     """Replace every pixel by the mean of the 3x3 pixels around it; the border repeats outward.
 
     Args:
-        x: images, shape (N, C, H, W), values inside `value_range`.
-        value_range: the smallest and largest value that a pixel can take (here without effect).
+        x: Images, shape (N, C, H, W), values inside `value_range`.
+        value_range: The smallest and largest value that a pixel can take (here without effect).
 
     Returns:
         Images of the same shape.

@@ -53,10 +53,10 @@ class Result:
     """What running one chapter gave.
 
     Attributes:
-        chapter: the notebook's name, as `name_of` has it.
-        seconds: how long the run took, also when it is an earlier run's (``cached``).
+        chapter: The notebook's name, as `name_of` has it.
+        seconds: How long the run took, also when it is an earlier run's (``cached``).
         cached: True when nothing had changed and the earlier executed copy was kept.
-        verdict: the chapter's verdict line, "" when it prints none.
+        verdict: The chapter's verdict line, "" when it prints none.
         error: None, or one sentence saying which cell failed and how.
     """
 
@@ -105,7 +105,7 @@ def parameters_of(notebook: NotebookNode, chapter: str) -> tuple[str, ...]:
     """The names assigned in the chapter's one cell tagged `parameters`.
 
     Raises:
-        ChapterError: if the chapter does not have exactly one such cell.
+        ChapterError: If the chapter does not have exactly one such cell.
     """
     cells = code_cells(notebook, "parameters")
     if len(cells) != 1:
@@ -138,7 +138,7 @@ def check_parameters(notebook: NotebookNode, chapter: str, given: Mapping[str, A
     """Refuse parameters that the chapter does not have.
 
     Raises:
-        ChapterError: naming the unknown parameters and those the chapter has.
+        ChapterError: Naming the unknown parameters and those the chapter has.
     """
     known = parameters_of(notebook, chapter)
     unknown = [name for name in given if name not in known]
@@ -235,15 +235,15 @@ def run(
     """Run a chapter unless an executed copy with the same key is already there.
 
     Args:
-        notebook: the chapter.
-        out: where the executed copy goes; it appears only when the run was complete.
-        parameters: values for the chapter's `parameters` cell; unknown names are refused.
-        root: the repository's folder (for constraints.txt).
-        timeout: the most seconds that one cell may take.
-        on_cell: called after each code cell, for a progress bar.
+        notebook: The chapter.
+        out: Where the executed copy goes; it appears only when the run was complete.
+        parameters: Values for the chapter's `parameters` cell; unknown names are refused.
+        root: The repository's folder (for constraints.txt).
+        timeout: The most seconds that one cell may take.
+        on_cell: Called after each code cell, for a progress bar.
 
     Raises:
-        ChapterError: one sentence with chapter, cell and error. The copy with the traceback is
+        ChapterError: One sentence with chapter, cell and error. The copy with the traceback is
             then left beside `out` as ``NAME.failed.ipynb``.
     """
     chapter = name_of(notebook)

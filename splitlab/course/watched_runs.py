@@ -19,6 +19,7 @@ from splitlab.course.records import (
     StaleRecord,
     changes,
     command_of,
+    damaged,
     folder_for,
     label_of,
     path_of,
@@ -182,13 +183,13 @@ _PLAIN = (
 
 
 def _read(path: Path) -> Record:
-    def damaged(why: str) -> ValueError:
+    def refusal(why: str) -> ValueError:
         return damaged(path, why)
 
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise damaged("it is not whole") from error
+        raise refusal("it is not whole") from error
     if isinstance(content, dict) and "rows" in content:
         raise ValueError(
             f"{path.name} holds a table of runs: read it with "
@@ -196,11 +197,11 @@ def _read(path: Path) -> Record:
         )
     try:
         if content["format"] != FORMAT:
-            raise damaged(f"its format is {content['format']} and not {FORMAT}")
+            raise refusal(f"its format is {content['format']} and not {FORMAT}")
         pictures, snapshots = path.with_suffix(".safetensors"), None
         if content["pictures"] is not None:
             if not pictures.exists() or _hash(pictures.read_bytes()) != content["pictures"]:
-                raise damaged(f"{pictures.name} is missing, or of another run")
+                raise refusal(f"{pictures.name} is missing, or of another run")
             snapshots = _full(files.load(pictures))
         log = Log()
         log.load_state_dict(_restored(content["log"]))
@@ -211,9 +212,9 @@ def _read(path: Path) -> Record:
             snapshots=snapshots,
         )
     except (KeyError, TypeError) as error:
-        raise damaged("something is missing in it") from error
+        raise refusal("something is missing in it") from error
     if record.key != content["key"]:
-        raise damaged("its key does not belong to its configuration")
+        raise refusal("its key does not belong to its configuration")
     return record
 
 

@@ -33,17 +33,17 @@ def obtain(published: Published, folder: str | Path | None, verify: bool) -> dic
     """Find the files of a data set, after a download where needed, and show its terms once.
 
     Args:
-        published: the data set.
-        folder: the data folder, and then the only one; None: the folder that the environment
+        published: The data set.
+        folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the files are there, else the cache.
-        verify: whether files in a named folder must be the original ones. Those in the cache are
+        verify: Whether files in a named folder must be the original ones. Those in the cache are
             compared in any case, except where somebody got them by hand.
 
     Returns:
         For each name in `published.files`, the file.
 
     Raises:
-        DataError: if a file is missing, is not the original, or cannot be downloaded.
+        DataError: If a file is missing, is not the original, or cannot be downloaded.
     """
     named = named_folder(published, folder)
     found = paths(published, named or fetch(published))
@@ -59,12 +59,12 @@ def check_start(path: Path, magic: bytes, kind: str) -> None:
     """Refuse a file that does not start as its format does.
 
     Args:
-        path: the file.
-        magic: the bytes that the format starts with.
-        kind: what the file should be, for the message: "a zip archive".
+        path: The file.
+        magic: The bytes that the format starts with.
+        kind: What the file should be, for the message: "a zip archive".
 
     Raises:
-        DataError: if the file is missing, cannot be read, is a web page or starts otherwise.
+        DataError: If the file is missing, cannot be read, is a web page or starts otherwise.
     """
     try:
         with path.open("rb") as file:
@@ -87,11 +87,11 @@ def check_name(path: Path, name: str) -> None:
     """Refuse an archive for the name of one of its members.
 
     Args:
-        path: the archive.
-        name: the member's name.
+        path: The archive.
+        name: The member's name.
 
     Raises:
-        DataError: if the name is absolute or contains `..`.
+        DataError: If the name is absolute or contains `..`.
     """
     parts = re.split(r"[/\\]", name)
     if ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", name):
@@ -108,10 +108,10 @@ class Zip:
         """Open an archive.
 
         Args:
-            path: the archive.
+            path: The archive.
 
         Raises:
-            DataError: if it is missing, cut short, no zip archive, or holds a name that leads
+            DataError: If it is missing, cut short, no zip archive, or holds a name that leads
                 out of it.
         """
         self.path = path
@@ -154,13 +154,13 @@ class Zip:
         """Read one member; its checksum is compared.
 
         Args:
-            name: the member's name.
+            name: The member's name.
 
         Returns:
             Its content, at most MAX_MEMBER bytes.
 
         Raises:
-            DataError: if the member is damaged, locked with a password or far too large.
+            DataError: If the member is damaged, locked with a password or far too large.
         """
         size = self._zip.getinfo(name).file_size
         if size > MAX_MEMBER:
@@ -181,16 +181,16 @@ class Zip:
         """Read and decode one picture.
 
         Args:
-            name: the member's name.
-            shape: the height and width that it must have, in pixels.
-            kind: its format in Pillow's words: "PNG", "PPM" (also PGM) or "JPEG".
+            name: The member's name.
+            shape: The height and width that it must have, in pixels.
+            kind: Its format in Pillow's words: "PNG", "PPM" (also PGM) or "JPEG".
             mode: "L" for grey, "RGB" for colour; a picture of another mode is converted.
 
         Returns:
-            uint8, shape (H, W) or (H, W, 3), values 0..255.
+            Uint8, shape (H, W) or (H, W, 3), values 0..255.
 
         Raises:
-            DataError: if the member is damaged, no picture of that format, or of another size.
+            DataError: If the member is damaged, no picture of that format, or of another size.
         """
         from PIL import Image
 
@@ -218,15 +218,15 @@ def spread(count: int, n: int | None, name: str) -> list[int]:
     """Choose `n` of `count` rows, evenly spread, so that they come from all over the set.
 
     Args:
-        count: how many rows there are.
-        n: how many are wanted, from 1 to `count`; None: all.
-        name: the name of the data set, for the message.
+        count: How many rows there are.
+        n: How many are wanted, from 1 to `count`; None: all.
+        name: The name of the data set, for the message.
 
     Returns:
         Row numbers, rising; the same for the same `count` and `n`.
 
     Raises:
-        DataError: if `n` is not a whole number from 1 to `count`.
+        DataError: If `n` is not a whole number from 1 to `count`.
     """
     if n is None:
         return list(range(count))
@@ -242,13 +242,13 @@ def stack(pictures: Iterable[np.ndarray], count: int, size: int, channels: int) 
 
     Args:
         pictures: uint8, each of shape (H, W) or (H, W, 3), values 0..255; decoded when asked for.
-        count: how many there are.
-        size: height and width wanted, in pixels.
+        count: How many there are.
+        size: Height and width wanted, in pixels.
         channels: 1, or 3. Colour becomes grey by LUMA; grey stays one channel, in an `expand`
             view.
 
     Returns:
-        float32, shape (count, channels, size, size), resized and scaled to x / 127.5 - 1.
+        Float32, shape (count, channels, size, size), resized and scaled to x / 127.5 - 1.
     """
     pictures = iter(pictures)
     x = None

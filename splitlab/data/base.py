@@ -20,24 +20,24 @@ class ImageData:
     """Labelled images that carry their value range and know where each row came from.
 
     Attributes:
-        x: images, float32, shape (N, C, H, W), values inside `value_range`. Grey images with
+        x: Images, float32, shape (N, C, H, W), values inside `value_range`. Grey images with
             several channels may be an `expand` view of one stored channel (see `grey`).
-        y: labels, int64, shape (N,), each a position in `classes`.
-        classes: the names of the classes.
-        name: the name of the data set.
-        block: the block of rows (a form, a stretch of a file) that each row belongs to, int64,
+        y: Labels, int64, shape (N,), each a position in `classes`.
+        classes: The names of the classes.
+        name: The name of the data set.
+        block: The block of rows (a form, a stretch of a file) that each row belongs to, int64,
             shape (N,). `split` never cuts a block. None: every row is a block of its own.
-        row: the row number in the original data set, int64, shape (N,). None: 0..N-1.
-        value_range: the smallest and largest value that a pixel can take.
+        row: The row number in the original data set, int64, shape (N,). None: 0..N-1.
+        value_range: The smallest and largest value that a pixel can take.
         part: "all", or "private", "public" or "referee" after a split.
-        shares: how `split` deals the blocks to private, public and referee, as proportions.
-        train_rows: how many of the original rows are the published training file, where there
+        shares: How `split` deals the blocks to private, public and referee, as proportions.
+        train_rows: How many of the original rows are the published training file, where there
             is one; `official_split` needs it.
-        attributes: what else is known of each image, by name: a bool tensor of shape (N,), True
+        attributes: What else is known of each image, by name: a bool tensor of shape (N,), True
             where the attribute is present. `labelled` makes one of them the label.
 
     Raises:
-        DataError: if shapes, types, labels or pixel values contradict the description above.
+        DataError: If shapes, types, labels or pixel values contradict the description above.
     """
 
     x: Tensor
@@ -123,14 +123,14 @@ class ImageData:
         """Copy some rows, in the order given.
 
         Args:
-            rows: positions in this data set (not original row numbers), each in 0..N-1, or a
+            rows: Positions in this data set (not original row numbers), each in 0..N-1, or a
                 bool mask of shape (N,).
 
         Returns:
             A data set that shares no storage with this one.
 
         Raises:
-            DataError: if no row is asked for, or one that is not there.
+            DataError: If no row is asked for, or one that is not there.
         """
         rows = torch.as_tensor(rows, device=self.x.device)
         if rows.dtype == torch.bool and rows.shape == (len(self),):
@@ -159,14 +159,14 @@ class ImageData:
         """Copy `n` rows chosen at random, in their original order.
 
         Args:
-            n: how many rows, from 1 to N.
-            seed: decides which rows; the same on every machine.
+            n: How many rows, from 1 to N.
+            seed: Decides which rows; the same on every machine.
 
         Returns:
             A data set of `n` rows that shares no storage with this one.
 
         Raises:
-            DataError: if `n` is not between 1 and N.
+            DataError: If `n` is not between 1 and N.
         """
         if not 1 <= n <= len(self):
             raise DataError(
@@ -179,13 +179,13 @@ class ImageData:
         """Copy the rows of all other classes; labels and `classes` keep their numbering.
 
         Args:
-            classes: one class or several, each by number or by name.
+            classes: One class or several, each by number or by name.
 
         Returns:
             A data set that shares no storage with this one.
 
         Raises:
-            DataError: if a class is unknown, or if nothing would be left.
+            DataError: If a class is unknown, or if nothing would be left.
         """
         wanted = [classes] if isinstance(classes, int | str) else list(classes)
         dropped = torch.tensor([self._class_number(c) for c in wanted], device=self.y.device)
@@ -215,7 +215,7 @@ class ImageData:
             attributes with this one.
 
         Raises:
-            DataError: if these images have no such attribute.
+            DataError: If these images have no such attribute.
         """
         if attribute not in self.attributes:
             known = ", ".join(self.attributes) or "none"
@@ -229,14 +229,14 @@ class ImageData:
         """Give the same images another label: whether they are of one class.
 
         Args:
-            wanted: the class, by number or by name.
+            wanted: The class, by number or by name.
 
         Returns:
             A data set of two classes, 1 for the wanted one and 0 for all others. It shares images
             and attributes with this one.
 
         Raises:
-            DataError: if there is no such class.
+            DataError: If there is no such class.
         """
         number = self._class_number(wanted)
         name = self.classes[number]
@@ -260,7 +260,7 @@ class ImageData:
         """Copy to another device; a repeated grey channel stays one channel there.
 
         Args:
-            device: where the tensors should live.
+            device: Where the tensors should live.
 
         Returns:
             A data set on `device`; this very object if it is there already.
@@ -284,15 +284,15 @@ class ImageData:
         with storage of its own, and keeps the original order of its rows.
 
         Args:
-            seed: permutes the blocks before they are dealt; the same on every machine.
-            shares: proportions of the blocks for private, public and referee; None: the data
+            seed: Permutes the blocks before they are dealt; the same on every machine.
+            shares: Proportions of the blocks for private, public and referee; None: the data
                 set's own (`self.shares`).
 
         Returns:
             `Split(private, public, referee)`.
 
         Raises:
-            DataError: if there are too few blocks to give each part at least one.
+            DataError: If there are too few blocks to give each part at least one.
         """
         shares = self.shares if shares is None else shares
         if len(shares) != 3 or min(shares) <= 0:
@@ -323,7 +323,7 @@ class ImageData:
             `Split(private, public, None)`, each part with storage of its own.
 
         Raises:
-            DataError: if the data set was not published as a training and a test file, or if
+            DataError: If the data set was not published as a training and a test file, or if
                 this part of it holds rows of only one of them.
         """
         if self.train_rows is None:
@@ -369,9 +369,9 @@ class Split(NamedTuple):
     """The three parts of a data set: `private, public, referee = data.split(seed)`.
 
     Attributes:
-        private: the client's own images.
-        public: the attacker's own images.
-        referee: what the scorer trains its classifiers on; None after `official_split`.
+        private: The client's own images.
+        public: The attacker's own images.
+        referee: What the scorer trains its classifiers on; None after `official_split`.
     """
 
     private: ImageData

@@ -57,13 +57,13 @@ def celeba(
     in the `repr` tells which of the two holds.
 
     Args:
-        size: height and width wanted, in pixels (4 to 256).
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 3, or 1 for grey (by brightness).
-        folder: the data folder, and then the only one; None: the folder that the environment
+        folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if a file is there, else the cache.
-        n: how many pictures, spread evenly over all; only these are read and decoded. None: all,
+        n: How many pictures, spread evenly over all; only these are read and decoded. None: all,
             which at size 64 takes 10 GB.
-        verify: whether there must be 202,599 pictures. The MD5 of 1.4 GB is compared by
+        verify: Whether there must be 202,599 pictures. The MD5 of 1.4 GB is compared by
             `splitlab data check celeba`, not here.
 
     Returns:
@@ -73,7 +73,7 @@ def celeba(
         pictures, see above) to private, 2 to public and 2 to referee.
 
     Raises:
-        DataError: if a file is missing (the message says how to get it), damaged or incomplete.
+        DataError: If a file is missing (the message says how to get it), damaged or incomplete.
     """
     check_size_and_channels(size, channels)
     found = obtain(FILES, folder, verify=False)

@@ -59,13 +59,13 @@ def cifar10(
     photographer), so `block` is a stretch of 1,000 rows, and no more than that is claimed.
 
     Args:
-        size: height and width wanted, in pixels (4 to 256).
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 3, or 1 for grey (by brightness).
-        folder: the data folder, and then the only one; None: the folder that the environment
+        folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the archive is there, else the cache, after a
             download where needed.
-        n: how many images, spread evenly over the 60,000; only these are decoded. None: all.
-        verify: whether the archive must be the original one (by SHA-256).
+        n: How many images, spread evenly over the 60,000; only these are decoded. None: all.
+        verify: Whether the archive must be the original one (by SHA-256).
 
     Returns:
         60,000 images (channels, size, size) in [-1, 1], training files first, 10 classes,
@@ -73,7 +73,7 @@ def cifar10(
         `official_split` puts the training files into private and the test file into public.
 
     Raises:
-        DataError: if the archive in a named folder is missing, damaged, incomplete or not what it
+        DataError: If the archive in a named folder is missing, damaged, incomplete or not what it
             should be (it is never replaced), or if it cannot be downloaded.
     """
     check_size_and_channels(size, channels)

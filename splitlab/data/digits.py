@@ -24,7 +24,7 @@ def digits(size: int = 16, channels: int = 1) -> ImageData:
     filled in two forms, those two may still fall into different parts.
 
     Args:
-        size: height and width wanted, in pixels (4 to 256).
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
 
     Returns:
@@ -32,7 +32,7 @@ def digits(size: int = 16, channels: int = 1) -> ImageData:
         `split` deals 5 forms to private, 5 to public and 4 to referee.
 
     Raises:
-        DataError: for a size or a number of channels that cannot be had, or if scikit-learn's
+        DataError: For a size or a number of channels that cannot be had, or if scikit-learn's
             file is not the one that the forms were found in.
     """
     from sklearn.datasets import load_digits

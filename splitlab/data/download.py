@@ -43,13 +43,13 @@ def fetch(published: Published) -> Path:
     told on stderr, with the terms of use. Files that a program may not fetch are only looked for.
 
     Args:
-        published: the data set.
+        published: The data set.
 
     Returns:
         The data set's folder in the cache; every file that was downloaded has its checksum.
 
     Raises:
-        DataError: if no mirror gave the right file, if the cache cannot be written, if
+        DataError: If no mirror gave the right file, if the cache cannot be written, if
             SPLITLAB_OFFLINE is set and a file is missing or damaged, or if a file is missing that
             somebody has to get by hand; the message then says how.
     """
@@ -95,7 +95,7 @@ def show_terms(published: Published) -> None:
     Where the cache cannot be written, they are shown again next time.
 
     Args:
-        published: the data set.
+        published: The data set.
     """
     if not _terms_file(published).exists():
         _tell(published, f"terms of use: {published.terms}")
@@ -141,7 +141,7 @@ def _transfer(url: str, part: Path, name: str, published: Published) -> str | No
     """Download `url` to `part`; return what was wrong with the mirror's answer, if anything.
 
     Raises:
-        OSError: if `part` cannot be written.
+        OSError: If `part` cannot be written.
     """
     import pooch
     import requests

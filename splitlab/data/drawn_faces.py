@@ -65,12 +65,12 @@ def drawn_faces(
     writers or forms, so every row is a block of its own and `split(seed)` deals random rows.
 
     Args:
-        n: how many faces, from 1 to 200,000.
-        size: height and width in pixels, a multiple of 16 from 16 to 128. Faces can be told apart
+        n: How many faces, from 1 to 200,000.
+        size: Height and width in pixels, a multiple of 16 from 16 to 128. Faces can be told apart
             by eye from 32 on; 16 is for the tiny profile.
         channels: 3 for colour; 1 for the grey picture (luma) of the same faces.
-        seed: decides every face; the same bytes on every machine.
-        labels: the attribute that becomes `y`, 0 for absent and 1 for present.
+        seed: Decides every face; the same bytes on every machine.
+        labels: The attribute that becomes `y`, 0 for absent and 1 for present.
 
     Returns:
         n images (channels, size, size) in [-1, 1] (256 levels), 2 classes, n blocks, and every
@@ -78,7 +78,7 @@ def drawn_faces(
         one the label.
 
     Raises:
-        DataError: for a number, a size, a number of channels, a seed or an attribute that cannot
+        DataError: For a number, a size, a number of channels, a seed or an attribute that cannot
             be had.
     """
     _check(n, size, channels, seed)
@@ -118,8 +118,8 @@ def render(faces: Mapping[str, Array], size: int, channels: int = 3) -> NDArray[
     """Draw faces from their parameters.
 
     Args:
-        faces: what `parameters` returns; values may be changed, names not.
-        size: height and width in pixels.
+        faces: What `parameters` returns; values may be changed, names not.
+        size: Height and width in pixels.
         channels: 3 for colour, 1 for luma.
 
     Returns:
@@ -143,7 +143,7 @@ class _Picture:
     """Three planes, red, green and blue, each (n, size, size), that layers are painted onto.
 
     Attributes:
-        planes: the planes.
+        planes: The planes.
         pixel: a pixel's side in each head's own units, shape (n, 1, 1).
     """
 

@@ -35,8 +35,8 @@ def parameters(n: int, seed: int) -> Parameters:
     goes to the right and down goes down, from the middle of the head.
 
     Args:
-        n: how many faces.
-        seed: decides every face; each number has a random stream of its own.
+        n: How many faces.
+        seed: Decides every face; each number has a random stream of its own.
 
     Returns:
         For each name a float32 array of shape (n,), or (n, 3) for a colour. An attribute of

@@ -64,12 +64,12 @@ def fashion_mnist(
     blocks are those of `splitlab.data.mnist`.
 
     Args:
-        size: height and width wanted, in pixels (4 to 256).
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        folder: the data folder, and then the only one; None: the folder that the environment
+        folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the files are there, else the cache, after a
             download where needed.
-        verify: whether the files must be the original ones (by MD5).
+        verify: Whether the files must be the original ones (by MD5).
 
     Returns:
         70,000 images (channels, size, size) in [-1, 1], training file first, 10 classes,
@@ -77,7 +77,7 @@ def fashion_mnist(
         `official_split` is the paper's.
 
     Raises:
-        DataError: if a file in a named folder is missing, damaged or not what it should be (it is
+        DataError: If a file in a named folder is missing, damaged or not what it should be (it is
             never replaced), or if the files cannot be downloaded.
     """
     return load_idx(FILES, size, channels, folder, verify)

@@ -31,16 +31,16 @@ def photographs(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) 
     grey is the mean of red, green and blue.
 
     Args:
-        n: how many patches, at least 1.
-        size: height and width wanted, in pixels (4 to 106: four times that must fit a photograph).
+        n: How many patches, at least 1.
+        size: Height and width wanted, in pixels (4 to 106: four times that must fit a photograph).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        seed: decides every patch; the same on every machine.
+        seed: Decides every patch; the same on every machine.
 
     Returns:
         n images (channels, size, size) in [-1, 1], of one class; each row is a block of its own.
 
     Raises:
-        DataError: for a number, a size or a number of channels that cannot be had.
+        DataError: For a number, a size or a number of channels that cannot be had.
     """
     from sklearn.datasets import load_sample_images
 
@@ -67,16 +67,16 @@ def strokes(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) -> I
     bilinearly: the way of scikit-learn's digits, so that sharpness is not what tells them apart.
 
     Args:
-        n: how many drawings, at least 1.
-        size: height and width wanted, in pixels (4 to 256).
+        n: How many drawings, at least 1.
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        seed: decides every drawing; the same on every machine.
+        seed: Decides every drawing; the same on every machine.
 
     Returns:
         n images (channels, size, size) in [-1, 1], of one class; each row is a block of its own.
 
     Raises:
-        DataError: for a number, a size or a number of channels that cannot be had.
+        DataError: For a number, a size or a number of channels that cannot be had.
     """
     check_size_and_channels(size, channels)
     random = np.random.default_rng(seed)
@@ -101,8 +101,8 @@ def changed(data: ImageData, change: Callable[[Tensor], Tensor]) -> ImageData:
     """Copy a data set with changed images, everything else as it is.
 
     Args:
-        data: images of any kind.
-        change: images (N, C, H, W) to images of the same shape; its results are clamped to the
+        data: Images of any kind.
+        change: Images (N, C, H, W) to images of the same shape; its results are clamped to the
             value range of the data.
 
     Returns:
@@ -116,15 +116,15 @@ def thickened(x: Tensor, pixels: float) -> Tensor:
     """Make light strokes thicker, or thinner: as if a square pen had drawn over their edges.
 
     Args:
-        x: images, shape (N, C, H, W); light strokes on dark.
-        pixels: by how much every edge moves outward, in quarters of a pixel: 0.5 is half a pixel on
+        x: Images, shape (N, C, H, W); light strokes on dark.
+        pixels: By how much every edge moves outward, in quarters of a pixel: 0.5 is half a pixel on
             either side of a stroke. Below 0 the dark grows instead, and strokes become thinner.
 
     Returns:
         Images of the same shape; 0 returns them as they are.
 
     Raises:
-        ValueError: if `pixels` is no multiple of a quarter, or the pen wider than the image.
+        ValueError: If `pixels` is no multiple of a quarter, or the pen wider than the image.
     """
     reach = round(abs(pixels) * FINE)
     if reach != abs(pixels) * FINE or 2 * reach >= x.shape[-1] * FINE:
@@ -142,8 +142,8 @@ def slanted(x: Tensor, shear: float) -> Tensor:
     """Slant images to the right, about their middle.
 
     Args:
-        x: images, shape (N, C, H, W).
-        shear: the tangent of the angle: a stroke that went straight up leans to the right by this
+        x: Images, shape (N, C, H, W).
+        shear: The tangent of the angle: a stroke that went straight up leans to the right by this
             much of its height; to the left where it is below 0.
 
     Returns:
@@ -157,15 +157,15 @@ def scaled(x: Tensor, factor: float) -> Tensor:
     """Enlarge or shrink what is shown, about the middle of an image of the same size.
 
     Args:
-        x: images, shape (N, C, H, W).
-        factor: of heights and widths, from a quarter to 4.
+        x: Images, shape (N, C, H, W).
+        factor: Of heights and widths, from a quarter to 4.
 
     Returns:
         Images of the same shape. What comes in from outside has the median value of the image's own
         border.
 
     Raises:
-        ValueError: if the factor is out of its range.
+        ValueError: If the factor is out of its range.
     """
     if not 0.25 <= factor <= 4:
         raise ValueError(f"factor is what heights are multiplied with, 0.25 to 4, not {factor}.")
@@ -178,16 +178,16 @@ def few(data: ImageData, n: int, seed: int = 0, *, rows: int = 64) -> ImageData:
     An attacker with ten images has batches of as many images as the client's all the same.
 
     Args:
-        data: images of any kind.
-        n: how many different rows are kept, from 1 to N, chosen at random.
-        seed: decides which; the same on every machine.
-        rows: how many rows there are to be at the least.
+        data: Images of any kind.
+        n: How many different rows are kept, from 1 to N, chosen at random.
+        seed: Decides which; the same on every machine.
+        rows: How many rows there are to be at the least.
 
     Returns:
         A data set of `n` rows, or of several copies of them in turn, at least `rows` in all.
 
     Raises:
-        DataError: if `n` is not between 1 and N.
+        DataError: If `n` is not between 1 and N.
     """
     kept = data.subset(n, seed)
     return kept.select(torch.arange(n).repeat(max(1, -(-rows // n))))

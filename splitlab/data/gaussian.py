@@ -21,9 +21,9 @@ def gaussian_like(data: ImageData, n: int = ROWS, *, seed: int = 0) -> ImageData
     gives mean and covariance of `data` exactly.
 
     Args:
-        data: images of one stored channel, at least two of them.
-        n: how many images to draw, at least 1.
-        seed: draws the weights.
+        data: Images of one stored channel, at least two of them.
+        n: How many images to draw, at least 1.
+        seed: Draws the weights.
 
     Returns:
         n images of the same shape, each a block of its own, of the one class "not known". A normal
@@ -31,7 +31,7 @@ def gaussian_like(data: ImageData, n: int = ROWS, *, seed: int = 0) -> ImageData
         holds all of them. `split` deals them 5:5:4 to private, public and referee.
 
     Raises:
-        DataError: if there is nothing to take the moments of, or the images have colours.
+        DataError: If there is nothing to take the moments of, or the images have colours.
     """
     if len(data) < 2 or not data.grey:
         raise DataError(f"gaussian_like needs at least two grey images, not {data!r}.")
@@ -52,16 +52,16 @@ def white_noise(n: int = ROWS, size: int = 16, channels: int = 1, *, seed: int =
     Every order of the pixels has the same distribution, and so has every rotation of them.
 
     Args:
-        n: how many images to draw, at least 1.
-        size: height and width wanted, in pixels (4 to 256).
+        n: How many images to draw, at least 1.
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        seed: draws the pixels.
+        seed: Draws the pixels.
 
     Returns:
         n images, otherwise as from `gaussian_like`.
 
     Raises:
-        DataError: for a size, a number of channels or of images that cannot be had.
+        DataError: For a size, a number of channels or of images that cannot be had.
     """
     check_size_and_channels(size, channels)
     if n < 1:

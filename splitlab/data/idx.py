@@ -37,8 +37,8 @@ class IdxFiles(Published):
     """The published files of an idx data set, and what they contain once unpacked.
 
     Attributes:
-        classes: the names of the ten classes.
-        md5: for each file name (without .gz), the MD5 of its unpacked content. It tells damaged
+        classes: The names of the ten classes.
+        md5: For each file name (without .gz), the MD5 of its unpacked content. It tells damaged
             or mistaken files from the originals; it does not stop a forger.
     """
 
@@ -49,7 +49,7 @@ class IdxFiles(Published):
         """Compare the unpacked content of the files with the originals' (by MD5).
 
         Args:
-            folder: the data set's own folder.
+            folder: The data set's own folder.
 
         Returns:
             A sentence for each file that is missing, unreadable or not the original; none if all
@@ -75,14 +75,14 @@ def read_idx(path: str | Path, md5: str | None = None) -> np.ndarray:
     """Read one idx file of unsigned bytes, packed with gzip or not.
 
     Args:
-        path: the file; whether it is packed is read from its content, not from its name.
-        md5: the MD5 that the unpacked content must have; None: any.
+        path: The file; whether it is packed is read from its content, not from its name.
+        md5: The MD5 that the unpacked content must have; None: any.
 
     Returns:
         A read-only uint8 array with the dimensions that the header states.
 
     Raises:
-        DataError: if the file is missing, unreadable, a web page, damaged, cut short, too long,
+        DataError: If the file is missing, unreadable, a web page, damaged, cut short, too long,
             not idx, or not the original.
     """
     path = Path(path)
@@ -203,20 +203,20 @@ def load_idx(
     """Load an idx data set: the training file's rows, then the test file's.
 
     Args:
-        files: the data set.
-        size: height and width wanted, in pixels (4 to 256).
+        files: The data set.
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        folder: the data folder, and then the only one; None: the folder that the environment
+        folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the files are there, else the cache, after a
             download where needed.
-        verify: whether the files must be the original ones (by MD5).
+        verify: Whether the files must be the original ones (by MD5).
 
     Returns:
         Images (channels, size, size), resized bilinearly and scaled to x / 127.5 - 1, clipped to
         [-1, 1] (at size 32 as in the authors' code for the paper); blocks of 1,000 rows.
 
     Raises:
-        DataError: if a file in a named folder is missing, damaged or not what it should be (it is
+        DataError: If a file in a named folder is missing, damaged or not what it should be (it is
             never replaced), or if the files cannot be downloaded.
     """
     (whole,) = _load_dealt(files, size, channels, folder, verify, lambda rows: [rows])
@@ -232,10 +232,10 @@ def split_idx(
     dealt first, and each image is resized into the part that it belongs to.
 
     Args:
-        files: the data set; its files are looked for as in `load_idx`.
-        size: height and width wanted, in pixels (4 to 256).
+        files: The data set; its files are looked for as in `load_idx`.
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        deal: cuts the whole set into parts. It sees labels, blocks and row numbers, but images
+        deal: Cuts the whole set into parts. It sees labels, blocks and row numbers, but images
             of a single grey pixel in place of the real ones.
 
     Returns:
@@ -243,7 +243,7 @@ def split_idx(
         each part has storage of its own.
 
     Raises:
-        DataError: as in `load_idx`.
+        DataError: As in `load_idx`.
     """
     return Split(*_load_dealt(files, size, channels, None, True, deal))
 
@@ -294,10 +294,10 @@ def _fill(x: Tensor, places: Tensor, raw: np.ndarray, rows: Tensor) -> None:
     """Write raw images, values 0..255, into `x` (N, 1, size, size), chunk by chunk.
 
     Args:
-        x: the images to write.
-        places: which of them, int64, shape (n,).
-        raw: all raw images of a file, uint8, shape (M, 28, 28).
-        rows: the raw images that belong there, int64, shape (n,).
+        x: The images to write.
+        places: Which of them, int64, shape (n,).
+        raw: All raw images of a file, uint8, shape (M, 28, 28).
+        rows: The raw images that belong there, int64, shape (n,).
     """
     chunks = zip(places.split(RESIZE_CHUNK), rows.split(RESIZE_CHUNK), strict=True)
     for place, row in chunks:

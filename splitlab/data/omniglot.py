@@ -32,8 +32,8 @@ class OmniglotFiles(Published):
         """Tell what is wrong with the archive; see `Published.fault`.
 
         Args:
-            name: the archive's name.
-            path: where it is.
+            name: The archive's name.
+            path: Where it is.
 
         Returns:
             A sentence, which names what is missing from a partial copy; None if all is well.
@@ -107,15 +107,15 @@ def omniglot(
     small2 (or a small one and background) hold the same drawing, it is taken once.
 
     Args:
-        size: height and width wanted, in pixels (4 to 256).
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        folder: the data folder, and then the only one; None: for each archive, the folder that
+        folder: The data folder, and then the only one; None: for each archive, the folder that
             the environment variable SPLITLAB_DATA names, if it is there, else the cache, after a
             download where needed.
-        archives: which ones, of "small1" and "small2" (5 alphabets each, of the background),
+        archives: Which ones, of "small1" and "small2" (5 alphabets each, of the background),
             "background" (30 alphabets) and "evaluation" (20 others).
-        n: how many drawings, spread evenly over all of them; only these are decoded. None: all.
-        verify: whether the archives must be the original ones (by checksum).
+        n: How many drawings, spread evenly over all of them; only these are decoded. None: all.
+        verify: Whether the archives must be the original ones (by checksum).
 
     Returns:
         Images (channels, size, size) in [-1, 1], in the order of alphabet, character and drawing;
@@ -124,7 +124,7 @@ def omniglot(
         referee.
 
     Raises:
-        DataError: if an archive is unknown; if one in a named folder is missing, damaged,
+        DataError: If an archive is unknown; if one in a named folder is missing, damaged,
             incomplete or not what it should be (it is never replaced); or if it cannot be
             downloaded.
     """

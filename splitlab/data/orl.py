@@ -27,8 +27,8 @@ class OrlFiles(Published):
         """Tell what is wrong with the archive.
 
         Args:
-            name: the archive's name.
-            path: where it is.
+            name: The archive's name.
+            path: Where it is.
 
         Returns:
             A sentence; None if it holds the 400 original pictures.
@@ -82,21 +82,21 @@ def orl_faces(
     `dataclasses.replace(data, block=None).split(seed)`.
 
     Args:
-        size: height and width wanted, in pixels (4 to 256).
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 1, or 3 for a view that repeats the grey channel without copying it.
-        folder: the data folder, and then the only one; None: the folder that the environment
+        folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the archive is there, else the cache, after a
             download where needed.
-        n: how many pictures, spread evenly over the 400 (40: the first one of every person); only
+        n: How many pictures, spread evenly over the 400 (40: the first one of every person); only
             these are decoded. None: all.
-        verify: whether the pictures must be the original ones (by SHA-256).
+        verify: Whether the pictures must be the original ones (by SHA-256).
 
     Returns:
         400 images (channels, size, size) in [-1, 1], person after person, 40 classes "s1" .. "s40",
         40 blocks. `split` deals 20 people to private, 16 to public and 4 to referee.
 
     Raises:
-        DataError: if the archive in a named folder is missing, damaged, incomplete or not what it
+        DataError: If the archive in a named folder is missing, damaged, incomplete or not what it
             should be (it is never replaced), or if it cannot be downloaded.
     """
     check_size_and_channels(size, channels)

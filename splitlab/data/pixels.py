@@ -12,7 +12,7 @@ def repeats_grey(x: Tensor) -> bool:
     """Tell whether the channels of `x` are one stored grey channel.
 
     Args:
-        x: images, shape (N, C, H, W).
+        x: Images, shape (N, C, H, W).
 
     Returns:
         True for one channel, and for several that are an `expand` view of one (stride 0).
@@ -24,7 +24,7 @@ def stored_channels(x: Tensor) -> Tensor:
     """Return what `x` keeps in memory: one channel of grey images, else all of them.
 
     Args:
-        x: images, shape (N, C, H, W).
+        x: Images, shape (N, C, H, W).
 
     Returns:
         A view of shape (N, 1, H, W) when the channels repeat one grey channel, else `x`.
@@ -36,7 +36,7 @@ def take_rows(x: Tensor, rows: Tensor) -> Tensor:
     """Copy rows of `x` into storage of their own; a repeated grey channel stays one channel.
 
     Args:
-        x: images, shape (N, C, H, W).
+        x: Images, shape (N, C, H, W).
         rows: int64 row numbers, shape (n,), each in 0..N-1.
 
     Returns:
@@ -50,11 +50,11 @@ def check_size_and_channels(size: int, channels: int) -> None:
     """Refuse image sizes and numbers of channels that the loaders cannot give.
 
     Args:
-        size: height and width in pixels, from 4 to 256.
+        size: Height and width in pixels, from 4 to 256.
         channels: 1, or 3 for networks that expect colour.
 
     Raises:
-        DataError: if either is outside what is stated above.
+        DataError: If either is outside what is stated above.
     """
     if not isinstance(size, int) or not 4 <= size <= 256:
         raise DataError(f"size must be a whole number of pixels from 4 to 256, not {size!r}.")
@@ -70,7 +70,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 
     Args:
         images: float32, shape (N, C, H, W).
-        size: height and width wanted, in pixels.
+        size: Height and width wanted, in pixels.
 
     Returns:
         Images of shape (N, C, size, size) on the same scale of values.

@@ -21,9 +21,9 @@ class Pin(NamedTuple):
     """What a file must be.
 
     Attributes:
-        size: its size in bytes; None where it is not published.
-        digest: its checksum, in hexadecimal.
-        algorithm: the checksum's algorithm, "sha256" or "md5". An MD5 tells damaged or mistaken
+        size: Its size in bytes; None where it is not published.
+        digest: Its checksum, in hexadecimal.
+        algorithm: The checksum's algorithm, "sha256" or "md5". An MD5 tells damaged or mistaken
             files from the originals; it does not stop a forger.
     """
 
@@ -37,14 +37,14 @@ class Published:
     """The published files of a data set.
 
     Attributes:
-        name: the name of the data set.
-        folder: the folder of its files below the data folder and below the cache.
-        mirrors: where the files are published, each with a slash at the end; tried in this order.
-        files: for each file name, what the file must be.
-        terms: the terms of use in one line, shown when the files are downloaded.
-        by_hand: how to get the files where a program may not fetch them, the end of a sentence
+        name: The name of the data set.
+        folder: The folder of its files below the data folder and below the cache.
+        mirrors: Where the files are published, each with a slash at the end; tried in this order.
+        files: For each file name, what the file must be.
+        terms: The terms of use in one line, shown when the files are downloaded.
+        by_hand: How to get the files where a program may not fetch them, the end of a sentence
             that begins with "get them"; empty where it may.
-        optional: more files, which the data set can be used without.
+        optional: More files, which the data set can be used without.
     """
 
     name: str
@@ -63,8 +63,8 @@ class Published:
         """Tell what is wrong with a file.
 
         Args:
-            name: the file's name in `files` or `optional`.
-            path: where the file is.
+            name: The file's name in `files` or `optional`.
+            path: Where the file is.
 
         Returns:
             A sentence; None if the file is the published one.
@@ -89,7 +89,7 @@ class Published:
         """Compare all files with the originals, optional ones where they are there.
 
         Args:
-            folder: the data set's own folder.
+            folder: The data set's own folder.
 
         Returns:
             A sentence for each file that is missing or not the original; none if all is well.
@@ -129,15 +129,15 @@ def named_folder(published: Published, folder: str | Path | None) -> Path | None
     """Find the folder of a data set's files below a data folder that somebody has named.
 
     Args:
-        published: the data set.
-        folder: the data folder; None: the one that SPLITLAB_DATA names, if it is set.
+        published: The data set.
+        folder: The data folder; None: the one that SPLITLAB_DATA names, if it is set.
 
     Returns:
         The data set's own folder; None if no data folder is named, or if the one that
         SPLITLAB_DATA names has no file of this data set (it may hold others).
 
     Raises:
-        DataError: if `folder` lacks the data set, or if SPLITLAB_DATA names no folder.
+        DataError: If `folder` lacks the data set, or if SPLITLAB_DATA names no folder.
     """
     if folder is not None:
         found = Path(folder).expanduser() / published.folder
@@ -165,13 +165,13 @@ def locate(published: Published) -> Found | None:
     """Find a data set without downloading or checking anything.
 
     Args:
-        published: the data set.
+        published: The data set.
 
     Returns:
         Where at least one of its files is; None if nowhere.
 
     Raises:
-        DataError: if SPLITLAB_DATA names no folder.
+        DataError: If SPLITLAB_DATA names no folder.
     """
     named = named_folder(published, None)
     if named is not None:
@@ -186,8 +186,8 @@ def missing(published: Published, folder: Path) -> list[str]:
     """List the files of a data set that a folder has neither packed (.gz) nor unpacked.
 
     Args:
-        published: the data set.
-        folder: the data set's own folder.
+        published: The data set.
+        folder: The data set's own folder.
 
     Returns:
         File names, in the order of `published.files`.
@@ -199,14 +199,14 @@ def paths(published: Published, folder: Path) -> dict[str, Path]:
     """Find each file of a data set in its folder, packed (.gz) or not.
 
     Args:
-        published: the data set.
-        folder: the data set's own folder.
+        published: The data set.
+        folder: The data set's own folder.
 
     Returns:
         For each name in `published.files`, the file.
 
     Raises:
-        DataError: if a file is missing.
+        DataError: If a file is missing.
     """
     for name in missing(published, folder):
         raise DataError(f"{folder / name} is missing; {published.how(name)} and put it there.")

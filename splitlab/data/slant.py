@@ -18,14 +18,14 @@ def slant(x: Tensor, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
     cross is at 0. Twice the size gives four times the slant.
 
     Args:
-        x: light ink on dark paper, shape (N, C, H, W); of several channels the mean counts.
-        value_range: the smallest and largest value that a pixel can take.
+        x: Light ink on dark paper, shape (N, C, H, W); of several channels the mean counts.
+        value_range: The smallest and largest value that a pixel can take.
 
     Returns:
         The covariance in squared pixels, shape (N,). A blank image has none: 0.
 
     Raises:
-        ValueError: if `x` is not of four dimensions.
+        ValueError: If `x` is not of four dimensions.
     """
     if x.ndim != 4:
         raise ValueError(f"x must be images of shape (N, C, H, W), not {tuple(x.shape)}.")
@@ -45,7 +45,7 @@ def by_slant(data: ImageData, threshold: float) -> ImageData:
     """Give handwriting another label: on which side of a threshold its slant lies.
 
     Args:
-        data: images of handwriting, light on dark.
+        data: Images of handwriting, light on dark.
         threshold: 1 is for a slant below it, in squared pixels. An attacker takes the median of its
             own images, `slant(public.x).median()`.
 

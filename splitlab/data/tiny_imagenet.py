@@ -45,13 +45,13 @@ def tiny_imagenet(
     block of its own, and `split` is by picture.
 
     Args:
-        size: height and width wanted, in pixels (4 to 256).
+        size: Height and width wanted, in pixels (4 to 256).
         channels: 3, or 1 for grey (by brightness); some of the originals are grey.
-        folder: the data folder, and then the only one; None: the folder that the environment
+        folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the archive is there, else the cache.
-        n: how many pictures, spread evenly over all; only these are read and decoded. None: all,
+        n: How many pictures, spread evenly over all; only these are read and decoded. None: all,
             which at size 64 takes 5.4 GB.
-        verify: whether there must be 100,000 and 10,000 pictures. The MD5 is compared by
+        verify: Whether there must be 100,000 and 10,000 pictures. The MD5 is compared by
             `splitlab data check tiny_imagenet`, not here.
 
     Returns:
@@ -61,7 +61,7 @@ def tiny_imagenet(
         pictures into private and those for validation into public.
 
     Raises:
-        DataError: if the archive is missing (the message says how to get it), damaged or
+        DataError: If the archive is missing (the message says how to get it), damaged or
             incomplete.
     """
     check_size_and_channels(size, channels)

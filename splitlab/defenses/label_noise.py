@@ -8,11 +8,13 @@ server's own step is taken with the true gradient; only what is sent carries noi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from splitlab.core.server import LabelDefense
+from splitlab.data import ImageData
 
 GRID, ROUNDS, ZOOM = 33, 12, 0.3  # of the search for Marvell's variances
 
@@ -28,6 +30,8 @@ class GradientNoise(LabelDefense):
         ValueError: If the strength is negative.
     """
 
+    PROTOCOLS = ("vanilla",)  # the only one in which the server has labels
+
     def __init__(self, strength: float) -> None:
         self.strength = _not_negative("GradientNoise", strength)
 
@@ -38,6 +42,11 @@ class GradientNoise(LabelDefense):
         noisy: Tensor = dz + deviation * torch.randn_like(dz)
         return noisy
 
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one whose noise is as long as the longest gradient."""
+        return cls(1.0)
+
 
 class MaxNorm(LabelDefense):
     """Stretch each gradient at random, so that all have the mean square length of the longest.
@@ -46,6 +55,8 @@ class MaxNorm(LabelDefense):
     labels and has no strength to choose. A gradient of 0 has no direction and stays 0.
     """
 
+    PROTOCOLS = ("vanilla",)  # the only one in which the server has labels
+
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
         """Return dz_i (1 + s_i e), where e is standard normal and 1 + s_i^2 = max^2 / |dz_i|^2."""
         rows = dz.flatten(1).double()  # some are a billion times as long as others
@@ -53,6 +64,11 @@ class MaxNorm(LabelDefense):
         ratio = torch.where(norms == 0, 1.0, norms.max() / norms)
         stretch = (ratio.square() - 1).sqrt() * torch.randn_like(norms)
         return (rows + stretch[:, None] * rows).to(dz.dtype).view_as(dz)
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one; there is nothing to choose."""
+        return cls()
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,7 @@ class Marvell(LabelDefense):
     """
 
     STATE = ("variances", "eps", "direction")
+    PROTOCOLS = ("vanilla",)  # the only one in which the server has labels
 
     def __init__(self, strength: float) -> None:
         self.strength = _not_negative("Marvell", strength)
@@ -146,6 +163,11 @@ class Marvell(LabelDefense):
         noise = marvell(u, v, gap, d, share, self.strength * gap)
         self.variances = (noise.along, noise.across)
         self.eps = sum_kl(noise, u, v, gap, d)
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one with as much power as the class means are apart."""
+        return cls(1.0)
 
 
 def sum_kl(noise: Variances, u: float, v: float, gap: float, d: int) -> float:

@@ -6,11 +6,12 @@ All take dz's norm over the whole batch. They see one number a step, and the ser
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
 from splitlab.core.client import Defense, HijackingDetected, Turn
+from splitlab.data import ImageData
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client
@@ -37,6 +38,11 @@ class ClipGradient(Defense):
         norm = dz.norm()
         return dz * (self.max_norm / norm) if norm > self.max_norm else dz
 
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that an honest gradient exceeds."""
+        return cls(0.01)
+
 
 class SetNorm(Defense):
     """Gives every gradient the same norm, whatever it had; one of norm 0 stays 0.
@@ -58,6 +64,11 @@ class SetNorm(Defense):
         """Return the same direction at the one norm."""
         norm = dz.norm()
         return dz * (self.norm / norm) if norm > 0 else dz
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one at the default."""
+        return cls()
 
 
 class NormAlarm(Defense):
@@ -102,6 +113,11 @@ class NormAlarm(Defense):
                     f"between {self.lowest:.3g} and {self.highest:.3g}"
                 )
         return dz
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that alarms and counts."""
+        return cls(0.01, stop=False)
 
 
 def highest_honest(runs: Sequence[Sequence[float]], margin: float = 1.0) -> float:

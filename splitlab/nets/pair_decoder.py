@@ -47,8 +47,8 @@ class PairDecoder(nn.Module):
             value_range: As above.
         """
         both = cls(decoder, state["mean"].clone(), state["std"].clone(), value_range)
-        both.load_state_dict(state)
-        return both.to(next(decoder.parameters()).device)
+        both.to(next(decoder.parameters()).device, state["mean"].dtype).load_state_dict(state)
+        return both
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the decoder's output for z, (B, C, H, W), not clamped."""
@@ -98,7 +98,7 @@ def train_decoder(
     if decoder is None:
         channels, height, width = x.shape[1:]
         decoder = upsampling_decoder(tuple(z.shape[1:]), (channels, height, width), seed=seed)
-    both = PairDecoder(decoder, z.mean(0), z.std(0).clamp_min(1e-6), value_range).to(z.device)
+    both = PairDecoder(decoder, z.mean(0), z.std(0).clamp_min(1e-6), value_range).to(z)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=rate)
     generator = torch.Generator().manual_seed(seed)
     both.train()

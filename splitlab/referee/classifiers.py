@@ -101,9 +101,9 @@ def _warp(x: Tensor, linear: float, shift: float) -> Tensor:
     """Deform each image by a small random affine map, as another writer might have written it.
 
     Args:
-        x: images, shape (B, C, H, W).
-        linear: standard deviation of the four numbers of the linear part about the identity.
-        shift: standard deviation of the shift, as a share of half the image's side.
+        x: Images, shape (B, C, H, W).
+        linear: Standard deviation of the four numbers of the linear part about the identity.
+        shift: Standard deviation of the shift, as a share of half the image's side.
 
     Returns:
         Images of the same shape; what comes in from outside repeats the border.
@@ -143,15 +143,15 @@ def train_cnn_classifier(
     of it, up to three times.
 
     Args:
-        data: the referee's own part of the data, at least 4x4 pixels.
-        seed: initial weights, batches, deformations, noise and dropout.
-        steps: how many batches to train on.
-        batch_size: images in a batch, drawn at random with replacement.
+        data: The referee's own part of the data, at least 4x4 pixels.
+        seed: Initial weights, batches, deformations, noise and dropout.
+        steps: How many batches to train on.
+        batch_size: Images in a batch, drawn at random with replacement.
         learning_rate: Adam's step size at the start; it falls linearly to 0. See above for when
             it is halved.
-        noise: standard deviation of the Gaussian noise added to the images, as a share of half
+        noise: Standard deviation of the Gaussian noise added to the images, as a share of half
             the value range (so .15 means .15 on [-1, 1]).
-        deform: strength of the random affine deformation (standard deviation of its linear
+        deform: Strength of the random affine deformation (standard deviation of its linear
             part); None: .16 for fewer than 5,000 images, .05 for more, which hold more variety.
 
     Returns:
@@ -193,16 +193,16 @@ def train_svm_classifier(data: ImageData, seed: int = 0, *, rows: int = 4000) ->
     """Train the referee's second classifier, unlike the first: an SVM with a Gaussian kernel.
 
     Args:
-        data: the referee's own part of the data, with images of at least two classes.
-        seed: which rows are used, and how copies are deformed.
-        rows: how many images to train on, since the time grows with their square: a random
+        data: The referee's own part of the data, with images of at least two classes.
+        seed: Which rows are used, and how copies are deformed.
+        rows: How many images to train on, since the time grows with their square: a random
             choice of the data's, or all of them and slightly deformed copies up to this number.
 
     Returns:
         A classifier of images of the same shape as the data's.
 
     Raises:
-        ValueError: if the data hold one class only.
+        ValueError: If the data hold one class only.
     """
     from sklearn.svm import SVC
 

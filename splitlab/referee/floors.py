@@ -16,14 +16,14 @@ def mean_public(public: ImageData, n: int) -> Tensor:
     """Repeat the mean public image: what one can say without seeing any message.
 
     Args:
-        public: the attacker's own images.
-        n: how many private images there are to guess.
+        public: The attacker's own images.
+        n: How many private images there are to guess.
 
     Returns:
         n times the same image, float32, shape (n, C, H, W).
 
     Raises:
-        ValueError: if `n` is less than 1.
+        ValueError: If `n` is less than 1.
     """
     if n < 1:
         raise ValueError(f"n is the number of images to guess, at least 1, not {n}.")
@@ -39,15 +39,15 @@ def nearest_public(private_x: Tensor, public_x: Tensor) -> Tensor:
     public images can reach, so an attack that reconstructs should beat it.
 
     Args:
-        private_x: images, shape (n, C, H, W).
-        public_x: images, shape (N, C, H, W).
+        private_x: Images, shape (n, C, H, W).
+        public_x: Images, shape (N, C, H, W).
 
     Returns:
         Public images, shape (n, C, H, W), nearest in Euclidean distance over all pixels. If the
         public images repeat a grey channel, so do these.
 
     Raises:
-        ValueError: if the images differ in shape or there are none.
+        ValueError: If the images differ in shape or there are none.
     """
     if private_x.shape[1:] != public_x.shape[1:] or not len(private_x) or not len(public_x):
         raise ValueError(
@@ -83,14 +83,14 @@ def class_mean_public(public: ImageData, labels: Tensor) -> Tensor:
     that is left.
 
     Args:
-        public: the attacker's own images, with labels.
-        labels: the private images' labels, int64, shape (n,), each a class of `public`.
+        public: The attacker's own images, with labels.
+        labels: The private images' labels, int64, shape (n,), each a class of `public`.
 
     Returns:
         One image for each label, float32, shape (n, C, H, W).
 
     Raises:
-        ValueError: if a label is not a class of the public data.
+        ValueError: If a label is not a class of the public data.
     """
     if labels.numel() == 0 or labels.min() < 0 or labels.max() >= len(public.classes):
         raise ValueError(

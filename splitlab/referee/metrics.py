@@ -60,14 +60,14 @@ def mse(reconstructed: Tensor, true: Tensor) -> float:
     It is averaged within each image first, so no batch size can change its weight.
 
     Args:
-        reconstructed: images, shape (N, C, H, W).
-        true: the images they should equal, same shape.
+        reconstructed: Images, shape (N, C, H, W).
+        true: The images they should equal, same shape.
 
     Returns:
         The error, 0 or more, in squared pixel values. On [-1, 1] it is 4 times that on [0, 1].
 
     Raises:
-        ValueError: if the shapes differ or a value is not finite.
+        ValueError: If the shapes differ or a value is not finite.
     """
     _check_pair(reconstructed, true)
     errors = [
@@ -81,16 +81,16 @@ def psnr(reconstructed: Tensor, true: Tensor, value_range: tuple[float, float]) 
     """Peak signal-to-noise ratio of the whole set: 10 log10(span^2 / MSE).
 
     Args:
-        reconstructed: images, shape (N, C, H, W).
-        true: the images they should equal, same shape.
-        value_range: the smallest and largest value that a pixel can take.
+        reconstructed: Images, shape (N, C, H, W).
+        true: The images they should equal, same shape.
+        value_range: The smallest and largest value that a pixel can take.
 
     Returns:
         The ratio in decibels, of the mean error over all images (not the mean of the images'
         ratios); infinity for identical images.
 
     Raises:
-        ValueError: if the shapes differ, a value is not finite, or the range is empty.
+        ValueError: If the shapes differ, a value is not finite, or the range is empty.
     """
     span = _span(value_range)
     error = mse(reconstructed, true)
@@ -108,15 +108,15 @@ def ssim(reconstructed: Tensor, true: Tensor, value_range: tuple[float, float]) 
     image, which explains nothing, scores well above 0.
 
     Args:
-        reconstructed: images, shape (N, C, H, W), at least 7x7 pixels.
-        true: the images they should equal, same shape.
-        value_range: the smallest and largest value that a pixel can take.
+        reconstructed: Images, shape (N, C, H, W), at least 7x7 pixels.
+        true: The images they should equal, same shape.
+        value_range: The smallest and largest value that a pixel can take.
 
     Returns:
         The similarity, from -1 to 1; 1 for identical images.
 
     Raises:
-        ValueError: if the shapes differ, the images are smaller than the window, a value is not
+        ValueError: If the shapes differ, the images are smaller than the window, a value is not
             finite, or the range is empty.
     """
     span = _span(value_range)
@@ -159,14 +159,14 @@ def explained_variance(reconstructed: Tensor, true: Tensor) -> float:
     as the true mean image, 1 is perfect, and the scale of the pixels cancels.
 
     Args:
-        reconstructed: images, shape (N, C, H, W).
-        true: the images they should equal, same shape.
+        reconstructed: Images, shape (N, C, H, W).
+        true: The images they should equal, same shape.
 
     Returns:
         1 or less; below 0 for reconstructions worse than the mean image.
 
     Raises:
-        ValueError: if the shapes differ, a value is not finite, or all true images are the same.
+        ValueError: If the shapes differ, a value is not finite, or all true images are the same.
     """
     error = mse(reconstructed, true)
     mean_image = _mean_image(true)
@@ -196,16 +196,16 @@ def matched(reconstructed: Tensor, true: Tensor, ids: Tensor | None = None) -> f
     the same picture for every image scores 1/N on average.
 
     Args:
-        reconstructed: images, shape (M, C, H, W).
-        true: the N candidates, shape (N, C, H, W).
-        ids: the candidate that each reconstruction should match, int64, shape (M,), each in
+        reconstructed: Images, shape (M, C, H, W).
+        true: The N candidates, shape (N, C, H, W).
+        ids: The candidate that each reconstruction should match, int64, shape (M,), each in
             0..N-1; None: the i-th belongs to the i-th, and M = N.
 
     Returns:
         The share of reconstructions matched, from 0 to 1.
 
     Raises:
-        ValueError: if the shapes or `ids` do not fit, or a value is not finite.
+        ValueError: If the shapes or `ids` do not fit, or a value is not finite.
     """
     ids = _check_candidates(reconstructed, true, ids)
     return _share_nearest(reconstructed, _rows(true), ids, _rows)
@@ -218,16 +218,16 @@ def matched_by_correlation(reconstructed: Tensor, true: Tensor, ids: Tensor | No
     Blind to each image's brightness and contrast. A constant image correlates 0 with everything.
 
     Args:
-        reconstructed: images, shape (M, C, H, W).
-        true: the N candidates, shape (N, C, H, W).
-        ids: the candidate that each reconstruction should match, int64, shape (M,), each in
+        reconstructed: Images, shape (M, C, H, W).
+        true: The N candidates, shape (N, C, H, W).
+        ids: The candidate that each reconstruction should match, int64, shape (M,), each in
             0..N-1; None: the i-th belongs to the i-th, and M = N.
 
     Returns:
         The share of reconstructions matched, from 0 to 1; ties count as in `matched`.
 
     Raises:
-        ValueError: if the shapes or `ids` do not fit, or a value is not finite.
+        ValueError: If the shapes or `ids` do not fit, or a value is not finite.
     """
     ids = _check_candidates(reconstructed, true, ids)
     return _share_nearest(reconstructed, _unit_rows(true), ids, _unit_rows)
@@ -278,8 +278,8 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances between rows, by a matrix product.
 
     Args:
-        a: rows, shape (M, D).
-        b: rows, shape (N, D).
+        a: Rows, shape (M, D).
+        b: Rows, shape (N, D).
 
     Returns:
         Distances, shape (M, N), 0 or more.
@@ -311,15 +311,15 @@ def recognised(classifier: Callable[[Tensor], Tensor], images: Tensor, labels: T
     Where labels are sent, it leaks nothing by itself: compare it with the class-mean image.
 
     Args:
-        classifier: takes images (B, C, H, W) and returns predicted labels, int64, shape (B,).
-        images: shape (N, C, H, W).
-        labels: the true labels, int64, shape (N,).
+        classifier: Takes images (B, C, H, W) and returns predicted labels, int64, shape (B,).
+        images: Shape (N, C, H, W).
+        labels: The true labels, int64, shape (N,).
 
     Returns:
         The share recognised, from 0 to 1.
 
     Raises:
-        ValueError: if shapes do not fit or a value is not finite.
+        ValueError: If shapes do not fit or a value is not finite.
     """
     _check_images("images", images)
     if labels.shape != (len(images),):
@@ -349,19 +349,19 @@ def image_metrics(
     """Compute the fixed metrics (`METRICS`) in one go.
 
     Args:
-        reconstructed: images, shape (M, C, H, W).
-        true: the images they should equal, same shape.
-        value_range: the smallest and largest value that a pixel can take.
-        candidates: the N images to match among, shape (N, C, H, W); None: `true`.
-        ids: each reconstruction's own row among the candidates, shape (M,); see `matched`.
-        classifier: see `recognised`; None: "recognised" is left out.
-        labels: the true labels, shape (M,); needed with a classifier.
+        reconstructed: Images, shape (M, C, H, W).
+        true: The images they should equal, same shape.
+        value_range: The smallest and largest value that a pixel can take.
+        candidates: The N images to match among, shape (N, C, H, W); None: `true`.
+        ids: Each reconstruction's own row among the candidates, shape (M,); see `matched`.
+        classifier: See `recognised`; None: "recognised" is left out.
+        labels: The true labels, shape (M,); needed with a classifier.
 
     Returns:
         The metrics by name, in the order of `METRICS`.
 
     Raises:
-        ValueError: if shapes do not fit, a value is not finite, or labels are missing.
+        ValueError: If shapes do not fit, a value is not finite, or labels are missing.
     """
     if classifier is not None and labels is None:
         raise ValueError("a classifier was given without labels; pass the true labels too.")

@@ -45,9 +45,9 @@ def strip(
     """Draw rows of small images, one row for each label.
 
     Args:
-        rows: label -> images (n, C, H, W) with one or three channels; the same n in every row.
+        rows: Label -> images (n, C, H, W) with one or three channels; the same n in every row.
             Blanks at the end of a label are not drawn: they let two rows read the same.
-        value_range: the smallest and largest value that a pixel can take; None for rows that are
+        value_range: The smallest and largest value that a pixel can take; None for rows that are
             no images (channels of z, say): each is then drawn from its own smallest value, black,
             to its largest.
     """
@@ -73,12 +73,12 @@ def strips(
     """Draw one frame of a scrubber for each view, each a `strip`.
 
     Args:
-        views: the slider's label -> rows of images, as `strip` takes them.
-        alts: the slider's label -> what that frame shows, for readers who do not see it.
-        value_range: as in `strip`.
+        views: The slider's label -> rows of images, as `strip` takes them.
+        alts: The slider's label -> what that frame shows, for readers who do not see it.
+        value_range: As in `strip`.
 
     Raises:
-        ValueError: if a view has no alt text.
+        ValueError: If a view has no alt text.
     """
     import matplotlib.pyplot as plt
 
@@ -102,16 +102,16 @@ def curves(
     """Draw one line for each label.
 
     Args:
-        series: label -> (x values, y values, party); the party gives colour and line style, and
+        series: Label -> (x values, y values, party); the party gives colour and line style, and
             each further line of the same party is drawn thinner. The party "" is nobody: such
             lines are grey and told apart by their markers.
-        xlabel: what x is, with its unit.
-        ylabel: what y is, with its unit.
-        log: whether y is on a logarithmic scale.
-        points: labels drawn as open circles without a line, which hide no line that they lie on.
+        xlabel: What x is, with its unit.
+        ylabel: What y is, with its unit.
+        log: Whether y is on a logarithmic scale.
+        points: Labels drawn as open circles without a line, which hide no line that they lie on.
 
     Raises:
-        ValueError: if `points` names a label that is not in `series`.
+        ValueError: If `points` names a label that is not in `series`.
     """
     import matplotlib.pyplot as plt
 
@@ -146,14 +146,14 @@ def bands(
     """Draw the median of several runs for each label, and a band from the lowest to the highest.
 
     Args:
-        series: label -> (x values, one row of y values for each run, party); the party is as in
+        series: Label -> (x values, one row of y values for each run, party); the party is as in
             `curves`, and medians of the party "" have markers.
-        xlabel: what x is, with its unit.
-        ylabel: what y is, with its unit.
-        floors: label -> height of a thin dotted line.
+        xlabel: What x is, with its unit.
+        ylabel: What y is, with its unit.
+        floors: Label -> height of a thin dotted line.
 
     Raises:
-        ValueError: if a label has no run, or a run another number of values than there are x.
+        ValueError: If a label has no run, or a run another number of values than there are x.
     """
     import matplotlib.pyplot as plt
 
@@ -192,16 +192,16 @@ def dots(
     """Draw one row of open circles for each label, with their range and their median.
 
     Args:
-        rows: label -> one figure for each run, from the top down. A label without figures is a
+        rows: Label -> one figure for each run, from the top down. A label without figures is a
             heading for the rows below it.
-        xlabel: what the figures are, with their unit.
-        lines: label -> where a vertical line stands, a floor or a reference; told apart by their
+        xlabel: What the figures are, with their unit.
+        lines: Label -> where a vertical line stands, a floor or a reference; told apart by their
             line styles.
-        parties: label -> the party that gives a row its colour; grey where it names none.
-        log: whether x is on a logarithmic scale.
+        parties: Label -> the party that gives a row its colour; grey where it names none.
+        log: Whether x is on a logarithmic scale.
 
     Raises:
-        ValueError: if no row has figures, one is not finite or does not fit a logarithmic scale,
+        ValueError: If no row has figures, one is not finite or does not fit a logarithmic scale,
             or `parties` names a label that is not in `rows`.
     """
     import matplotlib.pyplot as plt

@@ -35,9 +35,9 @@ class Frame:
     """One picture of a scrubber.
 
     Attributes:
-        png: the picture, as PNG bytes (see `png`).
-        alt: what it shows, for readers who do not see it; not empty.
-        label: where in the sequence it stands, such as the step's number.
+        png: The picture, as PNG bytes (see `png`).
+        alt: What it shows, for readers who do not see it; not empty.
+        label: Where in the sequence it stands, such as the step's number.
     """
 
     png: bytes
@@ -56,8 +56,8 @@ def png(fig: "Figure", *, colours: int = 64) -> bytes:
     gets the constrained one, so that no label is cut off.
 
     Args:
-        fig: the figure.
-        colours: the size of the palette, 2 to 256.
+        fig: The figure.
+        colours: The size of the palette, 2 to 256.
     """
     if not 2 <= colours <= 256:
         raise ValueError(f"A PNG palette has 2 to 256 colours, not {colours}.")
@@ -118,10 +118,10 @@ def show(fig: "Figure", *, alt: str, caption: str = "", record: str = "") -> Pic
     Put it on the last line of a cell. Closing keeps Jupyter from showing the figure a second time.
 
     Args:
-        fig: the matplotlib figure.
-        alt: what the picture shows, for readers who do not see it; required.
+        fig: The matplotlib figure.
+        alt: What the picture shows, for readers who do not see it; required.
         caption: a line of text under the picture.
-        record: the run record it was drawn from.
+        record: The run record it was drawn from.
     """
     _check_alt(alt)
     import matplotlib.pyplot as plt
@@ -135,9 +135,9 @@ def draw_row(axis: "Axes", images: Tensor, value_range: tuple[float, float]) -> 
     """Draw images side by side on one axis, a thin gap between them.
 
     Args:
-        axis: where to draw; its ticks and its frame are taken away.
-        images: shape (n, C, H, W), with one or three channels.
-        value_range: the smallest and largest value that a pixel can take.
+        axis: Where to draw; its ticks and its frame are taken away.
+        images: Shape (n, C, H, W), with one or three channels.
+        value_range: The smallest and largest value that a pixel can take.
     """
     low, high = value_range
     padded = F.pad(images.detach().cpu().clamp(low, high), (1, 1, 0, 0), value=high)

@@ -26,12 +26,12 @@ class Scrubber(w.VBox):
     rendered book needs no kernel. With ipywidgets 7, which has no `Stack`, Python swaps them.
 
     Args:
-        frames: the pictures in order; the slider shows their labels.
-        label: what the frames' labels count, such as "step"; the captions read "step 40".
-        interval: milliseconds between two frames while playing.
+        frames: The pictures in order; the slider shows their labels.
+        label: What the frames' labels count, such as "step"; the captions read "step 40".
+        interval: Milliseconds between two frames while playing.
 
     Raises:
-        ValueError: if there are no frames, or the interval is not positive.
+        ValueError: If there are no frames, or the interval is not positive.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Choice(w.VBox):
     Like them, it needs no kernel with ipywidgets 8, and works with ipywidgets 7.
 
     Args:
-        scrubbers: name -> scrubber; the first one shows.
+        scrubbers: Name -> scrubber; the first one shows.
 
     Raises:
-        ValueError: if there is nothing to choose from.
+        ValueError: If there is nothing to choose from.
     """
 
     def __init__(self, scrubbers: Mapping[str, Scrubber]) -> None:

@@ -23,8 +23,8 @@ def frames(snapshots: "Snapshots", log: "Log") -> list[Frame]:
     losses, the error and the gradient that the client receives have come.
 
     Args:
-        snapshots: the observer that watched the run.
-        log: what `train` returned.
+        snapshots: The observer that watched the run.
+        log: What `train` returned.
     """
     import matplotlib.pyplot as plt
 
@@ -62,9 +62,9 @@ def planes(
     only the referee sees: lines from private points to what is decoded of them.
 
     Args:
-        snapshots: the observer that watched a run whose images are points, (N, 1, 1, 2), and whose
+        snapshots: The observer that watched a run whose images are points, (N, 1, 1, 2), and whose
             decoder is the identity.
-        scores: the critic at each snapshot: points (N, 1, 1, 2) -> scores (N, 1).
+        scores: The critic at each snapshot: points (N, 1, 1, 2) -> scores (N, 1).
         public: z_public, (N, 1, 1, 2).
     """
     import matplotlib.pyplot as plt

@@ -32,19 +32,19 @@ def frames(
     Args:
         events: A transcript, or what happens, in order: a message that crosses, or (party, what it
             does).
-        holds: party -> name -> tensor, network or description of what it holds at the start; None
+        holds: Party -> name -> tensor, network or description of what it holds at the start; None
             for what the transcript says. The parties stand in this order; those not named here
             follow as they appear. A party whose name begins with a word of `figures.PARTY`
             ("client 2") has that party's colour, any other one is grey.
-        receivers: the receiver of each message; None for what the transcript says. Without one,
+        receivers: The receiver of each message; None for what the transcript says. Without one,
             there must be two parties, and a message goes to the other one.
 
     Returns:
         Frames with the labels "0 of n" to "n of n", all of one size.
 
     Raises:
-        ValueError: if there are no events, or it cannot be told who receives a message.
-        TypeError: if an event is neither a message nor a pair of texts.
+        ValueError: If there are no events, or it cannot be told who receives a message.
+        TypeError: If an event is neither a message nor a pair of texts.
     """
     if isinstance(events, Transcript):
         holds = events.holds if holds is None else holds
@@ -154,10 +154,10 @@ class _Layout:
     """Where the parties stand, and how many letters fit where.
 
     Attributes:
-        places: party -> its place from the left, from 0.
+        places: Party -> its place from the left, from 0.
         column: a party's width in inches.
-        note: letters in a line of its box, and of a note on it.
-        message: letters in a line beside an arrow; it may be wider than a column.
+        note: Letters in a line of its box, and of a note on it.
+        message: Letters in a line beside an arrow; it may be wider than a column.
     """
 
     places: dict[str, int]

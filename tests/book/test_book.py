@@ -105,19 +105,24 @@ def test_a_page_shows_an_executed_chapter(chapter, built, pages):
     assert "# Parameters" not in page, "the injected cell is not for readers"
 
 
+def outputs_of(cell):
+    """What a cell prints, by stream, and what else it shows."""
+    streams, others = {}, []
+    for output in cell.outputs:
+        if output.output_type == "stream":  # a busy machine hands it over in several pieces
+            streams[output.name] = streams.get(output.name, "") + output.text
+        else:
+            others.append(output.get("data", output))
+    return streams, others
+
+
 def printed(notebook):
-    """What the marked cells of a notebook print and show: (source, outputs) of each."""
-    found = []
-    for cell in runner.code_cells(notebook):
-        if CHECK in cell.source:
-            streams, others = {}, []
-            for output in cell.outputs:
-                if output.output_type == "stream":  # in one piece or in several
-                    streams[output.name] = streams.get(output.name, "") + output.text
-                else:
-                    others.append(output.get("data", output))
-            found.append((cell.source, streams, others))
-    return found
+    """The marked cells of a notebook, each with its outputs."""
+    return [
+        (cell.source, *outputs_of(cell))
+        for cell in runner.code_cells(notebook)
+        if CHECK in cell.source
+    ]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
@@ -148,11 +153,14 @@ def test_a_page_of_solutions_shows_checks_that_pass_and_folds_the_solutions(mast
     checks = [cell for cell in executed.cells if "check" in runner.tags(cell)]
     exercises = editions.exercises(runner.read(master), master.stem)
     for cell, exercise in zip(checks, exercises, strict=True):
-        (output,) = cell.outputs
+        streams, others = outputs_of(cell)
         if exercise.stars == editions.STARS:  # open: a table with a score
-            assert "<table" in output.data["text/html"]
+            assert not streams
+            (shown,) = others
+            assert "<table" in shown["text/html"]
         else:
-            assert output.text.startswith("Passed: ")
+            assert set(streams) == {"stdout"} and not others
+            assert streams["stdout"].startswith("Passed: ")
     page = pages[f"solutions/{master.stem}"].read_text(encoding="utf-8")
     assert page.count("Show code cell source") == len(checks)
 

@@ -12,7 +12,7 @@ def states(make_client, make_attack, observers, design="fast"):
     sl.train([client], attack, 6, observers=observers)
     return {
         **client.net.state_dict(),
-        **{f"critic.{name}": value for name, value in attack.critic.state_dict().items()},
+        **{f"critic.{name}": value for name, value in attack.critic.net.state_dict().items()},
         **{f"decoder.{name}": value for name, value in attack.decoder.state_dict().items()},
         "next rows": client.sampler.next(),
         "random": client.randomness.state_dict()["cpu"],

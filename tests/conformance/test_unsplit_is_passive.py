@@ -32,8 +32,10 @@ def run(make_client, server, protocol=sl.vanilla, observers=(), tail=None):
     seen = Gradients()
     client = make_client(tail=tail)
     sl.train([client], server, 8, protocol=protocol, observers=[seen, *observers])
-    state = client.state_dict()
-    return seen.dz, state["net"] | state.get("tail", {}) | server.net.state_dict()
+    nets = nn.ModuleDict({"net": client.net, "server": server.net})
+    if tail is not None:
+        nets["tail"] = client.tail
+    return seen.dz, nets.state_dict()
 
 
 def assert_same(one, other):

@@ -24,10 +24,10 @@ def script():
 def records(tmp_path, monkeypatch):
     """The script, in an empty folder, with a record and two rows of twelve steps to make."""
     module = script()
-    runs = tmp_path / "book" / "runs"
-    runs.mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
+    runs = tmp_path / "runs"
+    runs.mkdir()
     monkeypatch.setattr(module, "RUNS", runs)
+    monkeypatch.setattr(sl.records, "RUNS", runs)
     monkeypatch.setattr(module, "CHECKPOINTS", tmp_path / "build")
     jobs = [
         WatchedHijack("short", "", 0, 12),

@@ -117,7 +117,7 @@ def begun(make_client, make_attack, tmp_path):
 
 def run_with(change, make_client, make_attack, digits):
     """Return (clients, server, observers, options) of a run that differs in one thing."""
-    client, attack, snapshots = {}, {}, sl.Snapshots()
+    client, public, snapshots = {}, digits[1], sl.Snapshots()
     number, server, options = 1, None, {}
     match change:
         case "network":
@@ -133,7 +133,7 @@ def run_with(change, make_client, make_attack, digits):
         case "clients":
             number = 2
         case "public data":
-            attack["public"] = digits[1].subset(90)
+            public = digits[1].subset(90)
         case "server":
             server = sl.NoHijack(sl.tiny.server_net(), make_attack())
         case "snapshots":
@@ -142,22 +142,23 @@ def run_with(change, make_client, make_attack, digits):
             options["autocast"] = torch.bfloat16
     clients = [make_client(**client) for _ in range(number)]
     observers = [] if change == "observers" else [snapshots]
-    return clients, server or make_attack(**attack), observers, options
+    server = server or sl.FSHA.at(sl.tiny, public, batch_size=16)
+    return clients, server, observers, options
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     {
-        "network": r"clients\[0\]\.net\S+: float32 .* there, nothing here",
+        "network": r"clients\[0\]\.net has: 13 layers, \w+ there, 6 layers, \w+ here",
         "rate": r"lr: 0\.001 there, 0\.5 here",
-        "batch size": r"clients\[0\]\.batch_size: 16 there, 8 here",
-        "seed": r"clients\[0\]\.seed: 0 there, 1 here",
-        "defense": r"clients\[0\]\.defenses: none there, Defense here",
+        "batch size": r"clients\[0\]\.sampler\.batch_size: 16 there, 8 here",
+        "seed": r"clients\[0\]\.randomness\.seed: 0 there, 1 here",
+        "defense": r"clients\[0\]\.defenses\[0\] is: nothing there, Defense here",
         "clients": "clients: 1 there, 2 here",
         "public data": r"server\.public: digits, \d+ images, \w+ there, digits, 90 images",
         "server": "server is: FSHA there, NoHijack here",
         "observers": "observers: Snapshots there, none here",
-        "snapshots": r"every=10, images=8\), not with every=3",
+        "snapshots": r"observers\[0\]\.every: 10 there, 3 here",
         "precision": r"autocast: None there, torch\.bfloat16 here",
     }.items(),
 )
@@ -197,12 +198,14 @@ def test_parties_of_a_resumed_run_share_nothing(begun, make_client, make_attack)
     sl.audit([client], attack)
 
 
+def half(client, server, send):
+    """A protocol that leaves the client waiting."""
+    send(server.reply(send(client.forward())))
+
+
 def test_a_protocol_that_leaves_a_turn_open_cannot_be_checkpointed(
     make_client, make_attack, tmp_path
 ):
-    def half(client, server, send):
-        send(server.reply(send(client.forward())))
-
     with pytest.raises(RuntimeError, match="client still waits for a gradient"):
         sl.train([make_client()], make_attack(), 1, protocol=half, checkpoint=tmp_path / "run.ckpt")
     assert not list(tmp_path.iterdir())

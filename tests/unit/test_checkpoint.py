@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from splitlab import CheckpointError
-from splitlab.core import checkpoint
 from splitlab.core.files import load, save
+from splitlab.data.base import fingerprint
 
 LEAVES = st.one_of(
     st.none(),
@@ -185,10 +185,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 def test_fingerprints_tell_data_apart(digits):
     private, public, _ = digits
-    assert checkpoint.fingerprint(private) == checkpoint.fingerprint(private)
-    assert checkpoint.fingerprint(private) != checkpoint.fingerprint(public)
+    assert fingerprint(private) == fingerprint(private)
+    assert fingerprint(private) != fingerprint(public)
     order = torch.arange(len(private)).flip(0)
-    assert checkpoint.fingerprint(private.select(order)) != checkpoint.fingerprint(private)
+    assert fingerprint(private.select(order)) != fingerprint(private)
 
 
 def test_nothing_is_unpickled(tmp_path):

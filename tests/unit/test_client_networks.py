@@ -294,7 +294,7 @@ def test_locality_leaves_the_client_as_it_was():
 
 
 def labelled(public):
-    return client_networks.LabelledFSHA.at(sl.tiny, public, steps=5, seed=0)
+    return client_networks.LabelledFSHA.labelled_at(sl.tiny, public, steps=5)
 
 
 def test_a_labelled_critic_asks_for_the_class():

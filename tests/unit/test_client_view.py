@@ -7,7 +7,7 @@ import torch
 
 import splitlab as sl
 from splitlab.course import experiments
-from splitlab.course.experiments import faces
+from splitlab.course.experiments import client_view, faces
 
 KINDS = ["honest", "on the side", "U-shaped", "ten clinics"]
 
@@ -22,7 +22,7 @@ def short():
 def test_a_row_has_what_the_client_sees_and_what_the_attack_drew(short):
     for kind, row in short.items():
         assert row["steps"] == 10
-        assert len(row["task_loss"]) == 10 // experiments.meanwhile.WINDOW
+        assert len(row["task_loss"]) == 10 // client_view.WINDOW
         assert 0 <= row["task_accuracy"] <= 1
         assert ("error" in row) == (kind != "honest")
     row = short["on the side"]

@@ -35,10 +35,10 @@ def elsewhere(monkeypatch):
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """A folder of recorded runs that is found before the repository's."""
-    folder = tmp_path / "book" / "runs"
-    folder.mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
+    """An empty folder of recorded runs in place of the package's."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setattr(sl.records, "RUNS", folder)
     return folder
 
 
@@ -293,10 +293,10 @@ def test_files_that_cannot_be_read_are_a_problem_and_listed_as_such(mnist, monke
     assert text in capsys.readouterr().out
 
 
-def test_without_recorded_runs_the_chapters_stop(monkeypatch):
-    monkeypatch.setattr(sl.records, "folders", list)
+def test_without_recorded_runs_the_chapters_stop(runs):
     card = doctor()
     assert problems(card) == ["recorded runs"]
+    assert line(card, "recorded runs")[1].endswith("install splitlab anew")
     assert line(card, "minutes")[0] == "note"
 
 
@@ -390,7 +390,10 @@ def test_the_stored_seconds_cover_every_notebook_of_the_book():
 
 @pytest.fixture
 def small_book(tmp_path, monkeypatch):
-    """A book of three small chapters that is run but not rendered."""
+    """A book of three small chapters that is run but not rendered, with a library of its own."""
+    library = tmp_path / "splitlab"
+    monkeypatch.setattr(runner, "LIBRARY", library)
+    monkeypatch.setattr(book, "RUNS", library / "course" / "runs")
     folder = tmp_path / "book"
     folder.mkdir()
     busy = "import time\nend = time.process_time() + 2\nwhile time.process_time() < end:\n    pass"
@@ -417,7 +420,7 @@ def test_storing_seconds_measures_every_chapter_and_lets_the_next_build_rest(sma
 
     build()
     assert build("--store-seconds") == [], "an earlier run's time is not this build's"
-    path = small_book / "runs" / "chapter_seconds_tiny.json"
+    path = book.RUNS / "chapter_seconds_tiny.json"
     rows = json.loads(path.read_text())["rows"]
     assert list(rows) == ["a_idle", "b_busy", "c_card"]
     idle, busy, card = (row["cpu_seconds"] for row in rows.values())
@@ -430,7 +433,7 @@ def test_storing_seconds_measures_every_chapter_and_lets_the_next_build_rest(sma
 def test_a_build_that_fails_stores_no_seconds(small_book, capsys):
     nbformat.write(new_notebook(), small_book / "b_busy.ipynb")
     assert book.main(["--book", str(small_book), "--store-seconds"]) == 1
-    assert not (small_book / "runs").exists()
+    assert not book.RUNS.exists()
 
 
 # The shell, and Colab.
@@ -506,14 +509,14 @@ for cell in json.load(open(sys.argv[1]))["cells"]:
             body, value = [*body, last], None
         exec("\\n".join(body), globals())
         shown[cell["id"]] = value and eval(value)
-assert shown["00-09"]._repr_mimebundle_() and shown["00-11"]._repr_html_()
-card = shown["00-13"]
+assert shown["10-09"]._repr_mimebundle_() and shown["10-11"]._repr_html_()
+card = shown["10-13"]
 assert "<table" in card._repr_html_()
 print(json.dumps(card.to_dict()))
 """
 
 
-def test_chapter_00_needs_nothing_that_colab_lacks():
+def test_the_first_chapter_needs_nothing_that_colab_lacks():
     result = subprocess.run(
         [sys.executable, "-c", AS_IN_COLAB, str(ROOT / "book" / "10_start_here.ipynb")],
         env={**os.environ, **runner.ONE_THREAD},

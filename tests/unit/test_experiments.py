@@ -233,9 +233,9 @@ def quick_classifiers(monkeypatch):
 
         return train
 
-    monkeypatch.setattr(sl.referee, "train_cnn_classifier", says(0))
-    monkeypatch.setattr(sl.referee, "train_svm_classifier", says(1))
-    monkeypatch.setattr(sl.referee, "_trained", {})
+    monkeypatch.setattr(sl.referee.images, "train_cnn_classifier", says(0))
+    monkeypatch.setattr(sl.referee.images, "train_svm_classifier", says(1))
+    monkeypatch.setattr(sl.referee.images, "_trained", {})
     faces = partial(sl.data.drawn_faces, 1500)
     monkeypatch.setitem(sl.settings.LOADERS, "drawn_faces", faces)
     return lessons

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from splitlab.data import ImageData, digits, mnist
-from splitlab.referee import floors, metrics
+from splitlab.referee import classifiers, floors, metrics
 
 
 @pytest.fixture(scope="module")
@@ -16,12 +16,12 @@ def parts():
 
 @pytest.fixture(scope="module")
 def cnn(parts):
-    return floors.train_cnn_classifier(parts.referee, seed=0)
+    return classifiers.train_cnn_classifier(parts.referee, seed=0)
 
 
 @pytest.fixture(scope="module")
 def svm(parts):
-    return floors.train_svm_classifier(parts.referee, seed=0)
+    return classifiers.train_svm_classifier(parts.referee, seed=0)
 
 
 def owns_storage(x, *others):
@@ -156,8 +156,8 @@ def test_classifiers_are_unlike(parts, cnn, svm):
 @pytest.mark.parametrize(
     "train",
     [
-        lambda data, seed: floors.train_cnn_classifier(data, seed, steps=5),
-        lambda data, seed: floors.train_svm_classifier(data, seed, rows=300),
+        lambda data, seed: classifiers.train_cnn_classifier(data, seed, steps=5),
+        lambda data, seed: classifiers.train_svm_classifier(data, seed, rows=300),
     ],
     ids=["cnn", "svm"],
 )
@@ -177,28 +177,28 @@ def test_training_depends_on_the_seed_and_leaves_the_global_stream_alone(parts, 
 
 
 def _parameters(classifier):
-    if isinstance(classifier, floors.SVMClassifier):
+    if isinstance(classifier, classifiers.SVMClassifier):
         return classifier.machine.support_vectors_.tolist()
     return [p.tolist() for p in classifier.network.parameters()]
 
 
 def test_training_works_where_gradients_are_switched_off(parts):
     with torch.no_grad():
-        off = floors.train_cnn_classifier(parts.referee, steps=3)
-    on = floors.train_cnn_classifier(parts.referee, steps=3)
+        off = classifiers.train_cnn_classifier(parts.referee, steps=3)
+    on = classifiers.train_cnn_classifier(parts.referee, steps=3)
     assert _parameters(off) == _parameters(on)
 
 
 def test_training_leaves_the_data_alone(parts):
     kept = parts.referee.x.clone()
-    floors.train_cnn_classifier(parts.referee, steps=3)
-    floors.train_svm_classifier(parts.referee, rows=600)
+    classifiers.train_cnn_classifier(parts.referee, steps=3)
+    classifiers.train_svm_classifier(parts.referee, rows=600)
     assert torch.equal(kept, parts.referee.x)
 
 
 def test_a_grey_classifier_judges_the_mean_of_three_channels():
     grey = digits(channels=3).split(0).referee
-    classifier = floors.train_cnn_classifier(grey, steps=60)
+    classifier = classifiers.train_cnn_classifier(grey, steps=60)
     assert classifier.network[0].in_channels == 1
     tinted = grey.x[:50] + torch.tensor([0.3, -0.1, -0.2]).view(1, 3, 1, 1)
     assert torch.equal(classifier(tinted), classifier(grey.x[:50]))
@@ -209,7 +209,7 @@ def test_a_colour_classifier_uses_all_channels():
     y = torch.arange(40) % 2
     x[y == 0, 0], x[y == 1, 2] = 0.8, 0.8  # the mean over channels tells nothing
     data = ImageData(x, y, ("red", "blue"), "colours")
-    for train in (floors.train_cnn_classifier, floors.train_svm_classifier):
+    for train in (classifiers.train_cnn_classifier, classifiers.train_svm_classifier):
         assert metrics.recognised(train(data), x, y) == 1
 
 
@@ -223,19 +223,19 @@ def test_classifiers_refuse_images_of_another_size(cnn, svm):
 def test_an_svm_needs_two_classes(parts):
     ones = parts.referee.select(parts.referee.y == 1)
     with pytest.raises(ValueError, match="of one class"):
-        floors.train_svm_classifier(ones)
+        classifiers.train_svm_classifier(ones)
 
 
 def test_a_large_set_is_cut_down_for_the_svm(parts):
-    small = floors.train_svm_classifier(parts.referee, rows=200)
+    small = classifiers.train_svm_classifier(parts.referee, rows=200)
     assert small.machine.shape_fit_ == (200, 256)
-    topped_up = floors.train_svm_classifier(parts.referee, rows=1000)
+    topped_up = classifiers.train_svm_classifier(parts.referee, rows=1000)
     assert topped_up.machine.shape_fit_ == (1000, 256)
 
 
 def test_copies_for_the_svm_are_deformed_a_little(parts):
     own = parts.referee.x.flatten(1)
-    vectors = floors.train_svm_classifier(parts.referee, rows=1500).machine.support_vectors_
+    vectors = classifiers.train_svm_classifier(parts.referee, rows=1500).machine.support_vectors_
     distance = torch.cdist(torch.from_numpy(vectors).float(), own).min(1).values
     assert (distance < 1e-3).any()
     assert (distance > 0.1).any()
@@ -244,7 +244,7 @@ def test_copies_for_the_svm_are_deformed_a_little(parts):
 
 def test_noise_and_deformation_take_part_in_training(parts):
     def trained(**settings):
-        classifier = floors.train_cnn_classifier(parts.referee, steps=2, **settings)
+        classifier = classifiers.train_cnn_classifier(parts.referee, steps=2, **settings)
         return _parameters(classifier)
 
     assert trained() == trained(noise=0.15, deform=0.16)
@@ -264,8 +264,8 @@ def test_a_repr_names_kind_and_shape(cnn, svm):
 def test_classifiers_work_at_32_pixels_on_grey_images_with_three_channels():
     private, _, referee = mnist(channels=3).split(0)
     private = private.subset(500)
-    cnn = floors.train_cnn_classifier(referee, steps=150)
-    svm = floors.train_svm_classifier(referee, rows=1500)
+    cnn = classifiers.train_cnn_classifier(referee, steps=150)
+    svm = classifiers.train_svm_classifier(referee, rows=1500)
     for classifier in (cnn, svm):
         assert metrics.recognised(classifier, private.x, private.y) > 0.85
 
@@ -274,9 +274,9 @@ def test_a_step_so_large_that_nothing_is_learned_is_halved(parts, monkeypatch):
     """At .4 the network calls every digit by one name; at an eighth of that it does not."""
 
     def names():
-        classifier = floors.train_cnn_classifier(parts.referee, steps=100, learning_rate=0.4)
+        classifier = classifiers.train_cnn_classifier(parts.referee, steps=100, learning_rate=0.4)
         return len(classifier(parts.private.x).unique())
 
     assert names() > 1
-    monkeypatch.setattr(floors, "HALVINGS", 0)
+    monkeypatch.setattr(classifiers, "HALVINGS", 0)
     assert names() == 1

@@ -94,7 +94,7 @@ def test_pilots_of_the_papers_design_fit_its_decoder_and_learn(name):
     run = knob(design="paper", pilot=name)
     attack = run.attack(run.split(), "cpu")
     before = [p.detach().clone() for p in attack.pilot.parameters()]
-    attack.learn_public_batch()
+    attack.rehearse()
     assert all((p != q).any() for p, q in zip(attack.pilot.parameters(), before, strict=True))
     assert attack.autoencode(attack.public.x[:3]).shape == (3, 1, 16, 16)
 

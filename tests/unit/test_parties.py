@@ -53,13 +53,13 @@ def test_client_gradient_is_the_chain_rule(make_client):
 
 def test_smash_changes_nothing(make_client):
     client = make_client(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)))
-    before = {name: value.clone() for name, value in client.state_dict()["net"].items()}
+    before = {name: value.clone() for name, value in client.state_dict()["net"]["weights"].items()}
     state = client.randomness.state_dict()["cpu"]
     one = client.smash(client.data.x[:40], training_mode=True)
     two = client.smash(client.data.x[:40], training_mode=True)
     assert torch.equal(one, two)  # the random state was put back
     assert torch.equal(state, client.randomness.state_dict()["cpu"])
-    after = client.state_dict()["net"]
+    after = client.state_dict()["net"]["weights"]
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not torch.equal(one, client.smash(client.data.x[:40]))  # the mode matters
     assert not one.requires_grad
@@ -155,7 +155,7 @@ def test_state_dicts_resume_bit_for_bit(make_client, make_attack):
     again.load_state_dict(saved[0])
     other.load_state_dict(saved[1])
     sl.train([again], other, 3)
-    for one, two in ((client.net, again.net), (attack.critic, other.critic)):
+    for one, two in ((client.net, again.net), (attack.critic.net, other.critic.net)):
         for name, value in one.state_dict().items():
             assert torch.equal(value, two.state_dict()[name]), name
 

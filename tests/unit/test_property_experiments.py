@@ -40,7 +40,9 @@ def test_the_client_trains_its_task_and_the_server_asks_for_another():
     assert client.data.classes == tuple("0123456789")
     assert attack.public.classes == ("falling", "rising")
     eager = PropertyHijack("property_tiny", "", 7, 300, **KINDS["digit, three critic steps"])
-    assert (eager.attack(split, "cpu").critic_steps, attack.critic_steps) == (3, 1)
+    hijacks = [eager.attack(split, "cpu").hijack, attack.hijack]
+    assert [hijack.critic_steps for hijack in hijacks] == [3, 1]
+    assert [hijack.critic_first for hijack in hijacks] == [True, False]
     honest = PropertyHijack("property_tiny", "", 7, 300, **KINDS["digit, no hijack"])
     server = honest.attack(split, "cpu")
     assert isinstance(server, sl.NoHijack)

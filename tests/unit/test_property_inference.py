@@ -105,7 +105,8 @@ def test_what_is_told_are_probabilities_of_the_heads_logits(parts):
         torch.testing.assert_close(told, attack.head(z).softmax(1))
     x = attack.public.x[:30]
     with torch.no_grad():
-        torch.testing.assert_close(attack.classify(x), attack.head(attack.hijack.pilot(x)).softmax(1))
+        logits = attack.head(attack.hijack.pilot(x))
+        torch.testing.assert_close(attack.classify(x), logits.softmax(1))
 
 
 def test_the_linear_pilot_is_linear_and_the_other_is_not():

@@ -29,9 +29,9 @@ def quick_classifiers(monkeypatch):
     def train(data, seed):
         return lambda images: torch.zeros(len(images), dtype=torch.int64)
 
-    monkeypatch.setattr(sl.referee, "train_cnn_classifier", train)
-    monkeypatch.setattr(sl.referee, "train_svm_classifier", train)
-    monkeypatch.setattr(sl.referee, "_trained", {})
+    monkeypatch.setattr(sl.referee.images, "train_cnn_classifier", train)
+    monkeypatch.setattr(sl.referee.images, "train_svm_classifier", train)
+    monkeypatch.setattr(sl.referee.images, "_trained", {})
 
 
 @pytest.fixture

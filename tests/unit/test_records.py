@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab.course import experiments, records
+from splitlab import course
+from splitlab.course import experiments, records, watched_runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,14 +21,14 @@ ROOT = Path(__file__).parents[2]
 def test_records_are_found_from_below_and_from_elsewhere(monkeypatch, tmp_path):
     for folder in (ROOT / "book", tmp_path):
         monkeypatch.chdir(folder)
-        assert records.recorded("digits_tiny")
+        assert experiments.recorded("digits_tiny")
 
 
 def test_a_missing_record_says_how_to_get_it():
     with pytest.raises(
         FileNotFoundError, match=r"no recorded run 'moon'.*benchmarks/records\.py moon"
     ):
-        records.recorded("moon")
+        experiments.recorded("moon")
     with pytest.raises(
         FileNotFoundError, match=r"no recorded run 'moon'.*benchmarks/records\.py moon"
     ):
@@ -52,7 +53,7 @@ def test_window_means_drop_the_last_partial_window():
 
 def test_the_digits_record_has_every_design_on_at_least_five_seeds():
     seeds = {}
-    for run in records.recorded("digits_tiny"):
+    for run in experiments.recorded("digits_tiny"):
         seeds.setdefault(run["run"], set()).add(run["seed"])
     assert set(seeds) == {"fast", "paper", "paper, ten times the steps", "no hijack"}
     assert len(seeds["fast"]) >= 5
@@ -60,7 +61,7 @@ def test_the_digits_record_has_every_design_on_at_least_five_seeds():
 
 
 def test_the_mnist_record_has_what_the_chapter_compares():
-    runs = records.recorded("mnist_paper_scale")
+    runs = experiments.recorded("mnist_paper_scale")
     assert sum(run["run"] == "fast" for run in runs) >= 3
     rates = {(run["run"].split(",")[0], run["config"]["client_rate"]) for run in runs}
     assert rates == {("fast", 1e-5), ("fast", 3e-4), ("paper", 1e-5), ("paper", 3e-4)}
@@ -68,15 +69,15 @@ def test_the_mnist_record_has_what_the_chapter_compares():
 
 
 def test_recorded_hijacks_hold_what_the_chapter_says_beside_its_claims():
-    """Every seed, not the mean. The claims themselves: book/claims.yml and tests/claims."""
-    digits = records.recorded("digits_tiny")
+    """Every seed, not the mean. The claims themselves: claims.yml and tests/claims."""
+    digits = experiments.recorded("digits_tiny")
     for fast, slow in zip(digits.of("fast"), digits.of("paper, ten times the steps"), strict=True):
         assert fast["seed"] == slow["seed"]
         scores = fast["metrics"]
         assert scores["mse"] <= 0.75 * fast["floors"]["nearest_public"]["mse"]
         assert scores["recognised"] >= 0.88
         assert scores["matched"] > slow["metrics"]["matched"]
-    mnist = records.recorded("mnist_paper_scale")
+    mnist = experiments.recorded("mnist_paper_scale")
     assert all(run["n_match"] == 1000 for run in mnist)
     for run in mnist.of("fast"):
         assert run["received"]["mse"] <= 0.030
@@ -87,17 +88,24 @@ CONFIG = {"profile": "tiny", "data": "digits", "seed": 0, "betas": (0.5, 0.9)}
 
 
 @pytest.fixture
-def run(make_client, make_attack, digits, tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
+    """An empty folder of recorded runs in place of the package's."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setattr(records, "RUNS", folder)
+    return folder
+
+
+@pytest.fixture
+def run(make_client, make_attack, digits, folder):
     """A watched run of four steps, and a function that records it in a folder of its own."""
-    (tmp_path / records.RUNS).mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
     client, attack, snapshots = make_client(), make_attack("paper"), sl.Snapshots(2, images=3)
     log = sl.train([client], attack, 4, observers=[snapshots])
     data = {"private": digits[0], "public": digits[1]}
 
     def write(name="hijack", **changes):
         arguments = {"config": CONFIG, "data": data, "log": log, "snapshots": snapshots}
-        return records.write(name, **arguments | changes)
+        return watched_runs.write(name, **arguments | changes)
 
     return SimpleNamespace(
         write=write, log=log, snapshots=snapshots, data=data, client=client, attack=attack
@@ -239,7 +247,7 @@ def test_a_record_made_with_another_source_says_so(run, monkeypatch):
 def test_the_source_hash_covers_what_computes_and_not_what_draws(tmp_path, monkeypatch):
     library = tmp_path / "splitlab"
     shutil.copytree(ROOT / "splitlab", library, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(records, "__file__", str(library / "record.py"))
+    monkeypatch.setattr(records, "__file__", str(library / "course" / "records.py"))
     before = records.source_hash()
 
     def after_a_change(path):
@@ -249,9 +257,11 @@ def test_the_source_hash_covers_what_computes_and_not_what_draws(tmp_path, monke
         (library / path).write_text(original)
         return changed
 
-    for path in ("attacks/fsha.py", "nets/paper.py", "data/mnist.py", "parties.py", "metrics.py"):
+    computing = ("attacks/fsha.py", "nets/paper.py", "data/mnist.py", "core/party.py")
+    for path in (*computing, "defenses/norms.py", "referee/metrics.py", "settings.py"):
         assert after_a_change(path) != before, path
-    assert after_a_change("plot.py") == before
+    for path in ("show/figures.py", "course/records.py"):
+        assert after_a_change(path) == before, path
     assert records.source_hash() == before
 
 
@@ -297,15 +307,15 @@ def test_the_recorded_hijack_is_of_the_present_data_and_mathematics(digits):
 
 
 def test_a_table_of_runs_is_no_record_of_one():
-    with pytest.raises(ValueError, match=r"table of runs.*sl\.record\.recorded\('digits_tiny'\)"):
+    with pytest.raises(
+        ValueError, match=r"table of runs.*sl\.experiments\.recorded\('digits_tiny'\)"
+    ):
         sl.replay("digits_tiny")
 
 
 @pytest.fixture
-def table(tmp_path, monkeypatch):
+def table(folder):
     """A function that writes rows of the table split_tiny into a folder of its own."""
-    (tmp_path / records.RUNS).mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
 
     def write(run="vanilla", seed=7, config=None, **figures):
         defined = experiments.find("split_tiny", "vanilla", seed).config
@@ -327,7 +337,7 @@ def test_a_table_gives_back_its_rows_and_says_where_they_come_from(table):
     table(seed=7, difference=0.25)
     table("other", seed=7, difference=0.125)
     table(seed=8, difference=1.0)
-    runs = records.recorded("split_tiny")
+    runs = experiments.recorded("split_tiny")
     assert [(run["run"], run["seed"], run["difference"]) for run in runs] == [
         ("other", 7, 0.125),
         ("vanilla", 7, 0.25),
@@ -352,13 +362,13 @@ def test_the_label_of_a_table_says_when_its_rows_differ(table, monkeypatch):
     table(seed=8)
     edit_rows(made="2025-01-02", device="a big one")
     table(seed=7)  # comes first, and was made last
-    label = records.recorded("split_tiny").label
+    label = experiments.recorded("split_tiny").label
     assert f"recorded 2025-01-02 to {datetime.date.today().isoformat()}" in label
     assert "on cpu, 1 thread and a big one, splitlab" in label
     assert "earlier source" not in label
     monkeypatch.setattr(records, "source_hash", lambda: "another")
     table(seed=9)
-    assert "made with an earlier source" in records.recorded("split_tiny").label
+    assert "made with an earlier source" in experiments.recorded("split_tiny").label
 
 
 def test_a_table_with_a_row_of_another_configuration_is_refused(table):
@@ -369,9 +379,9 @@ def test_a_table_with_a_row_of_another_configuration_is_refused(table):
         match=r"vanilla/8: steps: 3 recorded, 400 asked for\).*`python benchmarks/records\.py "
         "split_tiny`",
     ):
-        records.recorded("split_tiny")
+        experiments.recorded("split_tiny")
     edit_rows(historical="it took a week")
-    assert "historical: it took a week" in records.recorded("split_tiny").label
+    assert "historical: it took a week" in experiments.recorded("split_tiny").label
 
 
 def test_a_table_of_other_mathematics_is_refused(table, monkeypatch):
@@ -381,56 +391,50 @@ def test_a_table_of_other_mathematics_is_refused(table, monkeypatch):
     monkeypatch.setattr(records, "NUMERICS", now)
     sentence = rf"stale \(vanilla/7: made with NUMERICS {now - 1}, now {now}; and 1 more\)"
     with pytest.raises(sl.StaleRecord, match=sentence):
-        records.recorded("split_tiny")
+        experiments.recorded("split_tiny")
 
 
-def test_rows_that_do_not_say_how_they_were_made_are_refused(tmp_path, monkeypatch):
-    (tmp_path / records.RUNS).mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    path = records.RUNS / "own.json"
+def test_rows_that_do_not_say_how_they_were_made_are_refused(folder):
+    path = folder / "own.json"
     path.write_text('{"rows": {"a/1": {"run": "a", "seed": 1}}}')
     with pytest.raises(sl.StaleRecord, match="made with NUMERICS None"):
-        records.recorded("own")
+        experiments.recorded("own")
     path.write_text('{"rows": {"a/1": {"run": "a", "seed": 1, "historical": "from a paper"}}}')
-    assert records.recorded("own").label == "own; historical: from a paper"
+    assert experiments.recorded("own").label == "own; historical: from a paper"
 
 
 @pytest.mark.parametrize("text", ['{"rows": {', "[]", '{"format": 1}'])
 def test_a_damaged_table_is_refused_in_one_sentence(table, text):
     (records.RUNS / "split_tiny.json").write_text(text)
-    for touch in (lambda: records.recorded("split_tiny"), table):
+    for touch in (lambda: experiments.recorded("split_tiny"), table):
         with pytest.raises(ValueError, match=r"no whole table of runs.*restore it with git"):
             touch()
     assert (records.RUNS / "split_tiny.json").read_text() == text
 
 
 def test_quoted_curves_are_marked_as_such():
-    assert "historical: measured once" in records.recorded("mnist_public_code").label
+    assert "historical: measured once" in experiments.recorded("mnist_public_code").label
 
 
-def test_what_cannot_be_recorded_is_refused(run, tmp_path, monkeypatch):
+def test_what_cannot_be_recorded_is_refused(run, folder):
     with pytest.raises(ValueError, match="a record cannot be called"):
         run.write("../elsewhere")
     with pytest.raises(ValueError, match="a record cannot be called"):
         records.write_row("../elsewhere", {"run": "a", "seed": 1})
-    monkeypatch.setattr(records, "folders", lambda: [tmp_path / "none"])
-    with pytest.raises(FileNotFoundError, match="run this in a copy of the repository"):
-        run.write()
+    assert list(folder.iterdir()) == []
 
 
-def test_an_installed_package_brings_the_records(monkeypatch, tmp_path):
-    """In Colab there is no repository: pip puts the records below the environment's folder."""
+def test_an_installed_package_brings_the_records():
+    """In Colab there is no repository: the records are files of the package."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    target = "share/splitlab/runs"
-    patterns = settings["data-files"][target]
-    assert {path.name for pattern in patterns for path in ROOT.glob(pattern)} >= {
+    package = Path(course.__file__).parent
+    assert records.RUNS.parent == package
+    patterns = settings["package-data"]["splitlab.course"]
+    brought = {path for pattern in patterns for path in package.glob(pattern)}
+    assert brought >= {*records.RUNS.iterdir()}
+    assert {path.name for path in brought} >= {
         "digits_tiny.json",
         "mnist_paper_scale.json",
         "mnist_public_code.json",
         "split_tiny.json",
     }
-    (tmp_path / target).mkdir(parents=True)
-    row = {"numerics": records.NUMERICS}
-    (tmp_path / target / "elsewhere.json").write_text(json.dumps({"rows": {"a": row}}))
-    monkeypatch.setattr("sys.prefix", str(tmp_path))
-    assert records.recorded("elsewhere") == [row]

@@ -1,8 +1,13 @@
 """Evaluation: floors, ceilings, modes, and what it refuses."""
 
+import base64
 import dataclasses
+import io
 import json
+import re
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -52,7 +57,14 @@ def test_report_can_be_printed_shown_and_stored(hijack, digits):
     assert "ceiling: oracle decoder" in str(report)
     page = report._repr_html_()
     assert '<table class="splitlab">' in page
-    assert 'alt="Rows of 8 small images' in page
+    assert page.count("<img") == len(report.pictures) > 2
+    for label, images in report.pictures.items():
+        alt = f"8 small images in a row: {label}"
+        found = re.search(rf'src="data:image/png;base64,(\S+)" alt="{alt}"', page)
+        picture = PIL.Image.open(io.BytesIO(base64.b64decode(found[1])))
+        assert picture.size == (8 * 18, 18)  # with a margin of one pixel
+        red = torch.from_numpy(np.array(picture))[1:17, 19:35, 0]  # of the second one
+        torch.testing.assert_close(red.float(), 127.5 * (images[1, 0] + 1), rtol=0, atol=0.51)
     assert json.loads(json.dumps(report.to_dict()))["n_match"] == 500
 
 
@@ -103,10 +115,10 @@ def test_without_a_third_part_the_classifier_trains_on_images_that_are_not_score
     make_client, make_attack, monkeypatch
 ):
     trained_on = []
-    sl.referee._trained.clear()
-    real = sl.referee.train_cnn_classifier
+    sl.referee.images._trained.clear()
+    real = sl.referee.images.train_cnn_classifier
     monkeypatch.setattr(
-        sl.referee,
+        sl.referee.images,
         "train_cnn_classifier",
         lambda data, seed: (trained_on.append(data), real(data, seed, steps=1))[1],
     )
@@ -120,11 +132,13 @@ def test_without_a_third_part_the_classifier_trains_on_images_that_are_not_score
 
 
 def test_the_same_images_with_other_labels_get_classifiers_of_their_own(digits, monkeypatch):
-    monkeypatch.setattr(sl.referee, "train_cnn_classifier", lambda data, seed: data.y)
-    monkeypatch.setattr(sl.referee, "train_svm_classifier", lambda data, seed: data.y)
-    monkeypatch.setattr(sl.referee, "_trained", {})
+    monkeypatch.setattr(sl.referee.images, "train_cnn_classifier", lambda data, seed: data.y)
+    monkeypatch.setattr(sl.referee.images, "train_svm_classifier", lambda data, seed: data.y)
+    monkeypatch.setattr(sl.referee.images, "_trained", {})
     part = dataclasses.replace(digits[2], attributes={"large": digits[2].y > 4})
-    first, second = (sl.referee._classifiers(data, 0)[0] for data in (part, part.labelled("large")))
+    first, second = (
+        sl.referee.images._classifiers(data, 0)[0] for data in (part, part.labelled("large"))
+    )
     assert torch.equal(first, part.y)
     assert torch.equal(second, part.labelled("large").y)
 
@@ -137,8 +151,8 @@ def test_the_oracle_decoder_is_not_scored_on_its_own_training_images(make_client
     monkeypatch.setattr(
         sl.ImageData, "select", lambda data, rows: (taken.append(rows), real(data, rows))[1]
     )
-    monkeypatch.setattr(sl.referee, "ORACLE_STEPS", 1)
-    _, scored = sl.referee._oracle_decoder(client, client.data, order, n, 0)
+    monkeypatch.setattr(sl.referee.images, "ORACLE_STEPS", 1)
+    _, scored = sl.referee.images._oracle_decoder(client, client.data, order, n, 0)
     (trained_on,) = taken
     assert len(scored) == n // 2
     assert not set(order[:n][scored].tolist()) & set(trained_on.tolist())

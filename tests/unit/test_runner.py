@@ -91,8 +91,8 @@ def test_the_key_follows_what_matters_and_nothing_else(tmp_path, monkeypatch):
     assert changed(), "the cache must not outlive the library that computed it"
     (tmp_path / "constraints.txt").write_text("numpy==2.0\n")
     assert changed()
-    (tmp_path / "book" / "runs").mkdir()
-    (tmp_path / "book" / "runs" / "a.json").write_text("{}")
+    (library / "course" / "runs").mkdir(parents=True)
+    (library / "course" / "runs" / "a.json").write_text("{}")
     assert changed()
     monkeypatch.setattr(runner, "version", lambda package: "0.0-other")
     assert changed()

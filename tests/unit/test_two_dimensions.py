@@ -96,9 +96,9 @@ def test_the_parties_share_nothing_and_the_settings_arrive():
         {tuple(row) for row in data.x.flatten(1).tolist()} for data in (client.data, attack.public)
     ]
     assert not rows[0] & rows[1]
-    assert attack.penalty_weight == plane.PENALTY_WEIGHT > 0
+    assert attack.critic.penalty_weight == plane.PENALTY_WEIGHT > 0
     free = experiments.find("two_dimensions", "lopsided, no penalty", 7)
-    assert free.parties()[1].penalty_weight == 0
+    assert free.parties()[1].critic.penalty_weight == 0
     mirroring = experiments.find("two_dimensions", "lopsided, f can mirror", 7)
     assert isinstance(mirroring.parties()[0].net, torch.nn.Linear)
     assert torch.equal(attack.autoencode(attack.public.x), attack.public.x)
@@ -142,9 +142,9 @@ def test_the_figures_are_what_they_say():
 
 def test_the_gap_is_positive_where_the_client_has_the_higher_scores():
     client, attack = RUN.parties()
-    attack.critic = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 1))
+    attack.critic.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 1))
     with torch.no_grad():
-        attack.critic[1].weight.copy_(torch.tensor([[3.0, 4.0]]))
+        attack.critic.net[1].weight.copy_(torch.tensor([[3.0, 4.0]]))
         client.net.ab.copy_(torch.tensor([1.0, 0.0]))
         client.net.shift.copy_(torch.tensor([1.0, 0.0]))
     row = RUN.scores(client, attack)

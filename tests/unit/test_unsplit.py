@@ -250,8 +250,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(
         sl.settings.Setting, "unsplit", lambda self, **options: settings(self, **options) | QUICK
     )
-    monkeypatch.setattr(sl.referee, "_classifiers", lambda referee, seed: (zeros, zeros))
-    monkeypatch.setattr(sl.referee, "ORACLE_STEPS", 2)
+    monkeypatch.setattr(sl.referee.images, "_classifiers", lambda referee, seed: (zeros, zeros))
+    monkeypatch.setattr(sl.referee.images, "ORACLE_STEPS", 2)
 
 
 @pytest.mark.parametrize("options", [{}, {"cut": 2, "norm": False}, {"cut": 1, "starts": 2}])

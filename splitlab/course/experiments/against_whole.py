@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import splitlab as sl
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import Sampler
-from splitlab.course.experiments.base import CpuTime, Device, Experiment
+from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 from splitlab.nets.evaluation import evaluating
 
 
@@ -30,7 +30,7 @@ class SplitAgainstWhole(Experiment):
         return super().config | {"server_rate": self.setting.client_rate, "dtype": "float32"}
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train both ways.
 

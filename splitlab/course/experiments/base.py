@@ -7,13 +7,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 
 import splitlab as sl
 
 Device = torch.device | str
+
+
+class Keeping(TypedDict, total=False):
+    """Where a run that is stopped goes on, as `train` takes it."""
+
+    checkpoint: Path | str | None
+    every: int
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,15 @@ class Experiment(ABC):
 
     @abstractmethod
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Run the experiment and return its figures; arguments as in `row`."""
 
     def row(
-        self, device: Device = "cpu", observers: Sequence[sl.Observer] = (), **keeping: Any
+        self,
+        device: Device = "cpu",
+        observers: Sequence[sl.Observer] = (),
+        **keeping: Unpack[Keeping],
     ) -> dict[str, Any]:
         """Run the experiment and return its row: run, seed, config and figures.
 
@@ -84,7 +94,7 @@ class Experiment(ABC):
         observers: Sequence[sl.Observer] = (),
         *,
         folder: Path | None = None,
-        **keeping: Any,
+        **keeping: Unpack[Keeping],
     ) -> dict[str, float]:
         """Run the experiment, record it, and return the scores worth printing.
 
@@ -115,7 +125,7 @@ class CpuTime(sl.Observer):
     """
 
     STATE = ("seconds",)
-    PASSING = ("last",)
+    PASSING = ("last", "budget")  # a run may go on with more time than it began with
 
     def __init__(self, budget: float | None = None) -> None:
         self.budget, self.seconds = budget, 0.0

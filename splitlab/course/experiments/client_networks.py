@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ import splitlab as sl
 from splitlab.attacks.critic import LOSSES, Critic, gradient_penalty, mixed
 from splitlab.core.messages import Gradient, SmashedData
 from splitlab.core.threat import ThreatModel
-from splitlab.course.experiments.base import CpuTime, Device
+from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.success_signals import LastMessages, decoded, mutual, signals
 from splitlab.data.base import NOT_KNOWN
@@ -103,7 +103,7 @@ class OtherClient(Hijack):
         return self._attack(split, self.seed, device)
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train and score.
 
@@ -132,7 +132,9 @@ class OtherClient(Hijack):
         options: Any = {"design": self.design or "fast", "steps": self.steps, "seed": seed}
         if not self.labelled:
             return sl.FSHA.at(self.setting, split.public, **options, device=device)
-        return LabelledFSHA.at(self.setting, split.public, **options, device=device)
+        return LabelledFSHA.labelled_at(
+            self.setting, split.public, steps=self.steps, seed=seed, device=device
+        )
 
     def _epoch(self) -> int:
         """Batches in one epoch of the private images."""
@@ -149,7 +151,7 @@ class Twice(OtherClient):
         return super().config | {"trainings": 2}
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train twice, and compare what is drawn of the last epochs.
 
@@ -182,7 +184,7 @@ class Honest(OtherClient):
     steps: int = 400
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train the task; return `steps`, `cpu_seconds` and `accuracy` on the referee's part."""
         clock, split = CpuTime(), self.split()
@@ -323,18 +325,27 @@ class LabelledFSHA(sl.FSHA):
     critic: LabelledCritic
 
     @classmethod
-    def at(cls, setting: sl.settings.Setting, public: sl.ImageData, **options: Any) -> Self:
-        """Make the attack as a setting has it; options as in `FSHA.at`."""
-        plain = sl.FSHA.at(setting, public, **options)
+    def labelled_at(
+        cls,
+        setting: sl.settings.Setting,
+        public: sl.ImageData,
+        *,
+        steps: int,
+        seed: int = 0,
+        device: Device = "cpu",
+    ) -> Self:
+        """Make the attack as a setting has it; arguments as in `FSHA.at`."""
+        plain = sl.FSHA.at(setting, public, steps=steps, seed=seed)
         critic = LabelledCritic(
-            labelled_critic(classes=len(public.classes), seed=options["seed"]),
+            labelled_critic(classes=len(public.classes), seed=seed),
             through=plain.decoder,
             penalty="sample",
             penalty_weight=plain.critic.penalty_weight,
             optimizer=partial(Adam, lr=1e-3, betas=(0.5, 0.9)),
-            rate=sl.settings.half_at(options["steps"]),
+            rate=sl.settings.half_at(steps),
         )
-        return super().at(setting, public, decoder=plain.decoder, critic=critic, **options)
+        own: Any = {"steps": steps, "seed": seed, "device": device}
+        return cls.at(setting, public, decoder=plain.decoder, critic=critic, **own)
 
     def reply(self, message: SmashedData) -> Gradient:
         """Hijack as FSHA does, with the labels at hand.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
 import splitlab as sl
 from splitlab import nets
-from splitlab.course.experiments.base import CpuTime, Device
+from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.referee.metrics import matched, mse
 
@@ -49,7 +49,7 @@ class Faces(Hijack):
         return super().config | {"channels": self.channels, "rule": self.rule}
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train and score.
 

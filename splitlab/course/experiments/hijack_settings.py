@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.optim import SGD
 
 import splitlab as sl
 from splitlab.attacks.schedules import Schedule, effective_rate, growing, spike
-from splitlab.course.experiments.base import CpuTime, Device
+from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.defenses import ClipGradient, NormAlarm, SetNorm
 from splitlab.nets import ChannelRotation, tiny
@@ -112,7 +112,7 @@ class Knob(Hijack):
         return (self.rate or self.setting.client_rate) * fmean(effective_rate(factors))
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train and score; return CPU seconds, alarms, what z looks like, and the scores."""
         clock, seen = CpuTime(), Gradients()

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 import splitlab as sl
-from splitlab.course.experiments.base import CpuTime, Device, Experiment
+from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 
 SNAPSHOTS = 30
 
@@ -38,7 +38,7 @@ class Hijack(Experiment):
         return super().config | own | rate
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train and score; return steps taken, CPU seconds of the training, and the report."""
         clock = CpuTime(self.budget if torch.device(device).type == "cpu" else None)
@@ -75,7 +75,7 @@ class Hijack(Experiment):
         return sl.NoHijack(net, attack, optimizer=optimizer, seed=seed, device=device)
 
     def _train(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> tuple[sl.Client, Any, sl.data.Split, sl.Log | None]:
         """Return client, attack, split and log; no log where the budget cut the run short."""
         split = self.split()
@@ -103,7 +103,7 @@ class WatchedHijack(Hijack):
         observers: Sequence[sl.Observer] = (),
         *,
         folder: Path | None = None,
-        **keeping: Any,
+        **keeping: Unpack[Keeping],
     ) -> dict[str, float]:
         """Run the experiment, record it, and return the scores; arguments as in `Experiment`."""
         watched = sl.Snapshots(every=max(1, self.steps // SNAPSHOTS))

@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 from torch.optim import SGD
 
 import splitlab as sl
-from splitlab.course.experiments.base import Device, Experiment
+from splitlab.course.experiments.base import Device, Experiment, Keeping
 
 MORE = 10  # rows that are known to the better informed of the attacks
 DEFENSES = {
@@ -60,7 +60,7 @@ class LabelLeak(Experiment):
         }
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train, and let each attack look at what arrived.
 

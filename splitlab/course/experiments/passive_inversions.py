@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 import splitlab as sl
-from splitlab.course.experiments.base import CpuTime, Device, Experiment
+from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 from splitlab.nets.pair_decoder import train_decoder
 
 Inversions = dict[str, sl.WhiteBoxInversion | sl.BlackBoxInversion | sl.QueryFreeInversion]
@@ -43,7 +43,7 @@ class PassiveInversions(Experiment):
         return super().config | own | ({"client_rate": 0.0} if self.frozen else {})
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train, attack and score.
 
@@ -92,7 +92,7 @@ class PassiveInversions(Experiment):
         split: sl.data.Split,
         device: Device = "cpu",
         observers: Sequence[sl.Observer] = (),
-        **keeping: Any,
+        **keeping: Unpack[Keeping],
     ) -> tuple[sl.Client, sl.HonestServer, CpuTime]:
         """Train honestly; return client, server and the clock."""
         f, s = self.networks(self.seed, len(split.private.classes))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 import splitlab as sl
-from splitlab.course.experiments.base import CpuTime, Device
+from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 
 MARKS = (25, 50, 75, 100, 150, 200, 250, 300)  # steps after which the referee looks
@@ -62,7 +62,7 @@ class PropertyHijack(Hijack):
         return super().config | own
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train and score.
 
@@ -127,7 +127,7 @@ class PropertiesInPictures(Hijack):
         return super().config | {"head_steps": HEAD_STEPS if self.design == "fast" else None}
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train and score; return `steps`, `cpu_seconds` and `accuracy`, as above."""
         split = self.split()

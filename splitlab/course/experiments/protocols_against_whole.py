@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.optim import SGD, Adam
 import splitlab as sl
 from splitlab.core.randomness import Sampler
 from splitlab.course.experiments.against_whole import largest_difference, train_on
-from splitlab.course.experiments.base import Device, Experiment
+from splitlab.course.experiments.base import Device, Experiment, Keeping
 
 SGD_RATE = 0.05  # where a protocol is compared under plain SGD
 
@@ -61,7 +61,7 @@ class ProtocolAgainstWhole(Experiment):
         return SGD_RATE if self.optimizer == "SGD" else self.setting.client_rate
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train both ways.
 

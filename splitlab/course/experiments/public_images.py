@@ -6,14 +6,14 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import splitlab as sl
-from splitlab.course.experiments.base import CpuTime, Device
+from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.data import ImageData, foreign
 from splitlab.referee.floors import mean_public, nearest_public
@@ -87,7 +87,7 @@ class PublicImages(Hijack):
         return CHANGES[self.change](x, self.amount).clamp(-1, 1)
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train and score, with f in evaluation mode.
 

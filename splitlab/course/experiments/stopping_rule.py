@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import splitlab as sl
 from splitlab.attacks.stopping_rule import StoppingRule
-from splitlab.course.experiments.base import CpuTime, Device
+from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.referee.floors import nearest_public
 from splitlab.referee.metrics import matched, mse
@@ -26,7 +26,7 @@ class Stopping(Hijack):
         return super().config | {"window": WINDOW}
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train, and look at every batch as the server received it.
 

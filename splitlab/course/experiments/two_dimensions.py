@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.optim import Adam
 
 import splitlab as sl
 from splitlab.attacks.critic import Critic
-from splitlab.course.experiments.base import Device, Experiment
+from splitlab.course.experiments.base import Device, Experiment, Keeping
 from splitlab.nets.blocks import seeded
 
 POINTS = 2100  # of which split() makes 900 private, 600 public and 600 for nobody here
@@ -85,7 +85,7 @@ class TwoDimensions(Experiment):
         return client, attack
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Hijack, and score; returns the figures of `scores` and `cpu_seconds`."""
         started = time.process_time()

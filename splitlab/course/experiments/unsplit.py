@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from splitlab.attacks.gradient_clustering import clusters
 from splitlab.attacks.label_inference import directions
 from splitlab.attacks.unsplit import Attempt, brighter_sides, negatives, stretched
 from splitlab.course.experiments.against_whole import accuracy
-from splitlab.course.experiments.base import CpuTime, Device, Experiment
+from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 from splitlab.course.experiments.protocols_against_whole import without_norm
 
 N_MATCH = 20  # private images attacked at once, and candidates when matching
@@ -96,7 +96,7 @@ class Inversion(Experiment):
         return super().config | own | attack
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train honestly, attack, and score.
 
@@ -219,7 +219,7 @@ class TailLabels(Experiment):
         return super().config | own
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Train honestly while the labels are inferred, and score the guesses.
 

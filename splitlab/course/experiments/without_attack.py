@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
 import splitlab as sl
-from splitlab.course.experiments.base import Device, Experiment
+from splitlab.course.experiments.base import Device, Experiment, Keeping
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class WithoutAttack(Experiment):
         }
 
     def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Any
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
         """Score the pictures; nothing can be observed, or kept halfway.
 

@@ -27,7 +27,7 @@ class _Scene:
 
     Attributes:
         images: A leaf, (B, 1, H, W).
-        surrogate: images -> features in the shape of z.
+        surrogate: Images -> features in the shape of z.
         z: The target.
         optimizers: "images": of the images; "surrogate": of the surrogate's weights.
         steps: Of each half.
