@@ -7,7 +7,7 @@ import pytest
 
 HEAVY = [
     *("matplotlib", "ipywidgets", "IPython", "sklearn", "pandas", "tqdm", "torchvision", "PIL"),
-    *("pooch", "requests"),
+    *("pooch", "requests", "splitlab.course", "splitlab.show"),
 ]
 
 
