@@ -9,6 +9,7 @@ import http.server
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -95,8 +96,10 @@ def page(request, browser, addresses):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("response", lambda answer: answer.ok or missing.append(answer.url))
     page.goto(f"{base}/{name}.html")
+    opened = time.monotonic()
     yield page
-    page.wait_for_timeout(1000)  # time for what scripts ask for once the page is there
+    # A second for what scripts ask for once the page is there.
+    page.wait_for_timeout(max(0, 1000 * (opened + 1 - time.monotonic())))
     context.close()
     assert not left, "the pages need nothing from outside"
     assert not missing, "every file that the pages ask for is there"

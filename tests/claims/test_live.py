@@ -14,7 +14,7 @@ from splitlab.course.claim_cells import update_cells
 
 CLAIMS = claims.load()
 PARTS = 4
-SEED = 111  # not recorded: it chose no setting, and no rule was written with its figures in view
+SEED = 111  # not recorded, and it chose no setting
 
 
 def seconds_of(claim):

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import torch
 
 import splitlab as sl
+from splitlab.course import watched_runs
 from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 
 SNAPSHOTS = 30
@@ -110,7 +111,7 @@ class WatchedHijack(Hijack):
         client, attack, split, log = self._train(device, [*observers, watched], **keeping)
         assert log is not None, "a record of its own has no budget"
         report = sl.evaluate(client, attack, split.referee)
-        sl.records.write(
+        watched_runs.write(
             self.table,
             config=self.config,
             data={"private": split.private, "public": split.public},
