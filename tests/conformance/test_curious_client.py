@@ -74,26 +74,6 @@ def test_images_without_labels_tell_none(digits):
     assert colour.shape == (3, 16, 16)
 
 
-def test_what_it_kept_survives_an_interruption(digits, tmp_path):
-    private = digits[0].one_against_rest(0)
-    received = []
-    for file, parts in ((None, (6,)), (tmp_path / "run", (3, 6))):
-        for steps in parts:
-            options = sl.tiny.client() | {"batch_size": 16}
-            client = sl.GradientNorm(sl.tiny.client_net(), private.without_labels(), **options)
-            server = sl.HonestServer(sl.tiny.server_net(classes=2), labels=private.y)
-            sl.train([client], server, steps, checkpoint=file, every=3)
-        received.append(client.received())
-    assert len(received[0]) == 6 * 16
-    for name in ("step", "index", "dz"):
-        assert torch.equal(getattr(received[0], name), getattr(received[1], name))
-
-
-def test_the_client_shares_no_memory_with_the_labels(digits):
-    client, server, _ = run(KINDS["cosine"], digits)
-    sl.audit([client], server)
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_its_card_says_what_it_was_granted(name):
     card = {

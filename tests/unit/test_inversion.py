@@ -152,17 +152,6 @@ class TestWhiteBox:
         with pytest.raises(ValueError, match=r"z has shape \(32, 4, 4\) .* makes \(8, 8, 8\)"):
             attack.reconstruct(smashed(deeper))
 
-    def test_resumes(self, trained):
-        client, _ = trained
-        start = torch.zeros(1, 16, 16)
-        one, two = (
-            sl.WhiteBoxInversion(net(), f=own(seed), start=start, steps=3) for seed in (1, 2)
-        )
-        one.collude(client.weights())
-        two.load_state_dict(one.state_dict())
-        message = smashed(client)
-        assert torch.equal(one.reconstruct(message), two.reconstruct(message))
-
 
 class TestBlackBox:
     def test_counts_its_queries_and_keeps_no_oracle(self, trained, digits):
@@ -213,27 +202,6 @@ class TestBlackBox:
             attack.query(client.smash, n=100_000)
         with pytest.raises(ValueError, match=r"pass one z for each image"):
             attack.query(lambda x: client.smash(x)[1:])
-
-    @pytest.mark.parametrize("given", [True, False], ids=["a decoder of its own", "the default"])
-    def test_resumes(self, trained, digits, given):
-        client, _ = trained
-        one, two = (
-            sl.BlackBoxInversion(
-                net(),
-                public=digits[1],
-                steps=3,
-                seed=seed,
-                decoder=sl.nets.tiny.decoder(cut=1, seed=seed) if given else None,
-            )
-            for seed in (1, 2)
-        )
-        two.load_state_dict(one.state_dict())
-        assert two.decoder is None
-        one.query(client.smash)
-        two.load_state_dict(one.state_dict())
-        message = smashed(client)
-        assert torch.equal(one.reconstruct(message), two.reconstruct(message))
-        assert two.queries == len(digits[1])
 
     def test_a_second_query_trains_from_scratch(self, trained, digits):
         client, _ = trained

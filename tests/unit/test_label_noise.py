@@ -205,36 +205,3 @@ def test_defenses_work_one_after_the_other(make_client):
         return sl.HonestServer(net, labels=labels, defenses=defenses).reply(message.delivered()).dz
 
     torch.testing.assert_close(reply(AddOne(), Double()), 2 * (reply() + 1))
-
-
-def test_a_servers_state_has_its_defenses(make_client):
-    first, second = (
-        sl.HonestServer(
-            sl.tiny.server_net(classes=2),
-            labels=torch.arange(700) % 2,
-            defenses=[Marvell(1.0)],
-        )
-        for _ in range(2)
-    )
-    sl.train([make_client(sends_index=True)], first, 2)
-    second.load_state_dict(first.state_dict())
-    (one,), (other,) = first.defenses, second.defenses
-    assert one.noise is not None
-    assert (one.noise, one.eps) == (other.noise, other.eps)
-    assert torch.equal(one.direction, other.direction)
-
-
-@pytest.mark.parametrize("make", [lambda: GradientNoise(1.0), MaxNorm, lambda: Marvell(1.0)])
-def test_a_defended_run_resumes_where_it_stopped(make_client, tmp_path, make):
-    whole = defended(make_client, 6, [make()])[0]
-    halves = []
-    for steps in (3, 6):
-        client = make_client(sends_index=True)
-        labels = (client.data.y == 0).long()
-        server = sl.HonestServer(
-            sl.tiny.server_net(classes=2), labels=labels, defenses=[make()], seed=1
-        )
-        sl.train([client], server, steps, checkpoint=tmp_path / "run", every=3)
-        halves.append(client)
-    states = whole.net.state_dict(), halves[1].net.state_dict()
-    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())

@@ -142,20 +142,6 @@ def test_at_one_half_the_task_is_learned_and_the_attack_has_set_out(which, digit
     assert end < error * start
 
 
-def test_a_run_that_was_killed_goes_on(digits, tmp_path):
-    def run(steps, **keeping):
-        attack, victim = make(digits, 0.5), client(digits[0])
-        sl.train([victim], attack, steps, **keeping)
-        return victim, attack
-
-    path = tmp_path / "run.checkpoint"
-    run(2, checkpoint=path)
-    resumed, attack = run(5, checkpoint=path)
-    whole, other = run(5)
-    assert_same(resumed.net, whole.net)
-    assert_same(attack.task.net, other.task.net)
-
-
 def test_its_card_says_that_it_is_active_and_has_the_tasks_network():
     card = sl.MultitaskFSHA.threat
     assert "active" in card.who

@@ -175,21 +175,6 @@ def test_defaults_are_the_papers(parts):
     assert (hijack.critic_steps, hijack.critic_first, hijack.sampler.batch_size) == (1, False, 64)
 
 
-@pytest.mark.parametrize("design", ["paper", "fast"])
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(parts, design, tmp_path):
-    private, public, _ = parts["digits"]
-    path = tmp_path / "run.ckpt"
-
-    def run(steps, checkpoint=None):
-        client, attack = make_client(private), make(public, design)
-        sl.train([client], attack, steps, checkpoint=checkpoint, every=2)
-        z = client.smash(private.x[:50])
-        return attack.infer_property(sl.SmashedData(z=z, sender="client", step=steps))
-
-    run(2, path)
-    assert torch.equal(run(5, path), run(5))
-
-
 def test_training_is_audited_and_stealing_is_found(parts):
     private, public, _ = parts["digits"]
     client, attack = make_client(private), make(public)

@@ -102,25 +102,6 @@ def test_real_codes_are_left_as_they_are(faces):
     torch.testing.assert_close(attack.reconstruct(message), public.x[:250], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("killed_at", [2, 5])
-def test_a_run_that_was_killed_goes_on_with_its_sign(faces, tmp_path, monkeypatch, killed_at):
-    monkeypatch.setattr(signed, "skewness_agreement", lambda pictures, public: -0.5)
-    private, public, _ = faces
-
-    def run(steps, **keeping):
-        attack, victim = make(public, look_at=4), client(private)
-        sl.train([victim], attack, steps, **keeping)
-        return attack, victim
-
-    path = tmp_path / "run.checkpoint"
-    run(killed_at, checkpoint=path)
-    attack, resumed = run(7, checkpoint=path)
-    _, whole = run(7)
-    assert attack.sign == -1
-    for one, other in zip(resumed.net.parameters(), whole.net.parameters(), strict=True):
-        assert torch.equal(one, other)
-
-
 def test_wrong_arguments_get_a_sentence(digits):
     with pytest.raises(ValueError, match="look_at is 0: there is nothing to see before step 1"):
         make(digits[1], look_at=0)

@@ -214,14 +214,6 @@ def test_another_architecture_is_refused(some_z):
         attack().search(some_z, every=0)
 
 
-def test_it_keeps_nothing_of_the_client(make_client):
-    """Its architecture makes networks; the audit finds no memory that is the client's."""
-    client = make_client(sl.nets.tiny.shallow_client())
-    server = sl.UnSplit(sl.nets.tiny.shallow_server(), **sl.tiny.unsplit())
-    sl.train([client], server, 2)
-    sl.audit([client], server)
-
-
 @pytest.mark.parametrize(("name", "background"), [("digits", 0.0), ("drawn_faces", 0.25)])
 def test_it_draws_private_images_behind_one_convolution(name, background):
     """Digits and faces, a quarter of the setting's length; correlation, up to its sign."""

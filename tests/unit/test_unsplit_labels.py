@@ -114,18 +114,6 @@ def test_directions_of_da_form_clusters(make_client):
     assert sl.accuracy_after_matching(found, torch.cat(truth.labels)) >= 0.95
 
 
-def test_it_resumes_where_it_was(make_client):
-    _, whole, _ = run(make_client, 6)
-    client, half, _ = run(make_client, 3)
-    tail = sl.nets.tiny.shallow_tail(seed=8)
-    other = make_client(sl.nets.tiny.shallow_client(seed=8), tail=tail)
-    resumed = server(sl.nets.tiny.shallow_tail(seed=9))
-    other.load_state_dict(client.state_dict())
-    resumed.load_state_dict(half.state_dict())
-    sl.train([other], resumed, 3, protocol=sl.u_shaped)
-    assert torch.equal(torch.cat(resumed.guesses), torch.cat(whole.guesses))
-
-
 def test_a_known_start_is_a_grant_on_its_card():
     assert sl.UnSplitLabelsKnownStart.threat.grants and not sl.UnSplitLabels.threat.grants
     assert "the weights of the tail" in sl.UnSplitLabels.threat.does_not_know
