@@ -55,16 +55,6 @@ def make(name: str, cut: int, public: sl.ImageData, seed: int, chosen: dict[str,
     return sl.QueryFreeInversion(**arguments, surrogate=own, **chosen)
 
 
-def grant(attack: Any, client: sl.Client) -> None:
-    """Give the attack what its card grants."""
-    if isinstance(attack, sl.WhiteBoxInversion):
-        attack.collude(client.weights())
-    elif isinstance(attack, sl.BlackBoxInversion):
-        attack.query(client.smash)
-    else:
-        attack.imitate()
-
-
 def main() -> None:
     """Print one row per candidate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -109,11 +99,10 @@ def _score(
     """Return relative error and matched of one candidate."""
     attack = make(name, cut, public, seed, candidate)
     attack.net.load_state_dict(server.net.state_dict())
-    grant(attack, client)
+    sl.grant(attack, client)
     private = client.data.x[:CANDIDATES]
     x = private[:IMAGES]
-    z = client.smash(x)
-    images = attack.reconstruct(sl.SmashedData(z=z, sender="client", step=STEPS))
+    images = attack.reconstruct(client.smash(x))
     error = mse(images, x) / mse(nearest_public(x, public.x), x)
     return error, matched(images, private, torch.arange(IMAGES))
 

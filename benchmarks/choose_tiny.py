@@ -69,8 +69,7 @@ def score(seed: int, changes: dict[str, Any], data: str = "digits") -> tuple[flo
         )
     sl.train([client], attack, STEPS)
     x = private.x[:1000]
-    z = client.smash(x, training_mode=True)
-    images = attack.reconstruct(sl.SmashedData(z=z, sender="client", step=STEPS))
+    images = attack.reconstruct(client.smash(x, training_mode=True))
     negatives = (2 * public.x.mean(0) - images).clamp(*public.value_range)
     error = mse(images, x) / mse(nearest_public(x, public.x), x)
     return error, matched(images, x), matched(negatives, x)

@@ -28,6 +28,7 @@ from splitlab.core.audit import audit
 from splitlab.core.client import Client, Defense, HijackingDetected, Turn
 from splitlab.core.curious import PassiveClient, PassiveServer
 from splitlab.core.files import CheckpointError
+from splitlab.core.grants import grant
 from splitlab.core.identity import NUMERICS
 from splitlab.core.messages import (
     Gradient,
@@ -79,8 +80,8 @@ __all__ = [
     "UnSplitLabelsKnownStart", "Weights", "WhiteBoxInversion", "Wire", "Wiretap", "accuracies",
     "accuracy_after_matching", "attacks", "audit", "classifiers", "core", "costs", "data",
     "defenses", "evaluate", "evaluate_labels", "evaluate_property", "files", "floors", "gpu",
-    "intervals", "leak_auc", "logits", "metrics", "nets", "paper", "referee", "settings", "tables",
-    "task_accuracy", "threat", "tiny", "train", "u_shaped", "vanilla",
+    "grant", "intervals", "leak_auc", "logits", "metrics", "nets", "paper", "referee", "settings",
+    "tables", "task_accuracy", "threat", "tiny", "train", "u_shaped", "vanilla",
 ]
 # fmt: on
 

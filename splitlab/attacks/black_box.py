@@ -6,30 +6,31 @@ the attacker may query f as an oracle, and trains an inverse network on the pair
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from typing import Any, ClassVar, Self, Unpack
 
 from torch import Tensor, nn
 
 from splitlab.core.curious import Honest, PassiveServer
+from splitlab.core.grants import Granted, Oracle, refused
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import tiny, upsampling_decoder
+from splitlab.nets.evaluation import duplicate
 from splitlab.nets.pair_decoder import PairDecoder, train_decoder
 
 
 class BlackBoxInversion(PassiveServer):
     """Serve honestly; then train a decoder on pairs (x_pub, z) that an oracle answered.
 
-    Call `query` with the oracle before `reconstruct`. The oracle is used there and not kept.
+    Call `prepare` with the oracle before `reconstruct`. The oracle is used there and not kept.
 
     Args:
         net: The honest server's network s.
         public: The attacker's own images, of the private ones' shape and value range.
         decoder: z, standardised number by number -> (B, C, H, W). By default an upsampling decoder
             made for the first z that the oracle returns.
+        questions: How many public images to ask about, the first ones; all of them by default.
         steps: Steps of the decoder's training.
         rate: Adam's learning rate.
         batch_size: Pairs in a batch of the decoder's training.
@@ -38,6 +39,9 @@ class BlackBoxInversion(PassiveServer):
 
     Attributes:
         queries: How many images the oracle has been asked about.
+
+    Raises:
+        ValueError: If there are not so many public images.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -50,6 +54,7 @@ class BlackBoxInversion(PassiveServer):
         source="He, Zhang, Lee, ACSAC 2019",
     )
     STATE = ("queries",)
+    GRANTED: ClassVar[Granted] = "an oracle"
     LATER = ("decoder",)
 
     def __init__(
@@ -58,6 +63,7 @@ class BlackBoxInversion(PassiveServer):
         *,
         public: ImageData,
         decoder: nn.Module | None = None,
+        questions: int | None = None,
         steps: int = 200,
         rate: float = 2e-3,
         batch_size: int = 64,
@@ -66,30 +72,32 @@ class BlackBoxInversion(PassiveServer):
     ) -> None:
         super().__init__(net, seed=seed, **honest)
         self.public = public.to(self.device)
+        self.questions = len(public) if questions is None else questions
+        if not 2 <= self.questions <= len(public):
+            raise ValueError(
+                f"questions is {questions} and the attacker has {len(public)} public images: "
+                "choose from 2 to that number"
+            )
         self.first_decoder = None if decoder is None else decoder.to(self.device)
         self.steps, self.rate, self.batch_size, self.seed = steps, rate, batch_size, seed
         self.decoder: PairDecoder | None = None
         self.queries = 0
 
-    def query(self, oracle: Callable[[Tensor], Tensor], n: int | None = None) -> None:
+    def prepare(self, grant: Oracle) -> None:
         """Ask the oracle about public images, and train the decoder on its answers, from scratch.
 
         Args:
-            oracle: Images (n, C, H, W) -> z (n, ...), such as `client.smash`.
-            n: How many images to ask about, the first ones; all of them by default.
+            grant: The oracle: images (n, C, H, W) -> smashed data, such as `client.smash`.
 
         Raises:
-            ValueError: If there are not so many public images, or the answers are not one for each.
+            TypeError: If it is no oracle.
+            ValueError: If the answers are not one for each image.
         """
-        n = len(self.public) if n is None else n
-        if not 2 <= n <= len(self.public):
-            raise ValueError(
-                f"the attacker has {len(self.public)} public images and cannot ask about {n}: "
-                "choose n from 2 to that number"
-            )
-        x = self.public.x[:n]
-        z = oracle(x).detach().clone().to(self.device)  # own memory, whatever the oracle kept
-        self.queries += n
+        if not callable(grant):
+            raise refused(self, grant)
+        x = self.public.x[: self.questions]
+        z = grant(x).delivered().z.to(self.device)  # own memory, whatever the oracle kept
+        self.queries += len(x)
         with self.attacker_randomness.lent():
             self.decoder = train_decoder(
                 z,
@@ -110,8 +118,8 @@ class BlackBoxInversion(PassiveServer):
         """
         if self.decoder is None:
             raise RuntimeError(
-                "the attack has no pairs to learn from yet: call attack.query(client.smash) after "
-                "training"
+                "the attack has no pairs to learn from yet: call attack.prepare(client.smash) "
+                "after training"
             )
         return self.decoder.images(message.z)
 
@@ -128,5 +136,5 @@ class BlackBoxInversion(PassiveServer):
     def _network(self, z_shape: tuple[int, ...]) -> nn.Module:
         """A decoder as it is before training, for standardised z of this shape."""
         if self.first_decoder is not None:
-            return copy.deepcopy(self.first_decoder)
+            return duplicate(self.first_decoder, self.first_decoder)
         return upsampling_decoder(z_shape, self.public.shape, seed=self.seed)

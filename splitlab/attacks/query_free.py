@@ -14,6 +14,7 @@ from torch.optim import Adam
 
 from splitlab.attacks.white_box import invert
 from splitlab.core.curious import Honest, PassiveServer
+from splitlab.core.grants import Granted, refused
 from splitlab.core.messages import OutputGradient, SmashedData
 from splitlab.core.randomness import Sampler
 from splitlab.core.threat import ThreatModel
@@ -26,7 +27,7 @@ from splitlab.nets.pair_decoder import PairDecoder, train_decoder
 class QueryFreeInversion(PassiveServer):
     """Serve honestly; then train a surrogate client under the frozen s, and invert the surrogate.
 
-    Call `imitate` after training, before `reconstruct`. Nothing makes the surrogate's z agree with
+    Call `prepare` after training, before `reconstruct`. Nothing makes the surrogate's z agree with
     f's but that s has to understand both, so this should work worse than the others. The vanilla
     protocol is needed: s must end in the classes. The defaults were chosen on digits at tiny scale
     (`benchmarks/choose_inversion.py`).
@@ -46,6 +47,9 @@ class QueryFreeInversion(PassiveServer):
         seed: Seeds batches, decoder and the server's random state.
         honest: Further arguments of `HonestServer`.
 
+    Attributes:
+        losses: The cross-entropy of s(surrogate(x_pub)) in each step of the surrogate's training.
+
     Raises:
         ValueError: If the inversion is unknown.
     """
@@ -62,7 +66,8 @@ class QueryFreeInversion(PassiveServer):
         grants=("the architecture of f",),
         source="He, Zhang, Lee, ACSAC 2019",
     )
-    STATE = ("imitated",)
+    STATE = ("losses",)
+    GRANTED: ClassVar[Granted] = "nothing"
     LATER = ("decoder",)
     PROTOCOLS = ("vanilla",)
 
@@ -93,22 +98,25 @@ class QueryFreeInversion(PassiveServer):
         self.surrogate_optimizer = Adam(self.surrogate.parameters(), lr=surrogate_rate)
         self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.decoder: PairDecoder | None = None
-        self.imitated = 0
+        self.losses: list[float] = []
 
-    def imitate(self) -> list[float]:
+    def prepare(self, grant: None = None) -> None:
         """Train the surrogate, for so many steps more, so that s tells the public labels from it.
 
-        Returns:
-            The cross-entropy of s(surrogate(x_pub)) in each step.
+        Args:
+            grant: Nothing.
 
         Raises:
+            TypeError: If something is granted.
             ValueError: If s does not end in one number for each class of the public data.
         """
+        if grant is not None:
+            raise refused(self, grant)
         s = self.frozen_net()
         self.surrogate.train().requires_grad_()
         with self.attacker_randomness.lent():
             losses = [self._imitate_batch(s) for _ in range(self.surrogate_steps)]
-            self.imitated += self.surrogate_steps
+            self.losses += [float(loss) for loss in losses]
             if self.inversion == "decoder":
                 z = in_parts(self.surrogate, self.public.x)
                 self.decoder = train_decoder(
@@ -118,7 +126,6 @@ class QueryFreeInversion(PassiveServer):
                     steps=self.steps,
                     seed=self.seed,
                 )
-        return [float(loss) for loss in losses]
 
     def observe_output_gradient(self, message: OutputGradient) -> None:
         """Refuse the U-shaped protocol.
@@ -153,9 +160,9 @@ class QueryFreeInversion(PassiveServer):
             RuntimeError: If there is no trained surrogate.
             ValueError: If z has another shape than the surrogate's output.
         """
-        if not self.imitated:
+        if not self.losses:
             raise RuntimeError(
-                "the attack has trained no surrogate yet: call attack.imitate() after training"
+                "the attack has trained no surrogate yet: call attack.prepare() after training"
             )
         if self.decoder is not None:
             return self.decoder.images(message.z)

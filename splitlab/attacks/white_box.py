@@ -7,7 +7,6 @@ training.
 
 from __future__ import annotations
 
-import copy
 from typing import ClassVar, Self, Unpack
 
 import torch
@@ -15,17 +14,18 @@ from torch import Tensor, nn
 
 from splitlab.attacks.priors import total_variation
 from splitlab.core.curious import Honest, PassiveServer
+from splitlab.core.grants import Granted, refused
 from splitlab.core.messages import SmashedData, Weights
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import tiny
-from splitlab.nets.evaluation import EVALUATION_BATCH
+from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating
 
 
 class WhiteBoxInversion(PassiveServer):
     """Serve honestly; then, with f's weights from a client that colludes, invert f by descent.
 
-    Call `collude` with the weights before `reconstruct`. The defaults for the descent were chosen
+    Call `prepare` with the weights before `reconstruct`. The defaults for the descent were chosen
     on digits at tiny scale (`benchmarks/choose_inversion.py`).
 
     Args:
@@ -54,6 +54,7 @@ class WhiteBoxInversion(PassiveServer):
         source="He, Zhang, Lee, ACSAC 2019",
     )
     STATE = ("colluded",)
+    GRANTED: ClassVar[Granted] = "the client's weights"
 
     def __init__(
         self,
@@ -87,23 +88,26 @@ class WhiteBoxInversion(PassiveServer):
         self.steps, self.rate, self.weight = steps, rate, weight
         self.colluded = False
 
-    def collude(self, message: Weights) -> None:
+    def prepare(self, grant: Weights) -> None:
         """Take over the weights of f, and BatchNorm's statistics, that a client sends.
 
         Args:
-            message: `client.weights()`. Of a client with a tail, f's part is used.
+            grant: `client.weights()`. Of a client with a tail, f's part is used.
 
         Raises:
+            TypeError: If it is no such message.
             ValueError: If the weights are not those of the architecture that the attack was given.
         """
-        state = message.delivered().state
+        if not isinstance(grant, Weights):
+            raise refused(self, grant)
+        state = grant.delivered().state
         if any(name.startswith("tail.") for name in state):
             state = {n.removeprefix("net."): t for n, t in state.items() if n.startswith("net.")}
         try:
             self.f.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(
-                f"the weights that {message.sender} sends are not of the network f= that the "
+                f"the weights that {grant.sender} sends are not of the network f= that the "
                 "attack was given: give it the client's architecture, cut at the same layer"
             ) from error
         self.colluded = True
@@ -118,7 +122,7 @@ class WhiteBoxInversion(PassiveServer):
         if not self.colluded:
             raise RuntimeError(
                 "the attack has not been granted the weights of f: call "
-                "attack.collude(client.weights()) after training"
+                "attack.prepare(client.weights()) after training"
             )
         return invert(
             self.f,
@@ -168,21 +172,17 @@ def invert(
         ValueError: If f makes another shape than z's of the start image.
     """
     x = start.expand(len(z), *start.shape[-3:])
-    f = copy.deepcopy(f).eval().requires_grad_(False)
-    made = f(x[:1]).shape[1:]
-    if made != z.shape[1:]:
-        raise ValueError(
-            f"z has shape {tuple(z.shape[1:])} and the attack's network makes {tuple(made)}: give "
-            "the attack the client's architecture, cut at the same layer"
-        )
-    return torch.cat(
-        [
-            descend(f, part, first, value_range, steps, rate, weight)
-            for part, first in zip(
-                z.split(EVALUATION_BATCH), x.split(EVALUATION_BATCH), strict=True
+    with evaluating(f):
+        made = f(x[:1]).shape[1:]
+        if made != z.shape[1:]:
+            raise ValueError(
+                f"z has shape {tuple(z.shape[1:])} and the attack's network makes {tuple(made)}: "
+                "give the attack the client's architecture, cut at the same layer"
             )
-        ]
-    )
+        parts = zip(z.split(EVALUATION_BATCH), x.split(EVALUATION_BATCH), strict=True)
+        with torch.enable_grad():
+            found = [descend(f, z, x, value_range, steps, rate, weight) for z, x in parts]
+    return torch.cat(found)
 
 
 def descend(

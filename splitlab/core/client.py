@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from splitlab.core import validate
 from splitlab.core.messages import (
     Gradient,
     Message,
@@ -25,7 +26,7 @@ from splitlab.core.randomness import Sampler, with_own_randomness
 from splitlab.core.state import Stateful
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
-from splitlab.nets.evaluation import EVALUATION_BATCH
+from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating
 
 
 class HijackingDetected(RuntimeError):
@@ -187,6 +188,7 @@ class Client(Party):
             z=turn.z,
             labels=labels,
             index=turn.index if self.sends_index else None,
+            asks="gradient" if self.tail is None else "output",
             sender=self.name,
             step=self.step,
         )
@@ -207,11 +209,7 @@ class Client(Party):
                 "tail=, or use protocol=vanilla"
             )
         turn = self._turn(message, "an output")
-        if len(message.a) != len(turn.x):
-            raise ValueError(
-                f"the server's output has {len(message.a)} rows and the batch {len(turn.x)}: "
-                "the server must return one row for each row of z"
-            )
+        validate.output_fits(message.a, len(turn.x))
         a = message.a.detach().requires_grad_()
         self.tail.train()
         logits = self.tail(a)
@@ -234,11 +232,7 @@ class Client(Party):
         """
         turn = self._turn(message, "a gradient")
         assert turn.z is not None
-        if message.dz.shape != turn.z.shape:
-            raise ValueError(
-                f"the gradient has shape {tuple(message.dz.shape)} and z {tuple(turn.z.shape)}: "
-                "the server must return one number for each number of z"
-            )
+        validate.gradient_fits(message.dz, turn.z, name="z", who="server")
         dz = message.dz
         for defense in self.defenses:
             dz = defense.incoming(self, turn, dz)
@@ -251,8 +245,10 @@ class Client(Party):
         self.turn = None
         self.step += 1
 
-    def smash(self, x: Tensor, *, training_mode: bool = False) -> Tensor:
+    def smash(self, x: Tensor, *, training_mode: bool = False) -> SmashedData:
         """Return what the client would send for images `x`, with its defenses on; changes nothing.
+
+        Labels and row numbers are not in it.
 
         Args:
             x: Images, (N, C, H, W).
@@ -260,17 +256,12 @@ class Client(Party):
                 training: BatchNorm normalises with the statistics of each batch of `batch_size`.
 
         Returns:
-            z of shape (N, ...), detached.
+            The message, with z of shape (N, ...), as it would arrive.
         """
         size = self.sampler.batch_size if training_mode else EVALUATION_BATCH
-        # On a copy: a forward pass in training mode moves BatchNorm's statistics.
-        original, self.net = self.net, copy.deepcopy(self.net).train(training_mode)
-        try:
-            with torch.no_grad(), self.randomness.lent(keep=False):
-                parts = [self._smash(Turn(x=part)) for part in x.to(self.device).split(size)]
-        finally:
-            self.net = original
-        return torch.cat(parts)
+        with evaluating(self.net, training=training_mode), self.randomness.lent(keep=False):
+            parts = [self._smash(Turn(x=part)) for part in x.to(self.device).split(size)]
+        return SmashedData(z=torch.cat(parts), sender=self.name, step=self.step)
 
     def weights(self, *, optimizer: bool = True) -> Weights:
         """Return the network's state and, unless told otherwise, the optimizer's as a message."""
@@ -305,11 +296,9 @@ class Client(Party):
 
     def _turn(self, message: Message, what: str) -> Turn:
         """Return the turn under way, which the message must answer."""
-        if self.turn is None or self.turn.z is None or message.step != self.step:
-            raise RuntimeError(
-                f"{self.name} did not ask for {what} of step {message.step}: "
-                f"call forward first, and answer step {self.step}"
-            )
+        asked = None if self.turn is None else self.step
+        validate.answers(message.step, asked, who=self.name, what=what, first="forward")
+        assert self.turn is not None
         return self.turn
 
     def _smash(self, turn: Turn) -> Tensor:
@@ -318,8 +307,3 @@ class Client(Party):
         for defense in self.defenses:
             z = defense.smash(self, turn, z)
         return z
-
-
-def sent(client: Client, z: Tensor) -> SmashedData:
-    """Return the message in which a client would send z, as it arrives."""
-    return SmashedData(z=z, sender=client.name, step=client.step).delivered()

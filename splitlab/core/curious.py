@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, TypedDict, Unpack, final
@@ -22,6 +21,7 @@ from splitlab.core.randomness import RandomState
 from splitlab.core.server import HonestServer, LabelDefense
 from splitlab.core.threat import ThreatModel, ThreatModelViolation
 from splitlab.data import ImageData
+from splitlab.nets.evaluation import duplicate
 
 
 class HonestClient(TypedDict, total=False):
@@ -158,7 +158,7 @@ class PassiveServer(HonestServer):
 
     def frozen_net(self) -> nn.Module:
         """Return a copy of the server's network, in evaluation mode, without gradients."""
-        return copy.deepcopy(self.net).eval().requires_grad_(False)
+        return duplicate(self.net, self.net).eval().requires_grad_(False)
 
     def _looking(self) -> AbstractContextManager[None]:
         return _looking(self.attacker_randomness, self.net, f"{type(self).__name__}.observe")

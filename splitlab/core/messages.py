@@ -1,8 +1,8 @@
 """What crosses between the parties of split learning, and nothing else does.
 
 A message is a frozen record of tensors. It travels through a wire (`splitlab.core.protocols.Wire`),
-which hands the receiver a copy: `detach()` alone would still expose the sender's memory, and
-`clone()` alone the sender's computation graph.
+which notes whom it is to and hands the receiver a copy: `detach()` alone would still expose the
+sender's memory, and `clone()` alone the sender's computation graph.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ class Message:
     Attributes:
         sender: Name of the party that sent it.
         step: Training step (from 0) that the message belongs to.
+        to: Name of the party that receives it; "" until it is sent.
     """
 
     sender: str
     step: int
+    to: str = ""
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield every tensor of the payload, however deep in dictionaries, lists and tuples."""
@@ -38,13 +40,17 @@ class Message:
         """Bytes of tensor payload; headers are not counted."""
         return sum(t.numel() * t.element_size() for t in self.tensors())
 
-    def delivered(self) -> Self:
-        """Return the copy that the receiver gets: own storage, no `grad_fn`."""
+    def delivered(self, to: str | None = None) -> Self:
+        """Return the copy that the receiver gets: own storage, no `grad_fn`.
+
+        Args:
+            to: The receiver's name; None keeps what the message says.
+        """
         payload = {
             field.name: _map_tensors(getattr(self, field.name), lambda t: t.detach().clone())
             for field in dataclasses.fields(self)
         }
-        return type(self)(**payload)
+        return type(self)(**payload | ({} if to is None else {"to": to}))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -55,11 +61,13 @@ class SmashedData(Message):
         z: Smashed data, float, (B, C, H, W) or (B, F).
         labels: Class numbers, int64 (B,); None when the labels stay at home.
         index: Row numbers, int64 (B,), when the server holds the labels; else None.
+        asks: What the client waits for: "gradient", or "output" in the U-shaped protocol.
     """
 
     z: Tensor
     labels: Tensor | None = None
     index: Tensor | None = None
+    asks: str = "gradient"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -96,6 +104,11 @@ class Weights(Message):
     state: dict[str, Tensor]
     optimizer: dict[str, Any] | None = None
     samples: int | None = None
+
+
+KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (SmashedData, Gradient, ServerOutput, OutputGradient, Weights)
+}
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

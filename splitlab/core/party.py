@@ -30,7 +30,7 @@ class Party(Stateful):
     """
 
     threat: ClassVar[ThreatModel]
-    PASSING = ("metrics",)
+    PASSING: ClassVar[tuple[str, ...]] = ("metrics",)
     PARTICIPANT = True
 
     def __init__(self, *, name: str, seed: int = 0, device: torch.device | str = "cpu") -> None:

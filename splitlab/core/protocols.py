@@ -9,6 +9,7 @@ from typing import TypeVar
 from splitlab.core.client import Client
 from splitlab.core.messages import Message
 from splitlab.core.observers import Observer
+from splitlab.core.party import Party
 from splitlab.core.server import Server
 
 M = TypeVar("M", bound=Message)
@@ -17,8 +18,8 @@ M = TypeVar("M", bound=Message)
 class Send(typing.Protocol):
     """The way from one party to another: takes a message, returns the receiver's copy."""
 
-    def __call__(self, message: M) -> M:
-        """Deliver a message."""
+    def __call__(self, message: M, receiver: Party) -> M:
+        """Deliver a message to a party."""
 
 
 Protocol = Callable[[Client, Server, Send], None]
@@ -34,14 +35,14 @@ class Wire:
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self.observers = observers
 
-    def __call__(self, message: M) -> M:
+    def __call__(self, message: M, receiver: Party) -> M:
         """Return the copy that the receiver gets: own memory, no computation graph."""
         if not isinstance(message, Message):
             raise TypeError(
                 f"only messages cross the wire, not {type(message).__name__}: "
                 "send SmashedData or Gradient (splitlab.core.messages)"
             )
-        delivered = message.delivered()
+        delivered = message.delivered(to=receiver.name)
         for observer in self.observers:
             observer.message(delivered)
         return delivered
@@ -49,10 +50,10 @@ class Wire:
 
 def vanilla(client: Client, server: Server, send: Send) -> None:
     """One step of split learning with labels at the server: two messages."""
-    client.backward(send(server.reply(send(client.forward()))))
+    client.backward(send(server.reply(send(client.forward(), server)), client))
 
 
 def u_shaped(client: Client, server: Server, send: Send) -> None:
     """One step with the last layers, and so the labels, at the client: four messages."""
-    output = send(server.forward(send(client.forward())))
-    client.backward(send(server.backward(send(client.finish(output)))))
+    output = send(server.forward(send(client.forward(), server)), client)
+    client.backward(send(server.backward(send(client.finish(output), server)), client))

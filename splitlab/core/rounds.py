@@ -5,7 +5,6 @@ Thapa, Chamikara, Camtepe, Sun: "SplitFed: When Federated Learning Meets Split L
 
 from __future__ import annotations
 
-import copy
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -26,6 +25,7 @@ from splitlab.core.party import Party
 from splitlab.core.protocols import Protocol, Send, vanilla
 from splitlab.core.server import HonestServer, Server
 from splitlab.core.threat import ThreatModel
+from splitlab.nets.evaluation import duplicate
 
 
 class Rounds:
@@ -104,8 +104,10 @@ class Sequential(Rounds):
         if (step + 1) % self.turn or len(clients) == 1:
             return
         giver, receiver = (self.whose_turn(number, clients) for number in (step, step + 1))
-        weights = send(giver.weights(optimizer=self.optimizer_state))
-        receiver.load(send(server.relay(weights)) if self.through_server else weights)
+        weights = giver.weights(optimizer=self.optimizer_state)
+        if self.through_server:
+            weights = server.relay(send(weights, server))
+        receiver.load(send(weights, receiver))
 
 
 class SplitFed(Rounds):
@@ -157,10 +159,10 @@ class SplitFed(Rounds):
         if (step + 1) % (self.turn * len(clients)):
             return
         for client in clients:
-            self.aggregator.collect(send(client.weights(optimizer=False)))
+            self.aggregator.collect(send(client.weights(optimizer=False), self.aggregator))
         averaged = self.aggregator.aggregate()
         for client in clients:
-            client.load(send(averaged))
+            client.load(send(averaged, client))
         server.end_round()
 
 
@@ -251,7 +253,7 @@ class ServerCopies(Server):
     def __init__(self, server: HonestServer, samples: Mapping[str, int]) -> None:
         super().__init__(seed=server.randomness.seed, device=server.device, name=server.name)
         self.samples = dict(samples)
-        self.copies = {name: copy.deepcopy(server) for name in samples}
+        self.copies = {name: duplicate(server, server.net) for name in samples}
 
     def reply(self, message: SmashedData) -> Gradient:
         """Answer with this client's copy (vanilla protocol)."""

@@ -6,14 +6,17 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from splitlab.core import validate
 from splitlab.core.messages import (
+    KINDS,
     Gradient,
+    Message,
     OutputGradient,
     ServerOutput,
     SmashedData,
@@ -55,15 +58,19 @@ class Server(Party, ABC):
 
     Attributes:
         under_way: U-shaped protocol: the smashed data whose output the client is working on.
+        answered: The last answer to each sender and kind of message, by `handle`.
     """
 
-    PASSING = ("under_way",)
+    STATE: ClassVar[tuple[str, ...]] = ("answered",)
+    PASSING: ClassVar[tuple[str, ...]] = ("under_way", "outputs")
 
     def __init__(
         self, *, seed: int = 0, device: torch.device | str = "cpu", name: str = "server"
     ) -> None:
         super().__init__(name=name, seed=seed, device=device)
         self.under_way: SmashedData | None = None
+        self.answered: dict[str, dict[str, Any]] = {}
+        self.outputs: dict[str, dict[str, Any]] = {}  # answers that a client has yet to act on
 
     @abstractmethod
     def reply(self, message: SmashedData) -> Gradient:
@@ -75,7 +82,7 @@ class Server(Party, ABC):
         Raises:
             NotImplementedError: If this server takes part in the vanilla protocol alone.
         """
-        raise self._only_vanilla("forward")
+        raise validate.only_vanilla(self, "forward")
 
     def backward(self, message: OutputGradient) -> Gradient:
         """Answer the gradient of that output with a gradient of z's shape (U-shaped protocol).
@@ -83,7 +90,44 @@ class Server(Party, ABC):
         Raises:
             NotImplementedError: If this server takes part in the vanilla protocol alone.
         """
-        raise self._only_vanilla("backward")
+        raise validate.only_vanilla(self, "backward")
+
+    def handle(self, message: Message) -> Message:
+        """Answer a message of any kind: what a transport calls for whatever arrives.
+
+        A message that arrives again, because its answer was lost, gets the same answer, and
+        changes nothing; after a resume, too. The latest answer to each sender and kind is kept.
+
+        Raises:
+            TypeError: If no server answers this kind.
+            ValueError: If the step is over and its answer is not kept any more.
+        """
+        kept = self.outputs if getattr(message, "asks", "") == "output" else self.answered
+        key = f"{message.sender}: {type(message).__name__}"
+        last = kept.get(key)
+        if last is None or message.step > last["step"]:
+            answer = self._answer_to(message).delivered(to=message.sender)
+            kept[key] = {"step": message.step, "kind": type(answer).__name__} | {
+                "fields": {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
+            }
+        elif message.step < last["step"]:
+            raise ValueError(
+                f"{self.name} has answered step {last['step']} of {message.sender} and keeps no "
+                f"earlier answer: send the step after it, not step {message.step}"
+            )
+        return KINDS[kept[key]["kind"]](**kept[key]["fields"]).delivered()
+
+    def _answer_to(self, message: Message) -> Message:
+        if isinstance(message, SmashedData):
+            return self.forward(message) if message.asks == "output" else self.reply(message)
+        if isinstance(message, OutputGradient):
+            return self.backward(message)
+        if isinstance(message, Weights):
+            return self.relay(message)
+        raise TypeError(
+            f"{self.name} has no answer to {type(message).__name__}: send SmashedData, "
+            "OutputGradient or Weights"
+        )
 
     def output(self, message: SmashedData) -> Tensor:
         """Return what the server's layers make of z in evaluation mode; changes nothing.
@@ -112,18 +156,12 @@ class Server(Party, ABC):
         Raises:
             RuntimeError: If it answers no output that this server sent.
         """
-        if self.under_way is None or message.step != self.under_way.step:
-            raise RuntimeError(
-                f"{self.name} did not ask for an output gradient of step {message.step}: "
-                "call forward first, and answer its step"
-            )
-        return self.under_way
-
-    def _only_vanilla(self, method: str) -> NotImplementedError:
-        return NotImplementedError(
-            f"{type(self).__name__} has no {method} and so cannot take part in the U-shaped "
-            "protocol: give it forward and backward, or use protocol=vanilla"
-        )
+        under_way = self.under_way
+        step = None if under_way is None else under_way.step
+        what = "an output gradient"
+        validate.answers(message.step, step, who=self.name, what=what, first="forward")
+        assert under_way is not None
+        return under_way
 
     def gradient(self, message: SmashedData, dz: Tensor) -> Gradient:
         """Address `dz` to the sender of `message`."""
@@ -179,7 +217,7 @@ class HonestServer(Server):
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
         """Take one training step on the batch and return the task's gradient."""
-        labels = self._labels(message)
+        labels = validate.labels_of(message, self.labels, self.name)
         z = message.z.detach().requires_grad_()
         self.net.train()
         logits = self.net(z)
@@ -227,11 +265,7 @@ class HonestServer(Server):
         asked = self.asked(message)
         assert self._graph is not None
         z, a = self._graph
-        if message.da.shape != a.shape:
-            raise ValueError(
-                f"the gradient has shape {tuple(message.da.shape)} and the output "
-                f"{tuple(a.shape)}: the client must return one number for each number of a"
-            )
+        validate.gradient_fits(message.da, a, name="the output", who="client")
         self.optimizer.zero_grad()
         a.backward(message.da)
         self.optimizer.step()
@@ -239,28 +273,6 @@ class HonestServer(Server):
         self.metrics = {}  # the loss is the client's
         assert z.grad is not None
         return self.gradient(asked, z.grad)
-
-    def _labels(self, message: SmashedData) -> Tensor:
-        """The labels that came with z, or else the server's own at the row numbers that came."""
-        if message.labels is not None:
-            return message.labels
-        if self.labels is None:
-            raise ValueError(
-                f"{self.name} needs labels to compute the task's loss: make the client with "
-                "sends_labels=True, or use a protocol in which the labels stay at home"
-            )
-        if message.index is None:
-            raise ValueError(
-                f"{self.name} holds labels and does not know whose z this is: make the client "
-                "with sends_index=True"
-            )
-        if message.index.min() < 0 or message.index.max() >= len(self.labels):
-            raise ValueError(
-                f"{message.sender} sends row numbers from {int(message.index.min())} to "
-                f"{int(message.index.max())} and {self.name} holds {len(self.labels)} labels: "
-                "give it a label for each of the client's images, in the same order"
-            )
-        return self.labels[message.index]
 
     def output(self, message: SmashedData) -> Tensor:
         """Return s(z) in evaluation mode: logits (N, K), or in the U-shaped protocol a."""

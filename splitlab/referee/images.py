@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from splitlab.core.client import Client, sent
+from splitlab.core.client import Client
 from splitlab.core.messages import SmashedData
 from splitlab.core.server import Server
 from splitlab.core.tables import Table
@@ -187,22 +187,21 @@ def evaluate(
     x, y, n, score = scorer.images.x, scorer.images.y, len(scorer.images), scorer.score
     notes = list(scorer.notes)
 
-    z = client.smash(x)
-    reconstructed = attack.reconstruct(sent(client, z))
+    message = client.smash(x)
+    reconstructed = attack.reconstruct(message)
     nearest = nearest_public(x, public.x)
     floors = {"mean_public": score(mean_public(public, n)), "nearest_public": score(nearest)}
     if client.sends_labels or client.sends_index:  # row numbers: the server holds the labels
         floors["class_mean_public"] = score(class_mean_public(public, y))
     oracle, rows = _oracle_decoder(client, private, scorer.order, n, seed)
-    ceilings = {"oracle_decoder": score(oracle(z[rows]), rows)}
+    ceilings = {"oracle_decoder": score(oracle(message.z[rows]), rows)}
     if hasattr(attack, "autoencode"):
         ceilings = {"own_autoencoder": score(attack.autoencode(x))} | ceilings
     received = None
     if any(
         isinstance(m, nn.modules.batchnorm._BatchNorm | nn.Dropout) for m in client.net.modules()
     ):
-        z_received = client.smash(x, training_mode=True)
-        received = score(attack.reconstruct(sent(client, z_received)))
+        received = score(attack.reconstruct(client.smash(x, training_mode=True)))
         momenta = {m.momentum for m in client.net.modules() if hasattr(m, "momentum")}
         notes.append(
             "The attack's row: f in evaluation mode. As received: in training mode"
@@ -243,7 +242,7 @@ def logits(client: Client, server: Server, x: Tensor) -> Tensor:
         NotImplementedError: If the server has no layers that work on the task.
         ValueError: If it is an `FSHA` without a body.
     """
-    output = server.output(sent(client, client.smash(x)))
+    output = server.output(client.smash(x))
     return output if client.tail is None else in_parts(client.tail, output)
 
 
@@ -288,7 +287,7 @@ def _oracle_decoder(
     half = n // 2
     pairs = private.select(order[half : half + ORACLE_PAIRS])
     decoder = train_decoder(
-        client.smash(pairs.x),
+        client.smash(pairs.x).z,
         pairs.x,
         value_range=private.value_range,
         steps=ORACLE_STEPS,

@@ -154,12 +154,11 @@ def evaluate_property(
     images = truth.select(order)
     x, y = images.x, images.y.cpu()
 
-    def told(z: Tensor) -> Tensor:
-        message = SmashedData(z=z, sender=client.name, step=client.step).delivered()
+    def told(message: SmashedData) -> Tensor:
         return attack.infer_property(message).argmax(1).cpu()
 
-    z = client.smash(x)
-    guesses = told(z)
+    message = client.smash(x)
+    guesses = told(message)
     received = None
     if any(
         isinstance(m, nn.modules.batchnorm._BatchNorm | nn.Dropout) for m in client.net.modules()
@@ -174,7 +173,7 @@ def evaluate_property(
         floors=_floors(y, attack.public.y.cpu(), task, count),
         others={
             "own_networks": accuracies(attack.classify(x).argmax(1).cpu(), y),
-            "true_pairs": _true_pairs(z, y),
+            "true_pairs": _true_pairs(message.z, y),
         },
         confusion=pairs.tolist(),
         classes=truth.classes,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from splitlab.core.client import Client, sent
+from splitlab.core.client import Client
 from splitlab.core.messages import Message, SmashedData
 from splitlab.core.observers import Observer
 from splitlab.core.server import Server
@@ -103,7 +103,7 @@ class Snapshots(Observer):
         self.taken = [Snapshot(**taken) for taken in state["taken"]]
 
     def _take(self, step: int, client: Client, server: Any) -> None:
-        images = server.reconstruct(sent(client, client.smash(self.private)))
+        images = server.reconstruct(client.smash(self.private))
         self.taken.append(Snapshot(step, images.cpu(), mse(images, self.private)))
 
 

@@ -20,7 +20,6 @@ def frames(
     events: Transcript | Sequence[Message | tuple[str, str]],
     *,
     holds: Mapping[str, Mapping[str, Any]] | None = None,
-    receivers: Sequence[str] | None = None,
 ) -> list[Frame]:
     """Draw one frame of a scrubber for each event between parties, and one for before them all.
 
@@ -36,25 +35,24 @@ def frames(
             for what the transcript says. The parties stand in this order; those not named here
             follow as they appear. A party whose name begins with a word of `figures.PARTY`
             ("client 2") has that party's colour, any other one is grey.
-        receivers: The receiver of each message; None for what the transcript says. Without one,
-            there must be two parties, and a message goes to the other one.
 
     Returns:
         Frames with the labels "0 of n" to "n of n", all of one size.
 
     Raises:
-        ValueError: If there are no events, or it cannot be told who receives a message.
+        ValueError: If there are no events, or a message was sent to nobody.
         TypeError: If an event is neither a message nor a pair of texts.
     """
     if isinstance(events, Transcript):
         holds = events.holds if holds is None else holds
-        receivers = events.receivers if receivers is None else receivers
         events = events.messages
     start = {
         party: {name: describe(value) for name, value in things.items()}
         for party, things in (holds or {}).items()
     }
-    moments = _moments(events, start, receivers)
+    if not events:
+        raise ValueError("there is nothing to draw: pass at least one event")
+    moments = _moments(events, start)
     return [_moment_frame(moments, number) for number in range(len(moments))]
 
 
@@ -81,17 +79,16 @@ class _Moment:
 def _moments(
     events: Sequence[Message | tuple[str, str]],
     start: dict[str, dict[str, str]],
-    receivers: Sequence[str] | None,
 ) -> list[_Moment]:
     """Follow what each party holds through the events."""
     actors = [_actor(event) for event in events]
-    parties = list(dict.fromkeys([*start, *actors, *(receivers or ())]))
-    to = iter(_receivers(events, parties, receivers))
+    receivers = [_receiver(event) for event in events if isinstance(event, Message)]
+    parties = list(dict.fromkeys([*start, *actors, *receivers]))
     holdings = {party: start.get(party, {}) for party in parties}
     moments = [_Moment("", "", "", {}, holdings, {})]
     for actor, event, following in zip(actors, events, [*events[1:], None], strict=True):
         if isinstance(event, Message):
-            receiver, parts = next(to), contents(event)
+            receiver, parts = event.to, contents(event)
             head = f"{type(event).__name__}, {event.nbytes:,} bytes"
             gained, worked_out = {receiver: parts}, event
         else:
@@ -115,27 +112,13 @@ def _actor(event: Message | tuple[str, str]) -> str:
     raise TypeError(f"an event is a message or a pair (party, what it does), not {event!r:.60}")
 
 
-def _receivers(
-    events: Sequence[Message | tuple[str, str]],
-    parties: Sequence[str],
-    receivers: Sequence[str] | None,
-) -> Sequence[str]:
-    """Return the receiver of each message, or say why it cannot be told."""
-    sent = [event for event in events if isinstance(event, Message)]
-    if not events:
-        raise ValueError("there is nothing to draw: pass at least one event")
-    if receivers is None and sent and len(parties) != 2:
+def _receiver(message: Message) -> str:
+    if not message.to:
         raise ValueError(
-            f"who receives each message cannot be told among {', '.join(parties)}: pass receivers, "
-            "one for each message"
+            f"the {type(message).__name__} of {message.sender} has no receiver: draw messages that "
+            "were sent (send(message, receiver) says to whom), or set to="
         )
-    if receivers is not None and len(receivers) != len(sent):
-        raise ValueError(
-            f"there are {len(sent)} messages and {len(receivers)} receivers: name one for each"
-        )
-    if receivers is None:
-        return [parties[1 - parties.index(message.sender)] for message in sent]
-    return receivers
+    return message.to
 
 
 def _listed(things: Mapping[str, str], space: str = " ") -> str:

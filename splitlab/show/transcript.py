@@ -1,4 +1,4 @@
-"""The messages of a run as they crossed, who got each, and what the parties held before them."""
+"""The messages of a run as they crossed, and what the parties held before them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,40 +7,26 @@ from typing import Any
 from torch import Tensor, nn
 
 from splitlab.core.client import Client
-from splitlab.core.messages import (
-    Gradient,
-    Message,
-    OutputGradient,
-    ServerOutput,
-    SmashedData,
-    tensors_in,
-)
+from splitlab.core.messages import KINDS, Message, tensors_in
 from splitlab.core.observers import Observer
-from splitlab.core.protocols import Protocol, vanilla
-from splitlab.core.rounds import Rounds, Sequential, ServerCopies, SplitFed
+from splitlab.core.rounds import ServerCopies
 from splitlab.core.server import Server
 
 
 class Transcript(Observer):
-    """Keeps a copy of every message of a run, who got it, and what each party held before it.
+    """Keeps a copy of every message of a run, and what each party held before it.
 
     For a few steps: it keeps all that crosses.
 
-    Args:
-        protocol: The run's, which alone says where weights go.
-
     Attributes:
         messages: The messages, in order.
-        receivers: The name of each one's receiver.
         holds: Party -> name -> description of what it holds at the start: f, the tail, images and
             labels of a client; the networks of the server, and its labels where it has some. The
-            parties stand in the order of clients, server, others.
+            clients stand first, then the server.
     """
 
-    def __init__(self, protocol: Protocol = vanilla) -> None:
-        self.protocol = protocol
+    def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.receivers: list[str] = []
         self.holds: dict[str, dict[str, str]] = {}
 
     def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
@@ -49,28 +35,21 @@ class Transcript(Observer):
         Raises:
             ValueError: If two parties have one name.
         """
-        others = self.protocol.parties if isinstance(self.protocol, Rounds) else ()
-        parties = [*clients, server, *others]
+        parties = [*clients, server]
         names = [party.name for party in parties]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two parties are called {twice!r}: give each a name, with name=")
-        self._clients, self._server = names[: len(clients)], server.name
         self.holds = {party.name: _holdings(party) for party in parties}
-        self.messages, self.receivers = [], []
+        self.messages = []
 
     def message(self, message: Message) -> None:
-        """Keep a message, and note who gets it.
-
-        Raises:
-            ValueError: If the protocol does not say who gets these weights.
-        """
-        self.receivers.append(self._receiver(message))
+        """Keep a message."""
         self.messages.append(message.delivered())
 
     def got(self, party: str) -> list[str]:
         """Return the names of what has reached a party, such as z, labels and state."""
-        pairs = zip(self.messages, self.receivers, strict=True)
-        return list(dict.fromkeys(name for m, to in pairs if to == party for name in contents(m)))
+        arrived = [message for message in self.messages if message.to == party]
+        return list(dict.fromkeys(name for message in arrived for name in contents(message)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept."""
@@ -78,39 +57,12 @@ class Transcript(Observer):
             (type(m).__name__, {f.name: getattr(m, f.name) for f in dataclasses.fields(m)})
             for m in self.messages
         ]
-        return {"messages": kept, "receivers": self.receivers, "holds": self.holds}
+        return {"messages": kept, "holds": self.holds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned."""
-        kinds = {kind.__name__: kind for kind in Message.__subclasses__()}
-        self.messages = [kinds[kind](**payload) for kind, payload in state["messages"]]
-        self.receivers, self.holds = list(state["receivers"]), dict(state["holds"])
-
-    def _receiver(self, message: Message) -> str:
-        """Who gets a message: what its kind, and for weights the protocol, says."""
-        if isinstance(message, SmashedData | OutputGradient):
-            return self._server
-        if isinstance(message, Gradient | ServerOutput):
-            return self.messages[-1].sender  # it answers what this client has sent
-        if isinstance(self.protocol, Sequential):
-            if message.sender == self._server:
-                return self._next(self.messages[-1].sender)
-            return self._server if self.protocol.through_server else self._next(message.sender)
-        if isinstance(self.protocol, SplitFed):
-            aggregator = self.protocol.aggregator.name
-            if message.sender != aggregator:
-                return aggregator
-            answered = 0  # clients that have the average by now
-            while self.messages[-1 - answered].sender == aggregator:
-                answered += 1
-            return self._clients[answered]
-        raise ValueError(
-            f"who gets the {type(message).__name__} of {message.sender} cannot be told: give "
-            "Transcript the run's protocol, Sequential or SplitFed"
-        )
-
-    def _next(self, client: str) -> str:
-        return self._clients[(self._clients.index(client) + 1) % len(self._clients)]
+        self.messages = [KINDS[kind](**payload) for kind, payload in state["messages"]]
+        self.holds = dict(state["holds"])
 
 
 def contents(message: Message) -> dict[str, str]:
@@ -120,13 +72,13 @@ def contents(message: Message) -> dict[str, str]:
         message: a message.
 
     Returns:
-        The name of each field that it has -> description; without sender and step.
+        The name of each field of its payload -> description.
     """
     payload = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
     return {
         name: describe(value)
         for name, value in payload.items()
-        if name not in ("sender", "step") and value is not None
+        if name not in ("sender", "step", "to", "asks") and value is not None
     }
 
 

@@ -52,14 +52,7 @@ def data(digits):
 
 def answers(attack, client, rows=BATCH):
     """What the attack finds out in the end, after it was given what its card grants."""
-    if hasattr(attack, "query"):
-        attack.query(client.smash)
-    if hasattr(attack, "imitate"):
-        attack.imitate()
-    if hasattr(attack, "collude"):
-        attack.collude(client.weights())
-    z = client.smash(client.data.x[:rows])
-    message = sl.SmashedData(z=z, sender=client.name, step=client.step).delivered()
+    message = sl.grant(attack, client) and client.smash(client.data.x[:rows])
     found = {
         name: getattr(attack, name)(message)
         for name in ("reconstruct", "infer_property")

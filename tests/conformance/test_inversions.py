@@ -5,7 +5,7 @@ import torch
 from watching import Replies
 
 import splitlab as sl
-from splitlab.course.experiments import PassiveInversions, grant
+from splitlab.course.experiments import PassiveInversions
 
 NAMES = ("query_free", "black_box", "white_box")
 PREPARING = {
@@ -32,9 +32,8 @@ def trained(make_client, server, attack=None):
     client, replies = make_client(), Replies()
     sl.train([client], server, 4, observers=[replies])
     if attack is not None:
-        grant({"attack": attack}, client)
-        z = client.smash(client.data.x[:3])
-        attack.reconstruct(sl.SmashedData(z=z, sender="client", step=4).delivered())
+        sl.grant(attack, client)
+        attack.reconstruct(client.smash(client.data.x[:3]))
         sl.audit([client], attack)
     sl.train([client], server, 4, observers=[replies])
     return replies.dz, client.net.state_dict() | {
@@ -48,14 +47,14 @@ def attacked(request):
     run = PassiveInversions("", "", 0, 150, data=request.param, cut=1)
     split = run.setting.split(request.param, 0)
     client, server, _ = run.train(split)
-    return client, split, grant(run.attacks(server, split.public), client)
+    return client, split, run.granted(server, split.public, client)
 
 
 @pytest.mark.parametrize("name", ["black_box", "white_box"])
 def test_with_a_grant_the_very_images_come_back(attacked, name):
     client, split, attacks = attacked
     x = split.private.x[:200]
-    message = sl.SmashedData(z=client.smash(x[:25]), sender="client", step=0).delivered()
+    message = client.smash(x[:25])
     shown = attacks[name].reconstruct(message)
     rows = torch.arange(25)
     public = sl.floors.nearest_public(x[:25], split.public.x)
@@ -67,7 +66,7 @@ def test_with_a_grant_the_very_images_come_back(attacked, name):
 def test_without_a_grant_of_f_retrieval_errs_less(attacked):
     client, split, attacks = attacked
     x = split.private.x[:25]
-    message = sl.SmashedData(z=client.smash(x), sender="client", step=0).delivered()
+    message = client.smash(x)
     shown = attacks["query_free"].reconstruct(message)
     public = sl.floors.nearest_public(x, split.public.x)
     assert sl.metrics.mse(shown, x) > sl.metrics.mse(public, x)

@@ -279,7 +279,7 @@ def test_messages_out_of_turn_are_refused(make_u_client):
     with pytest.raises(RuntimeError, match="did not ask for an output of step 0"):
         client.finish(sl.ServerOutput(a=torch.zeros(16, 32, 4, 4), **header))
     server.forward(client.forward().delivered())
-    with pytest.raises(ValueError, match="one number for each number of a"):
+    with pytest.raises(ValueError, match="one number for each number of the output"):
         server.backward(sl.OutputGradient(da=torch.zeros(3), **header))
     with pytest.raises(RuntimeError, match="of step 5"):
         server.backward(sl.OutputGradient(da=da.da, sender="client", step=5))
@@ -290,7 +290,7 @@ def test_messages_out_of_turn_are_refused(make_u_client):
 def test_weights_of_a_client_with_a_tail_carry_the_tail(make_u_client):
     one, two = make_u_client(), make_u_client(seed=4, name="second")
     sl.train([one], sl.HonestServer(body()), 2, protocol=sl.u_shaped)
-    two.load(sl.Wire()(one.weights()))
+    two.load(sl.Wire()(one.weights(), two))
     assert largest_difference(one.tail.state_dict(), two.tail.state_dict()) == 0
     assert largest_difference(one.net.state_dict(), two.net.state_dict()) == 0
 

@@ -200,7 +200,7 @@ def test_parties_of_a_resumed_run_share_nothing(begun, make_client, make_attack)
 
 def half(client, server, send):
     """A protocol that leaves the client waiting."""
-    send(server.reply(send(client.forward())))
+    send(server.reply(send(client.forward(), server)), client)
 
 
 def test_a_protocol_that_leaves_a_turn_open_cannot_be_checkpointed(

@@ -365,7 +365,7 @@ def test_a_dense_client_is_drawn_wrongly_and_the_convolution_rightly(data):
         x = split.private.x[:300]
 
         def drawn():
-            return attack.reconstruct(message(client.smash(x)))
+            return attack.reconstruct(client.smash(x))
 
         before = experiments.apart(drawn(), attack.public.x)
         sl.train([client], attack, run.steps)

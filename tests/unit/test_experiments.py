@@ -69,7 +69,7 @@ def quick_referee(monkeypatch):
 
     def evaluate(client, attack, referee):
         x = client.data.x
-        images = attack.reconstruct(sl.SmashedData(z=client.smash(x), sender="client", step=0))
+        images = attack.reconstruct(client.smash(x))
         report = {"metrics": {"mse": sl.metrics.mse(images, x)}}
         return SimpleNamespace(to_dict=lambda: report)
 

@@ -102,7 +102,7 @@ def test_pilots_of_the_papers_design_fit_its_decoder_and_learn(name):
 def test_another_cut_is_cut_there_on_both_sides():
     run = knob(cut_at=4)
     split = run.split()
-    z = run.client(split, "cpu").smash(split.private.x[:2])
+    z = run.client(split, "cpu").smash(split.private.x[:2]).z
     assert z.shape[1:] == run.attack(split, "cpu").z_shape == sl.nets.tiny.Z_SHAPE[4]
 
 

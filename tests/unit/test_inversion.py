@@ -109,29 +109,29 @@ def own(seed=9):
 
 
 def smashed(client, n=4):
-    return sl.SmashedData(z=client.smash(client.data.x[:n]), sender="client", step=0).delivered()
+    return client.smash(client.data.x[:n])
 
 
 class TestWhiteBox:
     def test_takes_the_weights_of_a_message_and_shares_none(self, trained):
         client, _ = trained
         attack = sl.WhiteBoxInversion(net(), f=own(), start=torch.zeros(1, 16, 16))
-        attack.collude(client.weights())
+        attack.prepare(client.weights())
         sl.audit([client], attack)
         x = client.data.x[:4]
         with torch.no_grad():
-            assert torch.equal(attack.f.eval()(x), client.smash(x))  # BatchNorm's buffers, too
+            assert torch.equal(attack.f.eval()(x), client.smash(x).z)  # BatchNorm's buffers, too
 
     def test_takes_f_out_of_the_weights_of_a_client_with_a_tail(self, make_client):
         client = make_client(own(seed=3), tail=nn.Linear(10, 10))
         attack = sl.WhiteBoxInversion(net(), f=own(), start=torch.zeros(1, 16, 16))
-        attack.collude(client.weights())
+        attack.prepare(client.weights())
         assert torch.equal(attack.f[0][0].weight, client.net[0][0].weight)
 
     def test_starts_from_the_public_mean_and_takes_its_range(self, trained, digits):
         client, _ = trained
         attack = sl.WhiteBoxInversion(net(), f=own(), public=digits[1], steps=1, rate=1e-6)
-        attack.collude(client.weights())
+        attack.prepare(client.weights())
         mean = digits[1].x.mean(0).expand(4, -1, -1, -1)
         assert torch.allclose(attack.reconstruct(smashed(client)), mean, atol=1e-5)
         assert attack.value_range == digits[1].value_range
@@ -143,12 +143,12 @@ class TestWhiteBox:
         with pytest.raises(ValueError, match="at least one step"):
             sl.WhiteBoxInversion(net(), f=own(), start=torch.zeros(1, 16, 16), steps=0)
         attack = sl.WhiteBoxInversion(net(), f=own(), start=torch.zeros(1, 16, 16))
-        with pytest.raises(RuntimeError, match=r"call attack\.collude\(client\.weights\(\)\)"):
+        with pytest.raises(RuntimeError, match=r"call attack\.prepare\(client\.weights\(\)\)"):
             attack.reconstruct(smashed(client))
         deeper = make_client()  # cut 2
         with pytest.raises(ValueError, match=r"not of the network f=.* cut at the same layer"):
-            attack.collude(deeper.weights())
-        attack.collude(client.weights())
+            attack.prepare(deeper.weights())
+        attack.prepare(client.weights())
         with pytest.raises(ValueError, match=r"z has shape \(32, 4, 4\) .* makes \(8, 8, 8\)"):
             attack.reconstruct(smashed(deeper))
 
@@ -166,11 +166,11 @@ class TestBlackBox:
                 return client.smash(x)
 
         oracle = Oracle()
-        attack = sl.BlackBoxInversion(net(), public=digits[1], steps=2)
-        attack.query(oracle, n=20)
-        attack.query(oracle, n=30)
-        assert attack.queries == oracle.asked == 50
-        attack.query(client.smash, n=10)  # a bound method leads to all that the client has
+        attack = sl.BlackBoxInversion(net(), public=digits[1], steps=2, questions=20)
+        attack.prepare(oracle)
+        attack.prepare(oracle)
+        assert attack.queries == oracle.asked == 40
+        attack.prepare(client.smash)  # a bound method leads to all that the client has
         sl.audit([client], attack)
         gone = weakref.ref(oracle)
         del oracle
@@ -184,24 +184,27 @@ class TestBlackBox:
         public = sl.ImageData(x[:300], torch.zeros(300, dtype=torch.int64), ("noise",))
 
         def oracle(x):
-            return 3 * nn.functional.pixel_unshuffle(x, 4) + 7
+            z = 3 * nn.functional.pixel_unshuffle(x, 4) + 7
+            return sl.SmashedData(z=z, sender="client", step=0)
 
         decoder = nn.ConvTranspose2d(16, 1, 4, 4)
         attack = sl.BlackBoxInversion(net(), public=public, decoder=decoder, rate=0.03)
-        attack.query(oracle)
-        shown = attack.reconstruct(sl.SmashedData(z=oracle(x[300:]), sender="client", step=0))
+        attack.prepare(oracle)
+        shown = attack.reconstruct(oracle(x[300:]))
         assert sl.metrics.mse(shown, x[300:]) < 0.01  # their variance is 1/3
         assert shown.min() >= -1 and shown.max() <= 1
 
     def test_says_what_is_missing(self, trained, digits):
         client, _ = trained
         attack = sl.BlackBoxInversion(net(), public=digits[1])
-        with pytest.raises(RuntimeError, match=r"call attack\.query\(client\.smash\)"):
+        with pytest.raises(RuntimeError, match=r"call attack\.prepare\(client\.smash\)"):
             attack.reconstruct(smashed(client))
-        with pytest.raises(ValueError, match=r"cannot ask about 100000: choose n from 2"):
-            attack.query(client.smash, n=100_000)
+        with pytest.raises(ValueError, match=r"questions is 100000 and .* choose from 2"):
+            sl.BlackBoxInversion(net(), public=digits[1], questions=100_000)
         with pytest.raises(ValueError, match=r"pass one z for each image"):
-            attack.query(lambda x: client.smash(x)[1:])
+            attack.prepare(lambda x: client.smash(x[1:]))
+        with pytest.raises(TypeError, match=r"an oracle, not Weights: call prepare\(client"):
+            attack.prepare(client.weights())
 
     def test_a_second_query_trains_from_scratch(self, trained, digits):
         client, _ = trained
@@ -210,9 +213,9 @@ class TestBlackBox:
             sl.BlackBoxInversion(net(), public=digits[1], steps=3, decoder=decoder)
             for _ in range(2)
         )
-        once.query(client.smash)
-        twice.query(client.smash)
-        twice.query(client.smash)
+        once.prepare(client.smash)
+        twice.prepare(client.smash)
+        twice.prepare(client.smash)
         message = smashed(client)
         assert torch.equal(once.reconstruct(message), twice.reconstruct(message))
 
@@ -229,7 +232,8 @@ class TestQueryFree:
         f = {name: value.clone() for name, value in attack.surrogate.state_dict().items()}
         for parameter in attack.net.parameters():
             parameter.grad = None
-        losses = attack.imitate()
+        attack.prepare()
+        losses = attack.losses
         assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
         assert all(torch.equal(value, s[name]) for name, value in attack.net.state_dict().items())
         assert all(p.grad is None for p in attack.net.parameters())
@@ -241,13 +245,15 @@ class TestQueryFree:
         client, _ = trained
         one = self.make(digits, inversion=inversion)
         two = self.make(digits, inversion=inversion, surrogate=own(2))
-        one.imitate()
+        one.prepare()
         two.load_state_dict(copy.deepcopy(one.state_dict()))  # as if it came from a file
         message = smashed(client)
         shown = one.reconstruct(message)
         assert shown.shape == (4, 1, 16, 16) and shown.min() >= -1 and shown.max() <= 1
         assert torch.equal(shown, two.reconstruct(message))
-        assert one.imitate() == two.imitate()  # batches and Adam's state, too
+        one.prepare()
+        two.prepare()
+        assert one.losses == two.losses  # batches and Adam's state, too
         assert torch.equal(one.reconstruct(message), two.reconstruct(message))
 
     def test_says_what_is_missing(self, trained, digits):
@@ -255,12 +261,12 @@ class TestQueryFree:
         with pytest.raises(ValueError, match="choose 'descent' or 'decoder'"):
             self.make(digits, inversion="magic")
         attack = self.make(digits)
-        with pytest.raises(RuntimeError, match=r"call attack\.imitate\(\)"):
+        with pytest.raises(RuntimeError, match=r"call attack\.prepare\(\)"):
             attack.reconstruct(smashed(client))
         middle = net()[:-2]  # the tail is the client's
         attack = sl.QueryFreeInversion(middle, public=digits[1], surrogate=own())
         with pytest.raises(ValueError, match="this attack needs the vanilla protocol"):
-            attack.imitate()
+            attack.prepare()
 
 
 def test_the_cards_name_every_grant():

@@ -6,6 +6,8 @@ from torch import nn
 
 import splitlab as sl
 
+SERVER = sl.HonestServer(nn.Identity(), optimizer=lambda parameters: None)
+
 
 def example_messages():
     z = torch.randn(4, 3, requires_grad=True)
@@ -25,10 +27,11 @@ def example_messages():
 
 @pytest.mark.parametrize("message", example_messages(), ids=lambda m: type(m).__name__)
 def test_delivery_keeps_values_and_shares_nothing(message):
-    delivered = sl.Wire()(message)
+    delivered = sl.Wire()(message, SERVER)
     sent, received = list(message.tensors()), list(delivered.tensors())
     assert type(delivered) is type(message)
-    assert (delivered.sender, delivered.step) == ("client", 3)
+    assert (delivered.sender, delivered.step, delivered.to) == ("client", 3, "server")
+    assert message.to == "", "the sender keeps what it had"
     assert len(sent) == len(received) > 0
     for a, b in zip(sent, received, strict=True):
         assert torch.equal(a, b)
@@ -41,7 +44,7 @@ def test_a_flatten_client_leaks_its_rows_through_detach_but_not_through_the_wire
     x = torch.randn(10, 1, 2, 2)
     z = nn.Flatten()(x[3:4])
     assert z.detach().untyped_storage().nbytes() == x.untyped_storage().nbytes()  # all ten rows
-    delivered = sl.Wire()(sl.SmashedData(z=z, sender="client", step=0))
+    delivered = sl.Wire()(sl.SmashedData(z=z, sender="client", step=0), SERVER)
     assert delivered.z.untyped_storage().nbytes() == 4 * x.element_size()
 
 
@@ -60,10 +63,10 @@ def test_messages_are_frozen():
 
 def test_the_wire_refuses_what_is_no_message():
     with pytest.raises(TypeError, match="only messages cross the wire, not Tensor"):
-        sl.Wire()(torch.zeros(3))
+        sl.Wire()(torch.zeros(3), SERVER)
 
 
 def test_a_message_refuses_objects():
     message = sl.Weights(state={"w": object()}, sender="client", step=0)
     with pytest.raises(TypeError, match="not object"):
-        sl.Wire()(message)
+        sl.Wire()(message, SERVER)

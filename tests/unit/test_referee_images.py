@@ -187,7 +187,7 @@ def test_a_scorer_gives_the_figures_of_evaluate(hijack, digits):
     report, scorer = sl.evaluate(client, attack, referee), sl.Scorer(private, referee)
     nearest = sl.floors.nearest_public(scorer.images.x, public.x)
     assert scorer.score(nearest) == report.floors["nearest_public"]
-    z = sl.SmashedData(z=client.smash(scorer.images.x), sender="client", step=0)
+    z = client.smash(scorer.images.x)
     assert scorer.further(attack.reconstruct(z)) | scorer.real() == report.other
     perfect = scorer.table({"the images": scorer.images.x, "retrieval": nearest})
     assert perfect.head[-2:] == ("matched by correlation", "recognised by second classifier")
@@ -277,7 +277,7 @@ def test_logits_and_accuracy_of_each_protocol(digits):
         assert sl.task_accuracy(one, server, referee) == pytest.approx(float(right))
     assert sl.task_accuracy(u_client, u_server, referee) > 0.5, "the tail takes part"
     assert torch.equal(
-        vanilla.predict(client.smash(referee.x)),
+        vanilla.predict(client.smash(referee.x).z),
         in_evaluation(referee.x, client.net, vanilla.net).argmax(1),
     )
 

@@ -223,7 +223,7 @@ def test_it_draws_private_images_behind_one_convolution(name, background):
     server = sl.UnSplit(sl.nets.tiny.shallow_server(seed=3), **settings)
     sl.train([client], server, 100)
     x = split.private.x[:10]
-    (found,) = server.search(client.smash(x))
+    (found,) = server.search(client.smash(x).z)
     fit = correlations(found.images, x)
     assert fit.mean().abs() >= 0.5
     assert len(fit.sign().unique()) == 1, "one clone, so all are negatives or none"

@@ -41,7 +41,7 @@ from splitlab.course.experiments.faces import FACES_KINDS, Faces
 from splitlab.course.experiments.hijack_settings import Knob, likeness
 from splitlab.course.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
 from splitlab.course.experiments.label_inference import LabelLeak, worst_auc
-from splitlab.course.experiments.passive_inversions import PassiveInversions, grant
+from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.property_inference import (
     PropertiesInPictures,
     PropertyHijack,
@@ -117,7 +117,6 @@ __all__ = [
     "decoded",
     "experiments",
     "find",
-    "grant",
     "labelled",
     "largest_difference",
     "likeness",

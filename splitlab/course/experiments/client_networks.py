@@ -217,8 +217,7 @@ def scores(
             return scorer.score(pictures)
         return sl.metrics.image_metrics(pictures, x, value_range=private.value_range)
 
-    z = client.smash(x)
-    drawn = attack.reconstruct(SmashedData(z=z, sender=client.name, step=client.step))
+    drawn = attack.reconstruct(client.smash(x))
     floors = {
         "mean_public": sl.floors.mean_public(public, len(x)),
         "nearest_public": sl.floors.nearest_public(x, public.x),

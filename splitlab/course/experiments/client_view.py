@@ -138,8 +138,7 @@ def scores(client: sl.Client, attack: Any, split: sl.data.Split) -> dict[str, An
     """
     scorer = sl.Scorer(split.private, split.referee)
     x = scorer.images.x.to(client.device)
-    message = sl.SmashedData(z=client.smash(x), sender=client.name, step=client.step)
-    metrics = scorer.score(attack.reconstruct(message).cpu())
+    metrics = scorer.score(attack.reconstruct(client.smash(x)).cpu())
     floor = scorer.score(nearest_public(scorer.images.x, split.public.x))
     return {
         "n_match": len(x),

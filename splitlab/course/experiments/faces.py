@@ -65,8 +65,7 @@ class Faces(Hijack):
         log = sl.train([client], attack, self.steps, observers=[*observers, clock], **keeping)
         public = split.public
         x = split.private.subset(min(SCORED, len(split.private)), seed=0).x
-        message = sl.SmashedData(z=client.smash(x), sender=client.name, step=client.step)
-        pictures = attack.reconstruct(message).cpu()
+        pictures = attack.reconstruct(client.smash(x)).cpu()
         kinds = {"pictures": pictures, "negatives": negatives(pictures, public)}
         kinds["nearest"] = sl.floors.nearest_public(x, public.x)
         figures = {kind: {"mse": mse(p, x), "matched": matched(p, x)} for kind, p in kinds.items()}

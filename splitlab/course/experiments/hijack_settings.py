@@ -126,10 +126,10 @@ class Knob(Hijack):
             row["norms"] = [float(f"{norm:.3g}") for norm in seen.norms[::every]]
         scorer = sl.Scorer(split.private, split.referee, n_match=min(500, len(split.private)))
         x = scorer.images.x
-        z = client.smash(x)
-        row["looks"] = likeness(z, x)
-        decoded = attack.reconstruct(message(client, z))
-        received = attack.reconstruct(message(client, client.smash(x, training_mode=True)))
+        message = client.smash(x)
+        row["looks"] = likeness(message.z, x)
+        decoded = attack.reconstruct(message)
+        received = attack.reconstruct(client.smash(x, training_mode=True))
         nearest = sl.floors.nearest_public(x, split.public.x)
         return row | {
             "n_match": len(x),
@@ -172,11 +172,6 @@ class Gradients(sl.Observer):
     def rank(self) -> int:
         """How many directions of the channels the last one uses."""
         return int(torch.linalg.matrix_rank(self.last))
-
-
-def message(client: sl.Client, z: Tensor) -> sl.SmashedData:
-    """Return z as the client would send it."""
-    return sl.SmashedData(z=z, sender=client.name, step=client.step).delivered()
 
 
 def likeness(z: Tensor, x: Tensor) -> float:

@@ -56,13 +56,12 @@ class PassiveInversions(Experiment):
         """
         split = self.setting.split(self.data, self.seed)
         client, server, clock = self.train(split, device, observers, **keeping)
-        attacks = grant(self.attacks(server, split.public, device), client)
+        attacks = self.granted(server, split.public, client)
         scorer = sl.Scorer(client.data, split.referee, seed=self.seed)
         rows = torch.arange(min(self.images, len(scorer.images)), device=client.device)
         x, y = scorer.images.x[rows], scorer.images.y[rows]
 
-        def scores(z: Tensor) -> dict[str, Any]:
-            message = sl.SmashedData(z=z, sender=client.name, step=client.step).delivered()
+        def scores(message: sl.SmashedData) -> dict[str, Any]:
             return {n: scorer.score(a.reconstruct(message), rows) for n, a in attacks.items()}
 
         floors = {
@@ -70,7 +69,8 @@ class PassiveInversions(Experiment):
             "class_mean_public": sl.floors.class_mean_public(split.public, y),
             "nearest_public": sl.floors.nearest_public(x, split.public.x),
         }
-        z = client.smash(x)
+        message = client.smash(x)
+        z = message.z
         row = {
             "steps": client.step,
             "cpu_seconds": clock.seconds,
@@ -78,7 +78,7 @@ class PassiveInversions(Experiment):
             "numbers": z[0].numel(),
             "pixels": x[0].numel(),
             "n_match": len(scorer.images),
-            "attacks": scores(z),
+            "attacks": scores(message),
             "floors": {name: scorer.score(images, rows) for name, images in floors.items()},
             "ceilings": {"true_pairs": scorer.score(self._true_pairs(client, scorer, z), rows)},
             "real": scorer.real(),
@@ -116,12 +116,12 @@ class PassiveInversions(Experiment):
         nets: Any = self.setting.nets
         return nets.client(**options), nets.server(**options, classes=classes)
 
-    def attacks(
-        self, server: sl.HonestServer, public: sl.ImageData, device: Device = "cpu"
+    def granted(
+        self, server: sl.HonestServer, public: sl.ImageData, client: sl.Client
     ) -> Inversions:
-        """Return the three attacks behind the trained server, before anything is granted."""
+        """Return the three attacks behind the trained server, each with what it is granted."""
         classes = len(public.classes)
-        own = {"public": public, "seed": self.seed, "device": device}
+        own = {"public": public, "seed": self.seed, "device": client.device}
         weights = server.net.state_dict()
         other = self.seed + OTHER_WEIGHTS
 
@@ -130,13 +130,14 @@ class PassiveInversions(Experiment):
             net.load_state_dict(weights)
             return net
 
-        return {
+        attacks: Inversions = {
             "query_free": sl.QueryFreeInversion(
                 s(), surrogate=self.networks(other, classes)[0], **own
             ),
             "black_box": sl.BlackBoxInversion(s(), **own),
             "white_box": sl.WhiteBoxInversion(s(), f=self.networks(other, classes)[0], **own),
         }
+        return {name: sl.grant(attack, client) for name, attack in attacks.items()}
 
     def drawn(self, split: sl.data.Split, x: Tensor, device: Device = "cpu") -> dict[str, Tensor]:
         """Train honestly, attack, and return what each attack draws of private images x, (n, ...).
@@ -144,9 +145,8 @@ class PassiveInversions(Experiment):
         The images themselves are there, too, as "private".
         """
         client, server, _ = self.train(split, device)
-        attacks = grant(self.attacks(server, split.public, device), client)
-        z = client.smash(x)
-        message = sl.SmashedData(z=z, sender=client.name, step=client.step).delivered()
+        attacks = self.granted(server, split.public, client)
+        message = client.smash(x)
         drawn = {name: attack.reconstruct(message).cpu() for name, attack in attacks.items()}
         return {"private": x.cpu()} | drawn
 
@@ -154,16 +154,4 @@ class PassiveInversions(Experiment):
         """Decode with what a decoder learns from private images that are not scored."""
         others = client.data.select(scorer.order[len(z) :])
         about = {"value_range": others.value_range, "steps": 200, "seed": self.seed}
-        return train_decoder(client.smash(others.x), others.x, **about).images(z)
-
-
-def grant(attacks: Inversions, client: sl.Client) -> Inversions:
-    """Give each attack what its card says it is granted, and let it prepare."""
-    for attack in attacks.values():
-        if isinstance(attack, sl.WhiteBoxInversion):
-            attack.collude(client.weights())
-        elif isinstance(attack, sl.BlackBoxInversion):
-            attack.query(client.smash)
-        else:
-            attack.imitate()
-    return attacks
+        return train_decoder(client.smash(others.x).z, others.x, **about).images(z)

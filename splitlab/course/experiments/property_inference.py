@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import torch
-from torch import Tensor
 
 import splitlab as sl
 from splitlab.course.experiments.base import CpuTime, Device, Keeping
@@ -76,7 +75,7 @@ class PropertyHijack(Hijack):
 
         def told(client: sl.Client, server: Any) -> dict[str, float]:
             """How often the head is right at this moment, about all private images."""
-            guess = _inferrer(server).infer_property(_smashed(client)).argmax(1)
+            guess = _inferrer(server).infer_property(client.smash(client.data.x)).argmax(1)
             return {self.secret: sl.accuracies(guess, truth.y)["accuracy"]}
 
         clock, curves = CpuTime(), Marks(told)
@@ -150,7 +149,7 @@ class PropertiesInPictures(Hijack):
         threshold = sl.data.slant(public.x, public.value_range).median()
 
         def read(client: sl.Client, server: Any) -> dict[str, float]:
-            z = _smashed(client, client.data.x[order.to(client.device)])
+            z = client.smash(client.data.x[order.to(client.device)])
             pictures = server.reconstruct(z).cpu()
             digit = scorer.classify(pictures)
             told = {
@@ -203,11 +202,6 @@ class Marks(sl.Observer):
         if step + 1 in MARKS:
             for name, value in self.look(client, server).items():
                 self.accuracy.setdefault(name, {})[str(step + 1)] = round(value, 4)
-
-
-def _smashed(client: sl.Client, x: Tensor | None = None) -> sl.SmashedData:
-    z = client.smash(client.data.x if x is None else x)
-    return sl.SmashedData(z=z, sender=client.name, step=client.step).delivered()
 
 
 def _inferrer(server: Any) -> sl.PropertyInference:

@@ -105,8 +105,7 @@ class PublicImages(Hijack):
         client, attack, split, _ = self._train(device, [*observers, clock], **keeping)
 
         def drawn(images: Tensor) -> Tensor:
-            z = client.smash(images)
-            return attack.reconstruct(sl.SmashedData(z=z, sender=client.name, step=client.step))
+            return attack.reconstruct(client.smash(images))
 
         images, score = self.scored(split)
         x = images.x

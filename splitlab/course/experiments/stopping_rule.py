@@ -47,8 +47,7 @@ class Stopping(Hijack):
         floor = mse(nearest, x)
         errors = [e / floor for e in sl.records.window_means(received.mse, WINDOW)[1]]
         half = errors[len(errors) // 2 :]
-        message = sl.SmashedData(z=client.smash(x), sender=client.name, step=client.step)
-        pictures = attack.reconstruct(message).cpu()
+        pictures = attack.reconstruct(client.smash(x)).cpu()
         return {
             "steps": log.steps,
             "cpu_seconds": clock.seconds,

@@ -110,8 +110,8 @@ class TwoDimensions(Experiment):
             a turn about the middle of z_public; and the `floors`.
         """
         x, public = client.data.x, attack.public.x
-        z = client.smash(x)
-        decoded = attack.reconstruct(sl.SmashedData(z=z, sender=client.name, step=client.step))
+        message = client.smash(x)
+        z, decoded = message.z, attack.reconstruct(message)
         nearest = sl.floors.nearest_public(x, public)
         mean = public.mean(0).expand_as(x)
         points = z.clone().requires_grad_()

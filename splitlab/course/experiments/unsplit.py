@@ -136,7 +136,7 @@ class Inversion(Experiment):
         if brighter_sides(turned):
             turned = negatives(turned, span)
         classes = referee.y.bincount()
-        z = client.smash(x)
+        z = client.smash(x).z
         channel = correlations(widest_channel(z, client.data.shape), x).mean()
         average = sl.floors.mean_public(split.public, len(x)).to(x.device)
         return report.to_dict() | {
@@ -275,7 +275,7 @@ class TailLabels(Experiment):
 def _from_weights(client: sl.Client, attack: sl.UnSplitLabels) -> float:
     """The share of 100 private images whose label the tail's own gradient gives away."""
     x, y = client.data.x[:100], client.data.y[:100]
-    outputs = attack.output(sl.SmashedData(z=client.smash(x), sender=client.name, step=0))
+    outputs = attack.output(client.smash(x))
     tail: Any = copy.deepcopy(client.tail)
     right = 0
     for a, label in zip(outputs.split(1), y.split(1), strict=True):

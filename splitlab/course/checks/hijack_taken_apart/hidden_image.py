@@ -286,6 +286,6 @@ def _honest() -> _Figures:
         private, _ = _split(seed)
         client = Client(SETTING.client_net(seed=seed), private, **SETTING.client(seed=seed))
         train([client], HonestServer(SETTING.server_net(seed=seed), seed=seed), STEPS)
-        rows.append(_seen(client.smash(private.x), private.x))
+        rows.append(_seen(client.smash(private.x).z, private.x))
     largest, together, weakest = (sum(column) / len(rows) for column in zip(*rows, strict=True))
     return _Figures("an honest client", largest, together, weakest, None)

@@ -1,0 +1,48 @@
+"""What an attack may be given beyond messages, once, after the training: its card says what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch import Tensor
+
+from splitlab.core.client import Client
+from splitlab.core.messages import SmashedData, Weights
+
+Oracle = Callable[[Tensor], SmashedData]  # images (n, C, H, W) -> what the client makes of them
+Grant = Oracle | Weights | None
+Granted = Literal["nothing", "an oracle", "the client's weights"]
+
+
+def grant(attack: Any, client: Client) -> Any:
+    """Prepare an attack, with what its `GRANTED` names and nothing more.
+
+    Args:
+        attack: Any attack. One without `prepare` needs none.
+        client: The client after training: it answers as the oracle, or sends its weights.
+
+    Returns:
+        The attack.
+    """
+    if hasattr(attack, "prepare"):
+        grants: dict[Granted, Grant] = {
+            "nothing": None,
+            "an oracle": client.smash,
+            "the client's weights": client.weights(),
+        }
+        attack.prepare(grants[getattr(attack, "GRANTED", "nothing")])
+    return attack
+
+
+def refused(attack: Any, given: Any) -> TypeError:
+    """Return the error for a grant of another kind than the attack's card says."""
+    calls: dict[Granted, str] = {
+        "nothing": "prepare()",
+        "an oracle": "prepare(client.smash)",
+        "the client's weights": "prepare(client.weights())",
+    }
+    return TypeError(
+        f"{type(attack).__name__} is granted {attack.GRANTED}, not {type(given).__name__}: call "
+        f"{calls[attack.GRANTED]}"
+    )

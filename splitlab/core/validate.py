@@ -1,0 +1,98 @@
+"""Checks of what arrives: a message must answer what its receiver asked for, in its shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from splitlab.core.messages import SmashedData
+
+
+def answers(step: int, asked: int | None, *, who: str, what: str, first: str) -> None:
+    """Refuse an answer to what was not asked.
+
+    Args:
+        step: The answer's step.
+        asked: The step that is waited for; None where nothing is.
+        who: The receiver's name.
+        what: What arrived, such as "a gradient".
+        first: What must come before it.
+
+    Raises:
+        RuntimeError: If the two steps differ.
+    """
+    if step != asked:
+        expected = "" if asked is None else f", and answer step {asked}"
+        raise RuntimeError(
+            f"{who} did not ask for {what} of step {step}: call {first} first{expected}"
+        )
+
+
+def gradient_fits(dz: Tensor, of: Tensor, *, name: str, who: str) -> None:
+    """Refuse a gradient of another shape than what it is the gradient of.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if dz.shape != of.shape:
+        raise ValueError(
+            f"the gradient has shape {tuple(dz.shape)} and {name} {tuple(of.shape)}: "
+            f"the {who} must return one number for each number of {name}"
+        )
+
+
+def output_fits(a: Tensor, rows: int) -> None:
+    """Refuse an output with another number of rows than the batch.
+
+    Raises:
+        ValueError: If the numbers differ.
+    """
+    if len(a) != rows:
+        raise ValueError(
+            f"the server's output has {len(a)} rows and the batch {rows}: "
+            "the server must return one row for each row of z"
+        )
+
+
+def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
+    """Return the labels that came with z, or else the server's own at the row numbers that came.
+
+    Args:
+        message: What arrived.
+        labels: The server's own labels, int64 (N,); None where it holds none.
+        who: The server's name.
+
+    Returns:
+        Labels, int64 (B,).
+
+    Raises:
+        ValueError: If there are none, or it cannot be told which rows these are.
+    """
+    if message.labels is not None:
+        return message.labels
+    if labels is None:
+        raise ValueError(
+            f"{who} needs labels to compute the task's loss: make the client with "
+            "sends_labels=True, or use a protocol in which the labels stay at home"
+        )
+    if message.index is None:
+        raise ValueError(
+            f"{who} holds labels and does not know whose z this is: make the client "
+            "with sends_index=True"
+        )
+    if message.index.min() < 0 or message.index.max() >= len(labels):
+        raise ValueError(
+            f"{message.sender} sends row numbers from {int(message.index.min())} to "
+            f"{int(message.index.max())} and {who} holds {len(labels)} labels: "
+            "give it a label for each of the client's images, in the same order"
+        )
+    return labels[message.index]
+
+
+def only_vanilla(server: Any, method: str) -> NotImplementedError:
+    """Return the error of a server that takes part in the vanilla protocol alone."""
+    return NotImplementedError(
+        f"{type(server).__name__} has no {method} and so cannot take part in the U-shaped "
+        "protocol: give it forward and backward, or use protocol=vanilla"
+    )
