@@ -22,9 +22,9 @@ from torch.optim import Adam
 
 import splitlab as sl
 from splitlab.attacks.critic import Critic
+from splitlab.attacks.schedules import falling, half_at
 from splitlab.referee.floors import nearest_public
 from splitlab.referee.metrics import matched, mse
-from splitlab.settings import falling, half_at
 
 SEEDS = range(6)
 STEPS = 300

@@ -46,10 +46,12 @@ from splitlab.core.threat import ThreatModel, ThreatModelViolation
 from splitlab.core.train import train
 from splitlab.data import DataError, ImageData
 from splitlab.referee import classifiers, floors, intervals, metrics
-from splitlab.referee.images import Scorer, evaluate, logits, task_accuracy
-from splitlab.referee.labels import LabelReport, accuracy_after_matching, evaluate_labels, leak_auc
-from splitlab.referee.properties import PropertyReport, accuracies, evaluate_property
+from splitlab.referee.evaluate import evaluate
+from splitlab.referee.images import Scorer
+from splitlab.referee.labels import accuracy_after_matching, leak_auc
+from splitlab.referee.properties import accuracies
 from splitlab.referee.report import Report
+from splitlab.referee.task import logits, task_accuracy
 from splitlab.referee.watching import ReceivedError, Snapshots
 from splitlab.settings import PROFILES, gpu, paper, tiny
 
@@ -69,19 +71,19 @@ _NAMES = {
 
 # fmt: off
 __all__ = [
-    "FSHA", "NUMERICS", "PROFILES", "Aggregator", "BlackBoxInversion", "CheckpointError", "Client",
-    "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine", "GradientNorm",
-    "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "LabelReport", "Log",
+    "FSHA", "NUMERICS", "PROFILES", "Aggregator", "BlackBoxInversion", "CheckpointError",
+    "Client", "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine",
+    "GradientNorm", "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "Log",
     "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "PassiveClient",
-    "PassiveServer", "Progress", "PropertyInference", "PropertyReport", "QueryFreeInversion",
-    "ReceivedError", "Report", "Rounds", "Scorer", "Sequential", "Server", "ServerCopies",
-    "ServerOutput", "SignedFSHA", "SmashedData", "Snapshots", "SplitFed", "ThreatModel",
-    "ThreatModelViolation", "Turn", "UnSplit", "UnSplitBrightOnDark", "UnSplitLabels",
-    "UnSplitLabelsKnownStart", "Weights", "WhiteBoxInversion", "Wire", "Wiretap", "accuracies",
-    "accuracy_after_matching", "attacks", "audit", "classifiers", "core", "costs", "data",
-    "defenses", "evaluate", "evaluate_labels", "evaluate_property", "files", "floors", "gpu",
-    "grant", "intervals", "leak_auc", "logits", "metrics", "nets", "paper", "referee", "settings",
-    "tables", "task_accuracy", "threat", "tiny", "train", "u_shaped", "vanilla",
+    "PassiveServer", "Progress", "PropertyInference", "QueryFreeInversion", "ReceivedError",
+    "Report", "Rounds", "Scorer", "Sequential", "Server", "ServerCopies", "ServerOutput",
+    "SignedFSHA", "SmashedData", "Snapshots", "SplitFed", "ThreatModel", "ThreatModelViolation",
+    "Turn", "UnSplit", "UnSplitBrightOnDark", "UnSplitLabels", "UnSplitLabelsKnownStart",
+    "Weights", "WhiteBoxInversion", "Wire", "Wiretap", "accuracies", "accuracy_after_matching",
+    "attacks", "audit", "classifiers", "core", "costs", "data", "defenses", "evaluate", "files",
+    "floors", "gpu", "grant", "intervals", "leak_auc", "logits", "metrics", "nets", "paper",
+    "referee", "settings", "tables", "task_accuracy", "threat", "tiny", "train", "u_shaped",
+    "vanilla",
 ]
 # fmt: on
 

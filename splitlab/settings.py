@@ -7,7 +7,7 @@ the public part (`benchmarks/choose_tiny.py`), never on private images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
@@ -171,42 +171,6 @@ class Setting:
         """Make the client's optimizer: Adam with default betas."""
         return Adam(parameters, lr=self.client_rate)
 
-    def unsplit(
-        self,
-        *,
-        architecture: Callable[..., nn.Module] | None = None,
-        background: float = 0.0,
-        starts: int = 3,
-        seed: int = 0,
-    ) -> dict[str, Any]:
-        """Return the arguments of `UnSplit` beside the server's network; those chosen at "tiny".
-
-        Args:
-            architecture: Makes a network of the client's layers; `nets.tiny.shallow_client` by
-                default.
-            background: The value of most pixels, as a share of the range: 0 is dark.
-            starts: How many starts.
-            seed: Seeds the attack.
-        """
-        shallow = partial(nets.tiny.shallow_client, channels=self.channels)
-        return {
-            "architecture": shallow if architecture is None else architecture,
-            "image_shape": (self.channels, self.size, self.size),
-            "value_range": (-1.0, 1.0),
-            "rounds": 40,
-            "image_steps": 20,
-            "clone_steps": 20,
-            "image_rate": 0.02,
-            "clone_rate": 0.01,
-            "tv_weight": 0.3,
-            "background_weight": 0.03,
-            "background": background,
-            "start": background + 0.05,
-            "starts": starts,
-            "optimizer": self.client_optimizer,
-            "seed": seed,
-        }
-
     def default_steps(self, name: str, design: Design = "fast") -> int:
         """Return the number of steps for a data set and a design.
 
@@ -216,25 +180,6 @@ class Setting:
         if name not in self.steps:
             raise ValueError(f"profile {self.name} has no step count for {name!r}: pass steps")
         return self.steps[name] if design == "fast" else self.paper_steps
-
-
-def half_at(steps: int) -> Callable[[int], float]:
-    """Return a factor that falls linearly from 1 to 1/2 over `steps` steps, and stays there."""
-    return lambda step: 1 - 0.5 * min(step / steps, 1)
-
-
-def falling(steps: int, *, start: float = 140 / 240, to: float = 0.2) -> Callable[[int], float]:
-    """Return a factor of 1 up to `start * steps`, then geometrically down to `to` at `steps`.
-
-    Adam's second moment remembers a thousand steps, so a falling gradient is a falling learning
-    rate, in the attacker's hands.
-    """
-
-    def factor(step: int) -> float:
-        progress = (step / steps - start) / (1 - start)
-        return to ** min(max(progress, 0.0), 1.0)
-
-    return factor
 
 
 # Drawn faces: it depends on the seed whether the hijack draws a face or its negative

@@ -16,7 +16,7 @@ from torch.nn.functional import mse_loss
 from torch.optim import Adam
 
 from splitlab.attacks.critic import Critic, descend
-from splitlab.attacks.schedules import Schedule, constant
+from splitlab.attacks.schedules import Schedule, constant, falling, half_at
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import Sampler, with_own_randomness
@@ -25,7 +25,7 @@ from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import DepthToSpace, SpaceToDepth
 from splitlab.nets.evaluation import evaluating, in_parts
-from splitlab.settings import Design, Setting, falling, half_at, tiny
+from splitlab.settings import Design, Setting, tiny
 
 
 def reconstruction_loss(decoded: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -57,6 +57,29 @@ class Received:
         return directions(self.dz)
 
 
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """What an attack on labels has inferred, one row for each image of each batch.
+
+    Attributes:
+        step: The step of each, int64 (n,).
+        labels: The inferred class or cluster, int64 (n,).
+        score: For two classes (n,), higher the more it speaks for label 1; for K classes (n, K);
+            None for an attack that gives none.
+        named: Whether the classes have the names that the truth has; clusters have not.
+        index: The image's row number in the client's data, int64 (n,); None where the attacker does
+            not know it, a server, say.
+        batches: Then the sender and the step of each batch, in the order of the rows.
+    """
+
+    step: Tensor
+    labels: Tensor
+    score: Tensor | None = None
+    named: bool = True
+    index: Tensor | None = None
+    batches: tuple[tuple[str, int], ...] = ()
+
+
 def directions(gradients: Tensor) -> Tensor:
     """Return each gradient, (n, ...), flattened and at length 1, float64 (n, d); 0 stays 0."""
     rows = gradients.flatten(1).double()
@@ -141,6 +164,26 @@ class LabelInference(PassiveClient, ABC):
         step = torch.cat([torch.full_like(index, number) for number, index, _ in kept])
         index, dz = (torch.cat(column) for column in zip(*(one[1:] for one in kept), strict=True))
         return Received(step, index, dz)
+
+    def inferred(self, first: int = 0, end: int | None = None) -> Inferred:
+        """Return what follows from the steps from `first` up to, and without, `end`.
+
+        Rows whose label it was told are left out.
+
+        Raises:
+            ValueError: If nothing was kept of these steps.
+        """
+        received = self.received(first, end)
+        known = torch.tensor(sorted(self.known), dtype=torch.int64, device=received.index.device)
+        received = received.of(~torch.isin(received.index, known))
+        score = self.score(received)
+        return Inferred(
+            step=received.step,
+            labels=self.infer_labels(received),
+            score=score,
+            named=score is not None,
+            index=received.index,
+        )
 
     def score(self, received: Received) -> Tensor | None:
         """Return the evidence in each gradient; None for an attack that gives none.

@@ -17,7 +17,7 @@ from torch.optim import Adam
 
 from splitlab.attacks.critic import Critic
 from splitlab.attacks.fsha import FSHA
-from splitlab.attacks.schedules import Schedule, constant
+from splitlab.attacks.schedules import Schedule, constant, half_at
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.server import Server
@@ -25,7 +25,7 @@ from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import DepthToSpace
 from splitlab.nets.evaluation import in_parts
-from splitlab.settings import Design, Setting, half_at, tiny
+from splitlab.settings import Design, Setting, tiny
 
 
 def classification_loss(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -36,6 +36,25 @@ def growing(growth: float, *, start: float = 1.0) -> Schedule:
     return lambda step: float(start * growth**step)
 
 
+def half_at(steps: int) -> Schedule:
+    """Return a factor that falls linearly from 1 to 1/2 over `steps` steps, and stays there."""
+    return lambda step: 1 - 0.5 * min(step / steps, 1)
+
+
+def falling(steps: int, *, start: float = 140 / 240, to: float = 0.2) -> Schedule:
+    """Return a factor of 1 up to `start * steps`, then geometrically down to `to` at `steps`.
+
+    Adam's second moment remembers a thousand steps, so a falling gradient is a falling learning
+    rate, in the attacker's hands.
+    """
+
+    def factor(step: int) -> float:
+        progress = (step / steps - start) / (1 - start)
+        return float(to ** min(max(progress, 0.0), 1.0))
+
+    return factor
+
+
 def spike(size: float) -> Schedule:
     """Return a factor of `size` at step 0 and of 1 afterwards."""
     return lambda step: size if step == 0 else 1.0

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self, Unpack
+from functools import partial
+from typing import ClassVar, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,31 @@ from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import tiny
+from splitlab.settings import Setting
+
+
+class Search(TypedDict, total=False):
+    """Arguments of `UnSplit` that say how it searches."""
+
+    rounds: int
+    image_steps: int
+    clone_steps: int
+    image_rate: float
+    clone_rate: float
+    tv_weight: float
+    background_weight: float
+
+
+# Chosen on public digits at tiny scale.
+TINY: Search = {
+    "rounds": 40,
+    "image_steps": 20,
+    "clone_steps": 20,
+    "image_rate": 0.02,
+    "clone_rate": 0.01,
+    "tv_weight": 0.3,
+    "background_weight": 0.03,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,6 +264,46 @@ class UnSplit(PassiveServer):
     def sign(self, images: Tensor) -> Tensor:
         """Return the images (N, C, H, W) or their negatives. As they are: z does not say."""
         return images
+
+    @classmethod
+    def at(
+        cls,
+        setting: Setting,
+        net: nn.Module,
+        *,
+        architecture: Callable[..., nn.Module] | None = None,
+        background: float = 0.0,
+        starts: int = 3,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        **search: Unpack[Search],
+    ) -> Self:
+        """Make the attack as a setting has it; the figures were chosen at "tiny".
+
+        Args:
+            setting: `sl.tiny`, `sl.gpu` or `sl.paper`.
+            net: As in the constructor.
+            architecture: As in the constructor; `nets.tiny.shallow_client` by default.
+            background: As in the constructor; the search starts a little above it.
+            starts: As in the constructor.
+            seed: As in the constructor.
+            device: As in the constructor.
+            search: Numbers of steps, rates and weights in place of the setting's.
+        """
+        shallow = partial(tiny.shallow_client, channels=setting.channels)
+        return cls(
+            net,
+            architecture=shallow if architecture is None else architecture,
+            image_shape=(setting.channels, setting.size, setting.size),
+            value_range=(-1.0, 1.0),
+            background=background,
+            start=background + 0.05,
+            starts=starts,
+            optimizer=setting.client_optimizer,
+            seed=seed,
+            device=device,
+            **TINY | search,
+        )
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:

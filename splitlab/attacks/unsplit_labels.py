@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
+from splitlab.attacks.label_inference import Inferred
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import OutputGradient, SmashedData
 from splitlab.core.party import OptimizerFactory
@@ -47,6 +48,7 @@ class UnSplitLabels(PassiveServer):
 
     Attributes:
         guesses: The guessed labels of each step's batch, int64 (B,), in the order of the batches.
+        batches: The sender and the step of each.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -57,7 +59,7 @@ class UnSplitLabels(PassiveServer):
         does_not_know=("the labels", "the weights of the tail"),
         source="Erdogan, Kupcu, Cicek, WPES 2022",
     )
-    STATE = ("guesses",)
+    STATE = ("guesses", "batches")
     PASSING = ("_a",)
     PROTOCOLS = ("u_shaped",)
 
@@ -74,6 +76,7 @@ class UnSplitLabels(PassiveServer):
         self.clone = clone.to(self.device)
         self.clone_optimizer = clone_optimizer(self.clone.parameters())
         self.guesses: list[Tensor] = []
+        self.batches: list[tuple[str, int]] = []
         self._a = torch.empty(0)
 
     def asked(self, message: OutputGradient) -> SmashedData:
@@ -99,6 +102,7 @@ class UnSplitLabels(PassiveServer):
         """Guess the batch's labels, and let the clone learn from them."""
         guess = self.infer_labels(self._a, message.da)
         self.guesses.append(guess)
+        self.batches.append((message.sender, message.step))
         self.clone_optimizer.zero_grad()
         cross_entropy(self.clone(self._a), guess).backward()
         self.clone_optimizer.step()
@@ -126,6 +130,22 @@ class UnSplitLabels(PassiveServer):
             (candidate,) = torch.autograd.grad(loss, a, retain_graph=True)
             distances.append((candidate - da).flatten(1).square().sum(1))
         return torch.stack(distances, dim=1).argmin(1)
+
+    def inferred(self, first: int = 0, end: int | None = None) -> Inferred:
+        """Return the guesses of the steps from `first` up to, and without, `end`.
+
+        Raises:
+            ValueError: If there was no such step.
+        """
+        guesses, batches = self.guesses[first:end], tuple(self.batches[first:end])
+        if not guesses:
+            raise ValueError(
+                f"{type(self).__name__} has guessed nothing in the steps {first} to {end}: train "
+                f"first; it has seen {len(self.guesses)} steps"
+            )
+        numbers = range(first, first + len(guesses))
+        step = [torch.full_like(g, number) for number, g in zip(numbers, guesses, strict=True)]
+        return Inferred(step=torch.cat(step), labels=torch.cat(guesses), batches=batches)
 
     def infer_from_weights(self, a: Tensor, gradient: Tensor) -> int:
         """Return one image's label from the gradient of the tail's own weights: the public code.

@@ -273,7 +273,7 @@ CARDS = {
             shares=(20, 16, 4),
             files=(ORL,),
             beware="the middle square is taken, for the pictures are not square; the referee's "
-            "classifier knows none of the private people, so do not score by 'recognised'",
+            "classifier knows none of the private people, so do not score by 'recognized'",
             used_for="faces at profile gpu, where a picture can be matched with its person",
             ethics="these are real people, photographed in a laboratory in the 1990s. Keep their "
             "pictures, and reconstructions of them, to the experiments.",

@@ -77,7 +77,7 @@ def orl_faces(
     is on a public one. So where a reconstruction is matched with its private picture, or with
     another one of the same person, the attacker cannot have got that person from his own data. It
     also means that a classifier of people, trained on the referee's part, knows none of the
-    private people: on this split, score by matched person and not by "recognised". To let the
+    private people: on this split, score by matched person and not by "recognized". To let the
     attacker have other pictures of the same people, split by picture:
     `dataclasses.replace(data, block=None).split(seed)`.
 

@@ -18,7 +18,7 @@ HALVINGS = 3  # of a learning rate at which the referee's network learned nothin
 
 
 class Classifier(Protocol):
-    """What `metrics.recognised` needs: images (B, C, H, W) in, labels (B,) out."""
+    """What `metrics.recognized` needs: images (B, C, H, W) in, labels (B,) out."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Predict the label of each image.

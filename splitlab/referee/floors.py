@@ -102,3 +102,13 @@ def class_mean_public(public: ImageData, labels: Tensor) -> Tensor:
     for label in public.y.unique():
         means[label] = x[public.y == label].mean(0, dtype=torch.float64).float()
     return take_rows(means, labels).expand(-1, public.shape[0], -1, -1).clone()
+
+
+def refuse_overlap(private: ImageData, public: ImageData) -> None:
+    """Raise a ValueError where the same image is both private and public."""
+    shared = private.image_hashes() & public.image_hashes()
+    if shared:
+        raise ValueError(
+            f"{len(shared)} images are both private and public: an attack that already holds what "
+            "it is after proves nothing, so split the data with .split(seed)"
+        )

@@ -1,45 +1,83 @@
-"""The referee: the only place where private images and reconstructions meet.
-
-Nothing here reaches a party, and looking changes nothing: training with `Snapshots` is bit for bit
-the training without.
-"""
+"""The scorer of images: what an attack reconstructs, against the private images themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from splitlab.core.client import Client
 from splitlab.core.messages import SmashedData
-from splitlab.core.server import Server
 from splitlab.core.tables import Table
 from splitlab.data import ImageData
 from splitlab.data.base import fingerprint
-from splitlab.nets.evaluation import in_parts
 from splitlab.nets.pair_decoder import train_decoder
 from splitlab.referee.classifiers import Classifier, train_cnn_classifier, train_svm_classifier
-from splitlab.referee.floors import class_mean_public, mean_public, nearest_public
-from splitlab.referee.metrics import METRICS, image_metrics, matched_by_correlation, recognised
-from splitlab.referee.report import PICTURES, Report, Scores, _words
+from splitlab.referee.floors import class_mean_public, mean_public, nearest_public, refuse_overlap
+from splitlab.referee.metrics import METRICS, image_metrics, matched_by_correlation, recognized
+from splitlab.referee.report import AS_RECEIVED, PICTURES, Report, Scores, _words
+from splitlab.referee.victims import Victims
 
 ORACLE_PAIRS = 4000
-
-
 ORACLE_STEPS = 400
 
 
-class Reconstructor(Protocol):
-    """What the referee needs of an attack that reconstructs images.
+def score_images(
+    victims: Victims,
+    attack: Any,
+    referee: ImageData | None,
+    *,
+    public: ImageData | None = None,
+    n_match: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """Score an attack that reconstructs images; arguments and errors as in `evaluate`."""
+    private = victims.data
+    public = getattr(attack, "public", None) if public is None else public
+    if public is None:
+        raise ValueError(
+            f"{type(attack).__name__} has no public images for the floors: pass public= to evaluate"
+        )
+    refuse_overlap(private, public)
+    scorer = Scorer(private, referee, n_match=n_match, seed=seed)
+    x, y, n, score = scorer.images.x, scorer.images.y, len(scorer.images), scorer.score
+    rows, notes = scorer.order[:n], list(scorer.notes)
 
-    It may have `public` images of its own, and an `autoencode` that sends images (N, C, H, W)
-    through the networks it decodes with: then what those could show at best is a ceiling.
-    """
-
-    def reconstruct(self, message: SmashedData) -> Tensor:
-        """Decode smashed data into images (N, C, H, W)."""
+    reconstructed = victims.ask(attack.reconstruct, rows)
+    nearest = nearest_public(x, public.x)
+    floors = {"mean_public": score(mean_public(public, n)), "nearest_public": score(nearest)}
+    if victims.labels_reach_the_server:
+        floors["class_mean_public"] = score(class_mean_public(public, y))
+    oracle, half = _oracle_decoder(victims, scorer, seed)
+    ceilings = {"oracle_decoder": score(oracle, half)}
+    if hasattr(attack, "autoencode"):
+        ceilings = {"own_autoencoder": score(attack.autoencode(x))} | ceilings
+    scores = {"attack": score(reconstructed)}
+    if layers := victims.look_different_in_training():
+        scores[AS_RECEIVED] = score(victims.ask(attack.reconstruct, rows, training_mode=True))
+        momenta = {layer.momentum for layer in layers if hasattr(layer, "momentum")}
+        notes.append(
+            "The attack's row: f in evaluation mode. As received: in training mode"
+            + "".join(f", BatchNorm momentum {momentum:g}." for momentum in momenta)
+        )
+    return Report(
+        goal="images",
+        n=n,
+        columns={name: _words(name) for name in METRICS},
+        leading="matched",
+        floors=floors,
+        attack=scores,
+        ceilings=ceilings,
+        further=scorer.further(reconstructed) | scorer.real(),
+        notes=tuple(notes),
+        pictures={
+            "private": x[:PICTURES].cpu(),
+            "reconstructed": reconstructed[:PICTURES].cpu(),
+            "nearest public": nearest[:PICTURES].cpu(),
+        },
+        value_range=private.value_range,
+    )
 
 
 class Scorer:
@@ -124,15 +162,15 @@ class Scorer:
         x, y = self.images.x, self.images.y
         return {
             "matched_by_correlation": matched_by_correlation(pictures, x),
-            "recognised_by_second_classifier": recognised(self._second, pictures, y),
+            "recognized_by_second_classifier": recognized(self._second, pictures, y),
         }
 
     def real(self) -> Scores:
-        """Return how often the real images are recognised, by either classifier."""
+        """Return how often the real images are recognized, by either classifier."""
         x, y = self.images.x, self.images.y
         return {
-            "real_images_recognised": recognised(self._classifier, x, y),
-            "real_images_recognised_by_second_classifier": recognised(self._second, x, y),
+            "real_images_recognized": recognized(self._classifier, x, y),
+            "real_images_recognized_by_second_classifier": recognized(self._second, x, y),
         }
 
     def table(self, pictures: Mapping[str, Tensor]) -> Table:
@@ -142,114 +180,9 @@ class Scorer:
             pictures: What they are -> one image for each that is scored, (n, C, H, W).
         """
         scores = {what: self.score(p) | self.further(p) for what, p in pictures.items()}
-        names = [*METRICS, "matched_by_correlation", "recognised_by_second_classifier"]
+        names = [*METRICS, "matched_by_correlation", "recognized_by_second_classifier"]
         rows = [(what, *(figures[name] for name in names)) for what, figures in scores.items()]
         return Table(("", *map(_words, names)), rows, caption=self.notes[0])
-
-
-def evaluate(
-    client: Client,
-    attack: Reconstructor,
-    referee: ImageData | None,
-    *,
-    public: ImageData | None = None,
-    n_match: int | None = None,
-    seed: int = 0,
-) -> Report:
-    """Score an attack that reconstructs images.
-
-    Args:
-        client: The client, after training.
-        attack: The attack: `reconstruct` and, where it has them, `public` and `autoencode`.
-        referee: The referee's own part of the data, on which its classifiers train. None where the
-            split leaves nothing: it then sets aside private images that it does not score.
-        public: Images for the floors. By default the attack's own; an attack that has none needs
-            them here, and never sees them.
-        n_match: How many private images to score, and to choose among when matching: 500 where
-            the private data have fewer than 1000 images, else 1000.
-        seed: Seeds the choice of images and the referee's own training.
-
-    Returns:
-        The report.
-
-    Raises:
-        ValueError: If there are no public images, if they overlap the private ones, or if there
-            are too few private images.
-    """
-    private = client.data
-    public = getattr(attack, "public", None) if public is None else public
-    if public is None:
-        raise ValueError(
-            f"{type(attack).__name__} has no public images for the floors: pass public= to evaluate"
-        )
-    refuse_overlap(private, public)
-    scorer = Scorer(private, referee, n_match=n_match, seed=seed)
-    x, y, n, score = scorer.images.x, scorer.images.y, len(scorer.images), scorer.score
-    notes = list(scorer.notes)
-
-    message = client.smash(x)
-    reconstructed = attack.reconstruct(message)
-    nearest = nearest_public(x, public.x)
-    floors = {"mean_public": score(mean_public(public, n)), "nearest_public": score(nearest)}
-    if client.sends_labels or client.sends_index:  # row numbers: the server holds the labels
-        floors["class_mean_public"] = score(class_mean_public(public, y))
-    oracle, rows = _oracle_decoder(client, private, scorer.order, n, seed)
-    ceilings = {"oracle_decoder": score(oracle(message.z[rows]), rows)}
-    if hasattr(attack, "autoencode"):
-        ceilings = {"own_autoencoder": score(attack.autoencode(x))} | ceilings
-    received = None
-    if any(
-        isinstance(m, nn.modules.batchnorm._BatchNorm | nn.Dropout) for m in client.net.modules()
-    ):
-        received = score(attack.reconstruct(client.smash(x, training_mode=True)))
-        momenta = {m.momentum for m in client.net.modules() if hasattr(m, "momentum")}
-        notes.append(
-            "The attack's row: f in evaluation mode. As received: in training mode"
-            + "".join(f", BatchNorm momentum {momentum:g}." for momentum in momenta)
-        )
-    return Report(
-        metrics=score(reconstructed),
-        received=received,
-        floors=floors,
-        ceilings=ceilings,
-        n_match=n,
-        other=scorer.further(reconstructed) | scorer.real(),
-        notes=tuple(notes),
-        pictures={
-            "private": x[:PICTURES].cpu(),
-            "reconstructed": reconstructed[:PICTURES].cpu(),
-            "nearest public": nearest[:PICTURES].cpu(),
-        },
-        value_range=private.value_range,
-    )
-
-
-def logits(client: Client, server: Server, x: Tensor) -> Tensor:
-    """Return the class scores that a client's images get in its protocol; changes nothing.
-
-    f, the server's layers and, in the U-shaped protocol, the tail are in evaluation mode, with the
-    client's defenses on. Of `ServerCopies` it is this client's copy.
-
-    Args:
-        client: The client.
-        server: The server.
-        x: Images, (N, C, H, W).
-
-    Returns:
-        Logits, (N, K).
-
-    Raises:
-        NotImplementedError: If the server has no layers that work on the task.
-        ValueError: If it is an `FSHA` without a body.
-    """
-    output = server.output(client.smash(x))
-    return output if client.tail is None else in_parts(client.tail, output)
-
-
-def task_accuracy(client: Client, server: Server, data: ImageData) -> float:
-    """Return the share of images that client and server classify rightly; as in `logits`."""
-    classes = logits(client, server, data.x).argmax(1)
-    return float((classes == data.y.to(classes.device)).double().mean())
 
 
 _trained: dict[tuple[str, int], tuple[Classifier, Classifier]] = {}
@@ -267,30 +200,23 @@ def _classifiers(referee: ImageData, seed: int) -> tuple[Classifier, Classifier]
     return _trained[key]
 
 
-def refuse_overlap(private: ImageData, public: ImageData) -> None:
-    """Raise a ValueError where the same image is both private and public."""
-    shared = private.image_hashes() & public.image_hashes()
-    if shared:
-        raise ValueError(
-            f"{len(shared)} images are both private and public: an attack that already holds what "
-            "it is after proves nothing, so split the data with .split(seed)"
-        )
+def _oracle_decoder(victims: Victims, scorer: Scorer, seed: int) -> tuple[Tensor, Tensor]:
+    """Train a decoder on true pairs (z, x); return what it draws, and of which scored images.
 
-
-def _oracle_decoder(
-    client: Client, private: ImageData, order: Tensor, n: int, seed: int
-) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """Train a decoder on true pairs (z, x), and say which of the scored images may score it.
-
-    Half of the n scored images stay out of its training; other private images join it.
+    Half of the scored images stay out of its training; other private images join it.
     """
-    half = n // 2
-    pairs = private.select(order[half : half + ORACLE_PAIRS])
+    half = len(scorer.images) // 2
+    pairs = scorer.order[half : half + ORACLE_PAIRS]
     decoder = train_decoder(
-        client.smash(pairs.x).z,
-        pairs.x,
-        value_range=private.value_range,
+        victims.ask(_z, pairs),
+        victims.data.select(pairs).x,
+        value_range=victims.data.value_range,
         steps=ORACLE_STEPS,
         seed=seed,
     )
-    return decoder.images, torch.arange(half, device=pairs.x.device)
+    drawn = decoder.images(victims.ask(_z, scorer.order[: len(scorer.images)])[:half])
+    return drawn, torch.arange(half, device=drawn.device)
+
+
+def _z(message: SmashedData) -> Tensor:
+    return message.z

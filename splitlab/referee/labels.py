@@ -1,21 +1,157 @@
-"""The referee of labels: the only place where true labels and an attack's guesses meet."""
+"""The scorer of labels: what an attack infers, against the labels that the other side holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from splitlab.attacks import LabelInference, Received
-from splitlab.core.server import HonestServer
-from splitlab.core.tables import Table
-
-Figures = dict[str, float | None]
+from splitlab.attacks.label_inference import Inferred
+from splitlab.core.client import Client
+from splitlab.core.randomness import Sampler
+from splitlab.data import ImageData
+from splitlab.referee.report import Figures, Report
+from splitlab.referee.victims import Victims
 
 WINDOWS = {"early": (0, 20), "late": (100, 200)}
+COLUMNS = {
+    "auc": "leak AUC",
+    "auc_per_batch": "mean over batches",
+    "accuracy": "accuracy",
+    "after_matching": "after matching",
+}
+
+
+def score_labels(
+    victims: Victims,
+    attack: Any,
+    truth: ImageData | None = None,
+    *,
+    windows: Mapping[str, tuple[int, int]] = WINDOWS,
+) -> Report:
+    """Score an attack on labels; arguments and errors as in `evaluate`.
+
+    The rows of the attack are the windows of steps. "auc": leak AUC of all rows of a window
+    together; "auc_per_batch": the mean over its batches, each ranked by itself; "batches": how many
+    there were, and "one_class": how many of them had one label only, and so have no AUC.
+    "accuracy": of the inferred labels; "after_matching": the same, with clusters named by the
+    referee. A figure that makes no sense is None: an attack that gives no score has no AUC, nor has
+    a task of more than two classes, and clusters have no names of their own. The last row,
+    "averaged", ranks images by the mean score over all of their visits. Rows whose label the attack
+    was told do not count.
+
+    The floors: "chance" (1 in K, AUC 1/2) and "majority" (always the largest class).
+    """
+    labels = _truth(victims, attack, truth)
+    classes = len((truth or victims.data).classes)
+    if getattr(attack, "classes", classes) != classes:
+        raise ValueError(
+            f"{type(attack).__name__} infers {attack.classes} classes and truth has {classes}: "
+            "label truth with what the attack infers"
+        )
+    scored: dict[str, Figures] = {}
+    for name, steps in windows.items():
+        inferred = attack.inferred(*steps)
+        scored[name] = _window(inferred, _labels_of(inferred, victims, labels))
+    scored |= _averaged(attack.inferred(), labels)
+    share = torch.bincount(labels, minlength=classes).double() / len(labels)
+    one_class = [
+        f"{window} {figures['one_class']:.0f} of {figures['batches']:.0f}"
+        for window, figures in scored.items()
+        if figures.get("one_class")
+    ]
+    note = f"Batches of one label, which have no AUC: {', '.join(one_class)}."
+    has_auc = any(figures.get("auc") is not None for figures in scored.values())
+    return Report(
+        goal="labels",
+        n=len(labels),
+        columns=COLUMNS,
+        leading="auc" if has_auc else "after_matching",
+        floors={
+            "chance": {"auc": 0.5, "auc_per_batch": 0.5, "accuracy": 1 / classes},
+            "majority": dict.fromkeys(("accuracy", "after_matching"), float(share.max())),
+        },
+        attack=scored,
+        notes=(note,) if one_class else (),
+    )
+
+
+def _truth(victims: Victims, attack: Any, truth: ImageData | None) -> Tensor:
+    """The labels of the victims' rows, int64 (N,)."""
+    if truth is None:
+        if victims.clients[0] is attack:
+            raise ValueError(
+                f"{type(attack).__name__} holds no labels to compare with: pass truth=, its own "
+                "images in their order with the labels that lie with the server"
+            )
+        truth = victims.data
+    same_images(truth, victims)
+    return truth.y.to(victims.device)
+
+
+def same_images(truth: ImageData, victims: Victims) -> None:
+    """Raise a ValueError where `truth` holds other images than the victims, or another order."""
+    own = victims.data.x
+    if truth.x.shape != own.shape or not torch.equal(truth.x.to(own.device), own):
+        raise ValueError(
+            "truth must hold the clients' own images in their order: label the private part with "
+            "what is inferred, and pass that"
+        )
+
+
+def _labels_of(inferred: Inferred, victims: Victims, labels: Tensor) -> Tensor:
+    """The true label of each row that something was inferred of, int64 (n,)."""
+    if inferred.index is not None:
+        return labels[inferred.index]
+    # A server does not know which images a batch holds. Who holds the clients does.
+    rows, first = {}, 0
+    for client in victims.clients:
+        rows[client.name] = [batch + first for batch in _batches(client)]
+        first += len(client.data)
+    found = [rows[name][step] for name, step in inferred.batches]
+    return labels[torch.cat(found).to(labels.device)]
+
+
+def _batches(client: Client) -> Iterator[Tensor]:
+    """The row numbers of each batch that a client has sent, from its first step on."""
+    own = client.sampler
+    again = Sampler(own.n, own.batch_size, owner=client.name, seed=own.seed)
+    for _ in range(client.step):
+        yield again.next()
+
+
+def _window(inferred: Inferred, truth: Tensor) -> Figures:
+    """The figures of one window of steps."""
+    score, labels = inferred.score, inferred.labels
+    batches = inferred.step.unique()
+    figures: Figures = {"auc": None, "auc_per_batch": None, "accuracy": None}
+    figures["batches"], figures["one_class"] = len(batches), None
+    if score is not None and score.ndim == 1:
+        figures["auc"] = leak_auc(score, truth)
+        each = [leak_auc(score[inferred.step == b], truth[inferred.step == b]) for b in batches]
+        with_both = [auc for auc in each if auc is not None]
+        figures["one_class"] = len(each) - len(with_both)
+        figures["auc_per_batch"] = sum(with_both) / len(with_both) if with_both else None
+    if inferred.named:
+        figures["accuracy"] = float((labels == truth).double().mean())
+    return figures | {"after_matching": accuracy_after_matching(labels, truth)}
+
+
+def _averaged(inferred: Inferred, labels: Tensor) -> dict[str, Figures]:
+    """The figures when an image's scores are averaged over all of its visits, where it has some."""
+    score = inferred.score
+    if score is None or inferred.index is None:
+        return {}
+    rows, place = inferred.index.unique(return_inverse=True)
+    total = torch.zeros(len(rows), *score.shape[1:], dtype=score.dtype, device=score.device)
+    mean = total.index_add(0, place, score)
+    visits = torch.bincount(place)
+    if score.ndim == 1:
+        return {"averaged": {"auc": leak_auc(mean / visits, labels[rows])}}
+    right = (mean / visits[:, None]).argmax(1) == labels[rows]
+    return {"averaged": {"accuracy": float(right.double().mean())}}
 
 
 def leak_auc(scores: Tensor, labels: Tensor) -> float | None:
@@ -79,133 +215,3 @@ def accuracy_after_matching(clusters: Tensor, labels: Tensor) -> float:
     table = pairs.view(count, count)
     rows, columns = linear_sum_assignment(-table.numpy())
     return float(table[rows, columns].sum()) / len(labels)
-
-
-@dataclass(frozen=True)
-class LabelReport:
-    """What an attack learned about labels, and what can be had without it.
-
-    Attributes:
-        windows: Window of steps -> figures. "auc": leak AUC of all rows of the window together.
-            "auc_per_batch": the mean over batches, each ranked by itself; "batches": how many
-            there were, and "one_class": how many of them had one label only, and so have no AUC.
-            "accuracy": of the inferred labels. "after_matching": the same, with clusters named by
-            the referee. None where a figure makes no sense: an attack that gives no score has no
-            AUC, nor has a task of more than two classes, and clusters have no names of their own.
-            The last window, "averaged", ranks images by the mean score over all of their visits.
-        floors: What needs no attack: "chance" (1 in K), "majority" (always the largest class), and
-            "auc" (1/2).
-    """
-
-    windows: dict[str, Figures]
-    floors: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures, ready for JSON."""
-        return {"windows": self.windows, "floors": self.floors}
-
-    def table(self) -> Table:
-        """Return the figures as a table, the floors last."""
-        names = {"auc": "leak AUC", "auc_per_batch": "mean over batches"}
-        names |= {"accuracy": "accuracy", "after_matching": "after matching"}
-        rows = [
-            (window, *(_shown(figures.get(name)) for name in names))
-            for window, figures in self.windows.items()
-        ]
-        chance, majority, auc = (self.floors[name] for name in ("chance", "majority", "auc"))
-        rows.append(("floor: chance", _shown(auc), _shown(auc), _shown(chance), "-"))
-        rows.append(("floor: majority", "-", "-", *[_shown(majority)] * 2))
-        left_out = [
-            f"{window} {figures['one_class']} of {figures['batches']}"
-            for window, figures in self.windows.items()
-            if figures.get("one_class")
-        ]
-        caption = f"Batches of one label, which have no AUC: {', '.join(left_out)}."
-        return Table(("", *names.values()), rows, caption=caption if left_out else "")
-
-    def __str__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
-
-def evaluate_labels(
-    client: LabelInference,
-    server: HonestServer,
-    *,
-    windows: Mapping[str, tuple[int, int]] = WINDOWS,
-) -> LabelReport:
-    """Score an attack on labels. Rows whose label the attack was told do not count.
-
-    Args:
-        client: The attack, after training.
-        server: The server that holds the labels.
-        windows: Name -> first step, and the step after the last.
-
-    Raises:
-        TypeError: If the client infers no labels.
-        ValueError: If the server holds none, or nothing was kept of a window.
-    """
-    if not isinstance(client, LabelInference):
-        raise TypeError(
-            f"{type(client).__name__} infers no labels: pass an attack such as sl.GradientNorm"
-        )
-    if server.labels is None:
-        raise ValueError(
-            f"{server.name} holds no labels to compare with: make it with labels=, and the client "
-            "with sends_index=True"
-        )
-    labels = server.labels.to(client.device)
-    scored = {
-        name: _window(client, _unknown(client, client.received(*steps)), labels)
-        for name, steps in windows.items()
-    }
-    scored["averaged"] = _averaged(client, _unknown(client, client.received()), labels)
-    share = torch.bincount(labels, minlength=client.classes).double() / len(labels)
-    floors = {"chance": 1 / client.classes, "majority": float(share.max()), "auc": 0.5}
-    return LabelReport({k: v for k, v in scored.items() if v}, floors)
-
-
-def _window(client: LabelInference, received: Received, labels: Tensor) -> Figures:
-    """The figures of one window of steps."""
-    truth = labels[received.index]
-    score = client.score(received)
-    guesses = client.infer_labels(received)
-    batches = received.step.unique()
-    figures: Figures = {"auc": None, "auc_per_batch": None, "accuracy": None}
-    figures["batches"], figures["one_class"] = len(batches), None
-    if score is not None and score.ndim == 1:
-        figures["auc"] = leak_auc(score, truth)
-        each = [leak_auc(score[received.step == b], truth[received.step == b]) for b in batches]
-        with_both = [auc for auc in each if auc is not None]
-        figures["one_class"] = len(each) - len(with_both)
-        figures["auc_per_batch"] = sum(with_both) / len(with_both) if with_both else None
-    if score is not None:
-        figures["accuracy"] = float((guesses == truth).double().mean())
-    return figures | {"after_matching": accuracy_after_matching(guesses, truth)}
-
-
-def _averaged(client: LabelInference, received: Received, labels: Tensor) -> Figures:
-    """The figures when an image's scores are averaged over all of its visits; {} without scores."""
-    score = client.score(received)
-    if score is None:
-        return {}
-    rows, place = received.index.unique(return_inverse=True)
-    total = torch.zeros(len(rows), *score.shape[1:], dtype=score.dtype, device=score.device)
-    mean = total.index_add(0, place, score)
-    visits = torch.bincount(place)
-    if score.ndim == 1:
-        return {"auc": leak_auc(mean / visits, labels[rows])}
-    right = (mean / visits[:, None]).argmax(1) == labels[rows]
-    return {"accuracy": float(right.double().mean())}
-
-
-def _unknown(client: LabelInference, received: Received) -> Received:
-    """What was received, without the rows whose label the attack was told."""
-    known = torch.tensor(sorted(client.known), dtype=torch.int64, device=received.index.device)
-    return received.of(~torch.isin(received.index, known))
-
-
-def _shown(value: float | None) -> float | str:
-    return "-" if value is None else value

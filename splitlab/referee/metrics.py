@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-METRICS = ("mse", "psnr", "ssim", "explained_variance", "recognised", "matched")
+METRICS = ("mse", "psnr", "ssim", "explained_variance", "recognized", "matched")
 
 CHUNK = 500  # images compared at a time: bounds the memory for float64 copies
 SSIM_WINDOW = 7
@@ -305,7 +305,7 @@ def _share_nearest(
 
 
 @torch.no_grad()
-def recognised(classifier: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> float:
+def recognized(classifier: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> float:
     """Accuracy of a classifier on images, such as reconstructions.
 
     Where labels are sent, it leaks nothing by itself: compare it with the class-mean image.
@@ -316,7 +316,7 @@ def recognised(classifier: Callable[[Tensor], Tensor], images: Tensor, labels: T
         labels: The true labels, int64, shape (N,).
 
     Returns:
-        The share recognised, from 0 to 1.
+        The share recognized, from 0 to 1.
 
     Raises:
         ValueError: If shapes do not fit or a value is not finite.
@@ -354,7 +354,7 @@ def image_metrics(
         value_range: The smallest and largest value that a pixel can take.
         candidates: The N images to match among, shape (N, C, H, W); None: `true`.
         ids: Each reconstruction's own row among the candidates, shape (M,); see `matched`.
-        classifier: See `recognised`; None: "recognised" is left out.
+        classifier: See `recognized`; None: "recognized" is left out.
         labels: The true labels, shape (M,); needed with a classifier.
 
     Returns:
@@ -374,5 +374,5 @@ def image_metrics(
         "matched": matched(reconstructed, candidates, ids),
     }
     if classifier is not None:
-        values["recognised"] = recognised(classifier, reconstructed, labels)
+        values["recognized"] = recognized(classifier, reconstructed, labels)
     return {name: values[name] for name in METRICS if name in values}

@@ -5,82 +5,110 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from splitlab.core.tables import Table
-from splitlab.referee.metrics import METRICS
 
+Goal = Literal["images", "labels", "property"]
+Kind = Literal["floor", "attack", "ceiling"]
+Figures = dict[str, float | None]  # None where a figure makes no sense
 Scores = dict[str, float]
 
-
 PICTURES = 8
+AS_RECEIVED = "as_received"
 
 
 @dataclass(frozen=True)
 class Report:
     """What an attack reached, between floors that it should beat and ceilings that it cannot.
 
+    `report["nearest_public"]["matched"]` is a figure; the rows' names differ, whatever their kind.
+
     Attributes:
-        metrics: Scores of the reconstructions: f in evaluation mode, active defenses on.
-        received: The same for what the server truly receives during training (BatchNorm and
-            Dropout in training mode); None when f has no such layer.
-        floors: Scores that need no attack.
-        ceilings: Scores with more than the attacker has.
-        n_match: Number of private images scored, and of candidates when matching.
-        other: Further figures: matching by correlation, a second classifier, the real images.
+        goal: What was inferred: "images", "labels" or "property".
+        n: How many private images were scored.
+        columns: Figure -> its heading, in the order of the table.
+        leading: The figure that says most about the attack; higher is better.
+        floors: Row -> figures that need no attack.
+        attack: Row -> figures of the attack: "attack", with f in evaluation mode and active
+            defenses on, and where f has BatchNorm or Dropout "as_received", with f as in training;
+            for labels, windows of training steps.
+        ceilings: Row -> figures with more than the attacker has.
+        further: Figures that belong to no row.
         notes: What a reader must know to read the figures.
         pictures: A few rows of images (label -> (n, C, H, W)).
         value_range: The range of the pixels.
     """
 
-    metrics: Scores
-    received: Scores | None
-    floors: dict[str, Scores]
-    ceilings: dict[str, Scores]
-    n_match: int
-    other: Scores
+    goal: Goal
+    n: int
+    columns: Mapping[str, str]
+    leading: str
+    floors: Mapping[str, Mapping[str, float | None]]
+    attack: Mapping[str, Mapping[str, float | None]]
+    ceilings: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    further: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     pictures: dict[str, Tensor] = field(default_factory=dict, repr=False)
     value_range: tuple[float, float] = (-1.0, 1.0)
 
+    def __getitem__(self, row: str) -> Mapping[str, float | None]:
+        rows = {**self.floors, **self.attack, **self.ceilings}
+        if row not in rows:
+            raise KeyError(f"this report has no row {row!r}: choose from {', '.join(rows)}")
+        return rows[row]
+
+    @property
+    def headline(self) -> str:
+        """The leading figure of the attack, and of the best floor, in a sentence."""
+
+        def best(rows: Mapping[str, Mapping[str, float | None]]) -> tuple[float, str]:
+            found = [(f[self.leading], name) for name, f in rows.items()]
+            return max((value, name) for value, name in found if value is not None)
+
+        attack, row = best(self.attack)
+        floor, name = best(self.floors)
+        of = "" if len(self.attack) == 1 else f" ({_words(row)})"
+        heading = self.columns[self.leading]
+        return f"{heading} {attack:.3f}{of}; best floor {floor:.3f} ({_words(name)})."
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures, without the pictures, ready for JSON."""
+        """Return the figures, without the pictures, ready for JSON: row -> kind and figures."""
         return {
-            "n_match": self.n_match,
-            "metrics": self.metrics,
-            "received": self.received,
-            "floors": self.floors,
-            "ceilings": self.ceilings,
-            "other": self.other,
+            "goal": self.goal,
+            "n": self.n,
+            "rows": as_rows(floor=self.floors, attack=self.attack, ceiling=self.ceilings),
+            "further": self.further,
             "notes": list(self.notes),
         }
 
-    def rows(self) -> list[tuple[str, Scores]]:
-        """Return (what, scores): floors first, then the attack, then the ceilings."""
-        attack = [("attack", self.metrics)]
-        if self.received is not None:
-            attack.append(("attack, as received in training", self.received))
-        return [
-            *[(f"floor: {_words(name)}", scores) for name, scores in self.floors.items()],
-            *attack,
-            *[(f"ceiling: {_words(name)}", scores) for name, scores in self.ceilings.items()],
-        ]
+    def to_json(self) -> str:
+        """Return the figures as JSON; numbers that JSON lacks (PSNR can be infinite) are text."""
+        return json.dumps(_for_json(self.to_dict()), allow_nan=False)
 
     def table(self) -> Table:
-        """Return the scores as a table: floors, attack, ceilings."""
-        rows = [(what, *(scores[name] for name in METRICS)) for what, scores in self.rows()]
-        head = ("", *(_words(name) for name in METRICS))
-        return Table(head, rows, strong=len(self.floors))
+        """Return the figures as a table: floors, attack, ceilings."""
+        named = {f"floor: {_words(name)}": figures for name, figures in self.floors.items()}
+        named |= {_attack_words(name): figures for name, figures in self.attack.items()}
+        named |= {f"ceiling: {_words(name)}": figures for name, figures in self.ceilings.items()}
+        rows = [
+            (what, *(_shown(f.get(name)) for name in self.columns)) for what, f in named.items()
+        ]
+        return Table(("", *self.columns.values()), rows, strong=len(self.floors))
 
     def remarks(self) -> list[str]:
-        """Return the notes and the further figures as sentences."""
-        other = "; ".join(f"{_words(name)} {value:.3f}" for name, value in self.other.items())
-        return [*self.notes, f"Also: {other}."]
+        """Return the headline, the notes, and the further figures as sentences."""
+        numbers = {k: v for k, v in self.further.items() if isinstance(v, float)}
+        further = "; ".join(f"{_words(name)} {value:.3f}" for name, value in numbers.items())
+        return [self.headline, *self.notes, *([f"Also: {further}."] if further else [])]
 
     def __str__(self) -> str:
         return "\n".join([str(self.table()), *self.remarks()])
@@ -101,8 +129,37 @@ class Report:
         return f"<table>{''.join(rows)}</table>" if rows else ""
 
 
+def as_rows(**kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return rows as a report's dictionary has them: name -> kind and figures.
+
+    Args:
+        kinds: `floor`, `attack` and `ceiling`, each with name -> figures.
+    """
+    return {
+        name: {"kind": kind, **figures}
+        for kind, rows in kinds.items()
+        for name, figures in rows.items()
+    }
+
+
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _attack_words(name: str) -> str:
+    return "attack, as received in training" if name == AS_RECEIVED else _words(name)
+
+
+def _shown(value: float | None) -> float | str:
+    return "-" if value is None else value
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _for_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_for_json(item) for item in value]
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _row(images: Tensor, value_range: tuple[float, float]) -> str:

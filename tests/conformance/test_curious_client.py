@@ -42,7 +42,8 @@ def test_the_client_trains_as_an_honest_one(name, digits):
     for one, other in ((honest.net, client.net), (honest_server.net, server.net)):
         states = one.state_dict(), other.state_dict()  # BatchNorm's buffers, too
         assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
-    sl.evaluate_labels(client, server, windows={"all": (0, 50)})
+    truth = dataclasses.replace(digits[0], y=server.labels, classes=("no", "yes"))
+    sl.evaluate(client, client, truth=truth, windows={"all": (0, 50)})
     assert all(
         torch.equal(v, client.net.state_dict()[k]) for k, v in honest.net.state_dict().items()
     )

@@ -233,7 +233,7 @@ def test_a_claim_holds_where_its_rule_is_true_at_every_seed(book):
     assert standing.holds
     assert standing.badge == "holds 6/6 seeds"
     rows = {row["seed"]: row for row in sl.experiments.recorded("digits_tiny").of("fast")}
-    expected = {seed: {"matched": row["metrics"]["matched"]} for seed, row in rows.items()}
+    expected = {seed: {"matched": row["rows"]["attack"]["matched"]} for seed, row in rows.items()}
     assert standing.figures == expected
 
 

@@ -29,11 +29,11 @@ def test_json_is_one_object_with_the_agreed_names(capsys):
         "steps": 3,
         "device": "cpu",
         "precision": "float32",
-        "n_match": 500,
+        "n": 500,
     }.items():
         assert result[key] == value
     assert result["seconds"] > 0
-    assert tuple(result["metrics"]) == METRICS
+    assert tuple(result["rows"]["attack"]) == METRICS
     for group, names in {
         "floors": {"mean_public", "nearest_public"},
         "ceilings": {"own_autoencoder", "oracle_decoder"},
@@ -71,7 +71,7 @@ def test_the_precision_overrides_the_profiles_and_is_reported(
         return train(*args, **options)
 
     monkeypatch.setattr(sl, "train", watched)
-    nothing = sl.Report({}, None, {}, {}, 0, {})  # scoring would take seconds
+    nothing = sl.Report("images", 0, {}, "", {}, {})  # scoring would take seconds
     monkeypatch.setattr(sl, "evaluate", lambda *args, **options: nothing)
     monkeypatch.setattr(Setting, "precision", lambda self, device: profiles)
     option = ["--precision", asked] if asked else []
@@ -126,7 +126,7 @@ def test_drawn_faces_at_tiny_scale(capsys):
     assert cli.main(["attack", "fsha", "--data", "drawn_faces", "--steps", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == {"private": 4286, "public": 2857}
-    assert result["metrics"]["matched"] < 1
+    assert result["rows"]["attack"]["matched"] < 1
 
 
 def test_a_set_with_few_private_images_is_scored_on_all_of_them(capsys, monkeypatch):
@@ -134,7 +134,7 @@ def test_a_set_with_few_private_images_is_scored_on_all_of_them(capsys, monkeypa
     monkeypatch.setitem(cli.LOADERS, "drawn_faces", lambda **options: few)
     assert cli.main(["attack", "fsha", "--data", "drawn_faces", "--steps", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["n_match"] == result["images"]["private"] == 300
+    assert result["n"] == result["images"]["private"] == 300
 
 
 def test_an_unknown_set_is_refused_with_those_that_are_known(capsys):
@@ -148,5 +148,5 @@ def test_mnist_at_tiny_scale(capsys):
     arguments = ["attack", "fsha", "--data", "mnist", "--steps", "2", "--json"]
     assert cli.main(arguments) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["n_match"] == 1000
+    assert result["n"] == 1000
     assert result["images"]["private"] == 3000

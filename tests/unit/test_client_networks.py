@@ -332,12 +332,12 @@ def test_a_row_scores_what_can_be_scored(name):
     row = short(name, steps=4).row()
     json.dumps(row, allow_nan=False)
     by_chance = "dense" not in name
-    assert row["n_match"] == 500
-    for scored in (row["metrics"], *row["floors"].values(), *row["ceilings"].values()):
-        assert ("recognised" in scored) != by_chance
+    assert row["n"] == 500
+    for scored in row["rows"].values():
+        assert ("recognized" in scored) != by_chance
         assert 0 <= scored["matched"] <= 1
     assert ("labels" in row["signals"]) != by_chance
-    assert row["floors"]["mean_public"]["matched"] == pytest.approx(1 / 500)
+    assert row["rows"]["mean_public"]["matched"] == pytest.approx(1 / 500)
 
 
 def test_a_labelled_row_has_no_signals_and_an_honest_one_an_accuracy():

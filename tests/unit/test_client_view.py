@@ -26,12 +26,12 @@ def test_a_row_has_what_the_client_sees_and_what_the_attack_drew(short):
         assert 0 <= row["task_accuracy"] <= 1
         assert ("error" in row) == (kind != "honest")
     row = short["on the side"]
-    assert row["error"] == row["metrics"]["mse"] / row["floors"]["nearest_public"]["mse"]
-    assert row["ceilings"]["own_autoencoder"]["mse"] < 1e-6
+    assert row["error"] == row["rows"]["attack"]["mse"] / row["rows"]["nearest_public"]["mse"]
+    assert row["rows"]["own_autoencoder"]["mse"] < 1e-6
 
 
 def test_the_u_shaped_protocol_gives_the_very_pictures_of_vanilla(short):
-    assert short["U-shaped"]["metrics"] == short["on the side"]["metrics"]
+    assert short["U-shaped"]["rows"]["attack"] == short["on the side"]["rows"]["attack"]
     assert short["U-shaped"]["task_loss"] != short["on the side"]["task_loss"]
 
 
@@ -48,10 +48,10 @@ def test_ten_clinics_share_the_private_rows():
 @pytest.mark.parametrize("kind", ["grey, sign rule", "colour"])
 def test_a_row_of_faces_scores_pictures_and_negatives(kind):
     row = replace(experiments.find("faces_tiny", kind, 7), steps=5).row()
-    better = row["metrics"]["mse"] < row["negatives"]["mse"]
+    better = row["rows"]["attack"]["mse"] < row["rows"]["negatives"]["mse"]
     assert row["upright"] == int(better)
     assert row["sign"] in ((1, -1) if "rule" in kind else (1,))
-    assert row["n_match"] == 1000
+    assert row["n"] == 1000
 
 
 def test_negatives_are_mirrored_at_the_mean_image_twice_is_once(digits):

@@ -233,7 +233,7 @@ def test_a_small_network_reads_hats(data):
     )
     hats = test.labelled("hat").y
     majority = 1 - float(hats.float().mean())
-    assert sl.metrics.recognised(classifier, test.x, hats) > majority + 0.1
+    assert sl.metrics.recognized(classifier, test.x, hats) > majority + 0.1
 
 
 # --- variety --------------------------------------------------------------------------------

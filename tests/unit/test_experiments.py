@@ -17,6 +17,7 @@ from splitlab.course.experiments import (
     WithoutAttack,
     unattacked,
 )
+from splitlab.referee.report import as_rows
 
 
 def test_an_experiment_is_found_at_any_seed():
@@ -79,9 +80,9 @@ def quick_referee(monkeypatch):
 def test_a_run_is_a_function_of_its_configuration(quick_referee):
     same = Hijack("table", "fast", 5, 4)
     one, other = (same.row(), same.row())
-    assert one["metrics"] == other["metrics"]
+    assert one["rows"]["attack"] == other["rows"]["attack"]
     for change in ({"rate": 1e-4}, {"seed": 6}, {"steps": 5}, {"design": "paper"}):
-        assert replace(same, **change).row()["metrics"] != one["metrics"], change
+        assert replace(same, **change).row()["rows"]["attack"] != one["rows"]["attack"], change
     assert one["steps"] == 4
     assert one["config"] == same.config
 
@@ -257,21 +258,21 @@ def test_a_row_has_all_figures_of_each_picture(quick_classifiers, scored):
     row = FACES.row()
     images, public = scored
     assert (row["run"], row["seed"], row["config"]) == ("faces", 5, FACES.config)
-    assert row["n_match"] == 500
+    assert row["n"] == 500
     assert row["cpu_seconds"] > 0
     assert list(row["pictures"]) == FLOORS + DISGUISED
     without, having = ((images.y == label).double().mean().item() for label in (0, 1))
     for name, pictures in unattacked(images, public).items():
         figures = row["pictures"][name]
-        further = ["matched_by_correlation", "recognised_by_second_classifier"]
+        further = ["matched_by_correlation", "recognized_by_second_classifier"]
         assert list(figures) == [*sl.metrics.METRICS, *further]
         assert figures["mse"] == sl.metrics.mse(pictures, images.x)
         assert figures["matched"] == sl.metrics.matched(pictures, images.x)
-        assert figures["recognised"] == pytest.approx(without)
-        assert figures["recognised_by_second_classifier"] == pytest.approx(having)
-    assert row["other"] == {
-        "real_images_recognised": pytest.approx(without),
-        "real_images_recognised_by_second_classifier": pytest.approx(having),
+        assert figures["recognized"] == pytest.approx(without)
+        assert figures["recognized_by_second_classifier"] == pytest.approx(having)
+    assert row["further"] == {
+        "real_images_recognized": pytest.approx(without),
+        "real_images_recognized_by_second_classifier": pytest.approx(having),
     }
 
 
@@ -314,11 +315,14 @@ def test_inversions_row_has_what_a_claim_needs():
     row = run.row()
     assert row["config"]["cut"] == 1 and row["config"]["width"] == 2
     assert row["numbers"] == 2 * 8 * 8 and row["pixels"] == 256 and row["n_match"] == 500
-    assert (
-        set(row["attacks"]) == set(row["as_received"]) == {"query_free", "black_box", "white_box"}
-    )
-    assert set(row["floors"]) == {"mean_public", "class_mean_public", "nearest_public"}
-    assert {"matched", "mse"} < row["ceilings"]["true_pairs"].keys()
+    attacks = {"query_free", "black_box", "white_box"}
+    kinds = {name: figures["kind"] for name, figures in row["rows"].items()}
+    assert kinds == {
+        **dict.fromkeys(("mean_public", "class_mean_public", "nearest_public"), "floor"),
+        **dict.fromkeys([*attacks, *(f"{name}_as_received" for name in attacks)], "attack"),
+        "true_pairs": "ceiling",
+    }
+    assert {"matched", "mse"} < row["rows"]["true_pairs"].keys()
     assert 0 <= row["accuracy"] <= 1 and row["steps"] == 4
     json.dumps(row)
 
@@ -363,26 +367,30 @@ def leaks():
 def test_a_label_leak_has_each_attack_and_its_floors(leaks):
     row = leaks["plain"]
     assert set(row["attacks"]) == {"norm", "cosine", "cosine, ten known", "clustering"}
-    for windows in row["attacks"].values():
-        assert list(windows)[:2] == ["early", "late"]
-    assert row["attacks"]["cosine"]["early"]["auc"] > 0.98
-    assert row["floors"]["auc"] == 0.5 and 0.8 < row["floors"]["majority"] < 0.95
+    for report in row["attacks"].values():
+        assert list(report["rows"])[:4] == ["chance", "majority", "early", "late"]
+    assert row["attacks"]["cosine"]["rows"]["early"]["auc"] > 0.98
+    floors = row["attacks"]["norm"]["rows"]
+    assert floors["chance"]["auc"] == 0.5 and 0.8 < floors["majority"]["accuracy"] < 0.95
     assert row["noise"] == 0
     assert experiments.worst_auc(row) == 1
     json.dumps(row)
 
 
 def test_the_worst_auc_is_over_attacks_and_windows():
-    one = {"early": {"auc": 0.4}, "averaged": {"auc": 0.7}}
+    one = {"early": {"auc": 0.2}, "averaged": {"auc": 0.4}}
     other = {"early": {"auc": None, "accuracy": 0.9}, "averaged": {"accuracy": 0.9}}
-    assert experiments.worst_auc({"attacks": {"one": one, "other": other}}) == 0.7
+    rows = [as_rows(floor={"chance": {"auc": 0.5}}, attack=windows) for windows in (one, other)]
+    attacks = {"one": {"rows": rows[0]}, "other": {"rows": rows[1]}}
+    assert experiments.worst_auc({"attacks": attacks}) == 0.4, "a floor is no attack"
 
 
 def test_a_label_leak_is_a_function_of_its_configuration(leaks):
     noisy, plain = leaks["noise"], leaks["plain"]
     assert noisy["noise"] > 4
+    late = {k: leaks[k]["attacks"]["cosine"]["rows"]["late"]["auc"] for k in ("noise", "plain")}
     assert noisy["config"] == plain["config"] | {"defense": "noise", "strength": 4.0}
-    assert noisy["attacks"]["cosine"]["late"]["auc"] < plain["attacks"]["cosine"]["late"]["auc"]
+    assert late["noise"] < late["plain"]
     assert leaks["frozen"]["attacks"] != plain["attacks"]
     hat = experiments.find("labels_tiny", "hat", 7)
     assert (hat.config["cut"], hat.config["data"], hat.config["label"]) == (4, "drawn_faces", "hat")

@@ -115,7 +115,7 @@ def test_class_mean_public_refuses_unknown_labels(parts, labels):
 
 
 def test_the_floors_stand_in_the_order_of_what_they_know(parts):
-    """The class mean is recognised but matches no one: recognition alone is not leakage."""
+    """The class mean is recognized but matches no one: recognition alone is not leakage."""
     private, public, _ = parts
     mean = floors.mean_public(public, len(private))
     class_mean = floors.class_mean_public(public, private.y)
@@ -132,21 +132,21 @@ def test_the_floors_stand_in_the_order_of_what_they_know(parts):
 def test_both_classifiers_recognise_new_writers(parts, cnn, svm):
     private = parts.private
     for classifier in (cnn, svm):
-        assert metrics.recognised(classifier, private.x, private.y) > 0.86
+        assert metrics.recognized(classifier, private.x, private.y) > 0.86
 
 
 def test_both_classifiers_fail_on_what_shows_nothing(parts, cnn, svm):
     private, public, _ = parts
     mean = floors.mean_public(public, len(private))
     for classifier in (cnn, svm):
-        assert metrics.recognised(classifier, mean, private.y) < 0.2
-        assert metrics.recognised(classifier, private.x.roll(1, 0), private.y) < 0.2
+        assert metrics.recognized(classifier, mean, private.y) < 0.2
+        assert metrics.recognized(classifier, private.x.roll(1, 0), private.y) < 0.2
 
 
 def test_both_classifiers_recognise_the_class_mean(parts, cnn, svm):
     guess = floors.class_mean_public(parts.public, parts.private.y)
     for classifier in (cnn, svm):
-        assert metrics.recognised(classifier, guess, parts.private.y) > 0.9
+        assert metrics.recognized(classifier, guess, parts.private.y) > 0.9
 
 
 def test_classifiers_are_unlike(parts, cnn, svm):
@@ -210,7 +210,7 @@ def test_a_colour_classifier_uses_all_channels():
     x[y == 0, 0], x[y == 1, 2] = 0.8, 0.8  # the mean over channels tells nothing
     data = ImageData(x, y, ("red", "blue"), "colours")
     for train in (classifiers.train_cnn_classifier, classifiers.train_svm_classifier):
-        assert metrics.recognised(train(data), x, y) == 1
+        assert metrics.recognized(train(data), x, y) == 1
 
 
 def test_classifiers_refuse_images_of_another_size(cnn, svm):
@@ -267,7 +267,7 @@ def test_classifiers_work_at_32_pixels_on_grey_images_with_three_channels():
     cnn = classifiers.train_cnn_classifier(referee, steps=150)
     svm = classifiers.train_svm_classifier(referee, rows=1500)
     for classifier in (cnn, svm):
-        assert metrics.recognised(classifier, private.x, private.y) > 0.85
+        assert metrics.recognized(classifier, private.x, private.y) > 0.85
 
 
 def test_a_step_so_large_that_nothing_is_learned_is_halved(parts, monkeypatch):

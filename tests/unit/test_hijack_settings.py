@@ -27,7 +27,7 @@ def test_a_row_is_a_function_of_what_was_changed():
 
 
 def test_the_schedule_is_the_product_of_its_parts():
-    falls = sl.settings.falling(200)
+    falls = sl.attacks.schedules.falling(200)
     steps = (0, 1, 150, 199)
     assert [knob().schedule()(t) for t in steps] == [falls(t) for t in steps]
     assert {knob(design="paper").schedule()(t) for t in steps} == {1.0}
@@ -128,10 +128,10 @@ def test_the_clients_choices_reach_the_client():
 def test_a_short_run_gives_a_row_with_floor_and_ceiling(kind, data):
     run = replace(find("knobs_tiny", kind, 0), steps=6, data=data)
     row = run.row()
-    assert row["steps"] == 6 and row["n_match"] <= 500
-    assert row["floors"]["nearest_public"]["mse"] < row["metrics"]["mse"]
+    assert row["steps"] == 6 and row["n"] <= 500
+    assert row["rows"]["nearest_public"]["mse"] < row["rows"]["attack"]["mse"]
     if run.design != "paper":
-        assert row["ceilings"]["own_autoencoder"]["mse"] == pytest.approx(0, abs=1e-10)
+        assert row["rows"]["own_autoencoder"]["mse"] == pytest.approx(0, abs=1e-10)
     assert 0 <= row["looks"] <= 1 and row["rank"] >= 1
     assert row["alarms"] == 0 or 0 <= row["first_alarm"] < 6
     if run.growth > 1:

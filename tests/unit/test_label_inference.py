@@ -1,5 +1,7 @@
 """The attacks on labels: by hand, on a logistic toy, on digits and on drawn faces."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -167,7 +169,12 @@ def test_labels_leak_on_digits_and_on_faces(data, digits, faces):
     part, label = (digits[0], "0") if data == "digits" else (faces, "hat")
     windows = {"early": (0, 24)}
     attack, server = trained(part, label, sl.GradientCosine, steps=24)
-    cosine = sl.evaluate_labels(attack, server, windows=windows).windows["early"]
+    truth = dataclasses.replace(part, y=server.labels, classes=("no", "yes"))
+
+    def early(attack, truth=truth):
+        return sl.evaluate(attack, attack, truth=truth, windows=windows)["early"]
+
+    cosine = early(attack)
     assert cosine["auc"] > 0.98 and cosine["accuracy"] > 0.95
     state = attack.state_dict()
     options = sl.tiny.client()
@@ -177,8 +184,8 @@ def test_labels_leak_on_digits_and_on_faces(data, digits, faces):
     ):
         other = kind(sl.tiny.client_net(), part.without_labels(), **options)
         other.load_state_dict(state)
-        assert sl.evaluate_labels(other, server, windows=windows).windows["early"][figure] > least
+        assert early(other)[figure] > least
     # Beside labels of other rows the same scores are worth nothing.
-    server.labels = server.labels[torch.randperm(len(part))]
-    shuffled = sl.evaluate_labels(attack, server, windows=windows).windows["early"]["auc"]
+    y = truth.y[torch.randperm(len(part))]
+    shuffled = early(attack, dataclasses.replace(truth, y=y))["auc"]
     assert abs(shuffled - 0.5) < 0.25

@@ -259,23 +259,23 @@ def test_the_wrong_value_range_changes_psnr_and_ssim():
     assert metrics.ssim(x, y, (0, 1)) != pytest.approx(metrics.ssim(x, y, RANGE), abs=1e-4)
 
 
-# --- recognised and the whole set -----------------------------------------------------------
+# --- recognized and the whole set -----------------------------------------------------------
 
 
-def test_recognised_is_accuracy_over_images():
+def test_recognized_is_accuracy_over_images():
     images = torch.linspace(0, 1, 1203).reshape(-1, 1, 1, 1)
     labels = (images.flatten() > 0.25).long()
-    accuracy = metrics.recognised(lambda x: (x.flatten(1)[:, 0] > 0.5).long(), images, labels)
+    accuracy = metrics.recognized(lambda x: (x.flatten(1)[:, 0] > 0.5).long(), images, labels)
     assert accuracy == pytest.approx(1 - ((images > 0.25) & (images <= 0.5)).sum().item() / 1203)
 
 
-def test_recognised_refuses_what_does_not_fit():
+def test_recognized_refuses_what_does_not_fit():
     x = torch.rand(5, 1, 8, 8)
     with pytest.raises(ValueError, match="5 images, but labels") as error:
-        metrics.recognised(lambda x: x, x, torch.zeros(4).long())
+        metrics.recognized(lambda x: x, x, torch.zeros(4).long())
     one_sentence(error)
     with pytest.raises(ValueError, match="one label for each image"):
-        metrics.recognised(lambda x: x.flatten(1), x, torch.zeros(5).long())
+        metrics.recognized(lambda x: x.flatten(1), x, torch.zeros(5).long())
 
 
 def test_image_metrics_are_the_single_metrics(private):
@@ -295,11 +295,11 @@ def test_image_metrics_are_the_single_metrics(private):
         "psnr": metrics.psnr(x, true, RANGE),
         "ssim": metrics.ssim(x, true, RANGE),
         "explained_variance": metrics.explained_variance(x, true),
-        "recognised": pytest.approx(float((labels == 3).double().mean())),
+        "recognized": pytest.approx(float((labels == 3).double().mean())),
         "matched": metrics.matched(x, private.x, ids),
     }
     assert all(type(v) is float for v in values.values())
-    assert "recognised" not in metrics.image_metrics(x, true, value_range=RANGE)
+    assert "recognized" not in metrics.image_metrics(x, true, value_range=RANGE)
 
 
 def test_a_classifier_needs_labels():

@@ -56,14 +56,15 @@ def test_a_row_has_a_curve_and_a_report(kind):
     row = run.row()
     assert row["accuracy"].keys() == {"slant"}
     assert row["accuracy"]["slant"].keys() == {"25"}
-    assert row["classes"] == ["falling", "rising"]
+    assert row["further"]["classes"] == ["falling", "rising"]
     assert row["steps"] == 27
-    assert {"chance", "public_majority", "best_constant", "best_from_label"} <= set(row["floors"])
-    assert sum(map(sum, row["confusion"])) == row["n"]
+    assert {"chance", "public_majority", "best_constant", "best_from_label"} <= set(row["rows"])
+    assert sum(map(sum, row["further"]["confusion"])) == row["n"]
     # The curve is of all private images, and so is the report where there are few of them.
     assert row["n"] == len(run.split().private)
     again = replace(run, steps=25).row()
-    assert again["metrics"]["accuracy"] == pytest.approx(again["accuracy"]["slant"]["25"], abs=1e-4)
+    accuracy = again["rows"]["attack"]["accuracy"]
+    assert accuracy == pytest.approx(again["accuracy"]["slant"]["25"], abs=1e-4)
 
 
 def test_pictures_are_read_for_all_properties(monkeypatch):

@@ -229,9 +229,9 @@ def test_the_hijack_tells_the_slant_of_which_it_knew_nothing_before(seed):
     truth, own = (sl.data.by_slant(part, threshold) for part in (private, public))
     client = sl.Client(sl.tiny.client_net(seed=seed), private, **sl.tiny.client(seed=seed))
     attack = sl.PropertyInference.at(sl.tiny, own, steps=150, seed=seed)
-    before = sl.evaluate_property(client, attack, truth)
+    before = sl.evaluate(client, attack, truth=truth)
     sl.train([client], attack, 150)
-    report = sl.evaluate_property(client, attack, truth)
+    report = sl.evaluate(client, attack, truth=truth)
     floor = max(figures["accuracy"] for figures in report.floors.values())
-    assert report.metrics["balanced"] > 0.8 > before.metrics["balanced"]
-    assert report.metrics["accuracy"] > floor
+    assert report["attack"]["balanced"] > 0.8 > before["attack"]["balanced"]
+    assert report["attack"]["accuracy"] > floor

@@ -43,7 +43,7 @@ def classifying(monkeypatch):
 def test_a_classifier_judges_where_steps_are_many():
     assert experiments.find("public_tiny", "photographs", 7).classifies
     assert not SHORT.classifies
-    assert "recognised" not in SHORT.row()["metrics"]
+    assert "recognized" not in SHORT.row()["rows"]["attack"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,19 +84,19 @@ def test_what_a_kind_is_a_function_of_stands_in_its_configuration():
     ):
         other = replace(SHORT, **change)
         assert other.config == SHORT.config | change
-        assert other.row()["metrics"] != SHORT.row()["metrics"]
+        assert other.row()["rows"]["attack"] != SHORT.row()["rows"]["attack"]
 
 
 def test_a_row_is_scored_as_in_other_tables(classifying):
     """The whole public part, and nothing changed: chapter 32's hijack, step by step."""
     row = SHORT.row()
     reference = experiments.Hijack("table", "fast", 5, 2).row()
-    assert row["metrics"] == pytest.approx(reference["metrics"])
-    assert row["n_match"] == reference["n_match"] == 500
+    assert row["rows"]["attack"] == pytest.approx(reference["rows"]["attack"])
+    assert row["n"] == reference["n"] == 500
     for name in ("mean_public", "nearest_public"):
-        assert row["floors"][name] == pytest.approx(reference["floors"][name])
-    ceiling = reference["ceilings"]["own_autoencoder"]
-    assert row["ceilings"]["own_autoencoder"] == pytest.approx(ceiling)
+        assert row["rows"][name] == pytest.approx(reference["rows"][name])
+    ceiling = reference["rows"]["own_autoencoder"]
+    assert row["rows"]["own_autoencoder"] == pytest.approx(ceiling)
     json.dumps(row)
 
 
@@ -105,23 +105,25 @@ def test_without_a_classifier_the_same_images_are_scored(monkeypatch):
     monkeypatch.setattr(PublicImages, "classifies", True)
     slow = SHORT.row()
     for name in ("mse", "ssim", "matched"):
-        assert quick["metrics"][name] == pytest.approx(slow["metrics"][name], rel=1e-5)
+        assert quick["rows"]["attack"][name] == pytest.approx(
+            slow["rows"]["attack"][name], rel=1e-5
+        )
 
 
 def test_classes_together_are_all_scored_images(classifying):
     row = replace(SHORT, missing="1").row()
     classes = row["classes"]
     assert list(classes) == list("0123456789")
-    assert sum(figures["n"] for figures in classes.values()) == row["n_match"]
+    assert sum(figures["n"] for figures in classes.values()) == row["n"]
     for name, whole in (
-        ("mse", row["metrics"]["mse"]),
-        ("matched", row["metrics"]["matched"]),
-        ("recognised", row["metrics"]["recognised"]),
-        ("nearest_public_mse", row["floors"]["nearest_public"]["mse"]),
+        ("mse", row["rows"]["attack"]["mse"]),
+        ("matched", row["rows"]["attack"]["matched"]),
+        ("recognized", row["rows"]["attack"]["recognized"]),
+        ("nearest_public_mse", row["rows"]["nearest_public"]["mse"]),
     ):
         share = sum(figures["n"] * figures[name] for figures in classes.values()) / 500
         assert share == pytest.approx(whole, abs=1e-6)
-    assert classes["0"]["recognised"] == 1 and classes["1"]["recognised"] == 0
+    assert classes["0"]["recognized"] == 1 and classes["1"]["recognized"] == 0
     full = SHORT.row()["classes"]
     assert full["1"]["nearest_public_mse"] < 0.7 * classes["1"]["nearest_public_mse"]
 
@@ -138,8 +140,8 @@ def test_in_the_attackers_style_is_against_images_changed_alike():
     expected = sl.metrics.mse(nearest, target)
     assert style["nearest_public"]["mse"] == pytest.approx(expected, rel=1e-5)
     related = sl.metrics.mse(sl.floors.nearest_public(x, public.x), x)
-    assert row["floors"]["nearest_related"]["mse"] == pytest.approx(related, rel=1e-5)
-    assert style["reconstructed"]["mse"] != row["metrics"]["mse"]
+    assert row["rows"]["nearest_related"]["mse"] == pytest.approx(related, rel=1e-5)
+    assert style["reconstructed"]["mse"] != row["rows"]["attack"]["mse"]
     assert "classes" not in row
 
 
@@ -156,12 +158,12 @@ def test_public_images_have_to_be_related(data):
     """After as many steps, photographs leave the attacker far behind what related images give."""
     run = replace(SHORT, data=data, steps=80, seed=0)
     related, foreign = run.row(), replace(run, foreign="photographs").row()
-    assert related["metrics"]["mse"] < 0.6 * foreign["metrics"]["mse"]
-    assert related["metrics"]["matched"] > 1.5 * foreign["metrics"]["matched"]
+    assert related["rows"]["attack"]["mse"] < 0.6 * foreign["rows"]["attack"]["mse"]
+    assert related["rows"]["attack"]["matched"] > 1.5 * foreign["rows"]["attack"]["matched"]
 
 
 def test_negatives_are_drawn_as_negatives():
     row = replace(SHORT, change="negatives", steps=80, seed=0).row()
     style = row["in_its_style"]["reconstructed"]
-    assert style["mse"] < 0.15 < 1 < row["metrics"]["mse"]
-    assert style["matched"] > 0.3 and row["metrics"]["matched"] < 0.02
+    assert style["mse"] < 0.15 < 1 < row["rows"]["attack"]["mse"]
+    assert style["matched"] > 0.3 and row["rows"]["attack"]["matched"] < 0.02

@@ -13,6 +13,7 @@ import torch
 
 import splitlab as sl
 from splitlab.referee.metrics import METRICS
+from splitlab.referee.victims import Victims
 
 
 class Oracle:
@@ -31,23 +32,23 @@ class Oracle:
 def test_hijack_report_has_floors_and_ceilings(hijack, digits):
     client, attack, _, _ = hijack
     report = sl.evaluate(client, attack, digits[2])
-    assert report.n_match == 500
+    assert report.n == 500
     assert set(report.floors) == {"mean_public", "nearest_public", "class_mean_public"}
     assert set(report.ceilings) == {"own_autoencoder", "oracle_decoder"}
-    for _, scores in report.rows():
+    for scores in (*report.floors.values(), *report.attack.values(), *report.ceilings.values()):
         assert tuple(scores) == METRICS
     # The hijack of the chapter: better than the best public image, and pictures of one's own.
-    assert report.metrics["matched"] >= 0.95
-    assert report.metrics["mse"] <= 0.75 * report.floors["nearest_public"]["mse"]
-    assert report.metrics["recognised"] >= 0.88
+    assert report["attack"]["matched"] >= 0.95
+    assert report["attack"]["mse"] <= 0.75 * report.floors["nearest_public"]["mse"]
+    assert report["attack"]["recognized"] >= 0.88
     # Floors are where they belong.
     assert report.floors["mean_public"]["matched"] <= 0.01
     assert abs(report.floors["mean_public"]["explained_variance"]) < 0.1
-    assert report.floors["class_mean_public"]["recognised"] >= 0.98
+    assert report.floors["class_mean_public"]["recognized"] >= 0.98
     assert report.floors["class_mean_public"]["matched"] < 0.1
     assert 0.2 < report.floors["nearest_public"]["matched"] < 0.6
     # Ceilings are above the attack.
-    assert report.ceilings["oracle_decoder"]["mse"] < report.metrics["mse"]
+    assert report.ceilings["oracle_decoder"]["mse"] < report["attack"]["mse"]
     assert report.ceilings["own_autoencoder"]["mse"] < 1e-6
 
 
@@ -65,7 +66,7 @@ def test_report_can_be_printed_shown_and_stored(hijack, digits):
         assert picture.size == (8 * 18, 18)  # with a margin of one pixel
         red = torch.from_numpy(np.array(picture))[1:17, 19:35, 0]  # of the second one
         torch.testing.assert_close(red.float(), 127.5 * (images[1, 0] + 1), rtol=0, atol=0.51)
-    assert json.loads(json.dumps(report.to_dict()))["n_match"] == 500
+    assert json.loads(json.dumps(report.to_dict()))["n"] == 500
 
 
 def test_evaluation_is_repeatable(hijack, digits):
@@ -83,12 +84,50 @@ def test_an_attack_without_public_images_is_scored_against_given_ones(make_clien
 
     private, public, referee = digits
     report = sl.evaluate(make_client(), Blank(), referee, public=public, n_match=20)
-    assert report.n_match == 20 and set(report.ceilings) == {"oracle_decoder"}
-    assert report.floors["nearest_public"]["mse"] < report.metrics["mse"]
+    assert report.n == 20 and set(report.ceilings) == {"oracle_decoder"}
+    assert report["nearest_public"]["mse"] < report["attack"]["mse"]
     with pytest.raises(ValueError, match="pass public= to evaluate"):
         sl.evaluate(make_client(), Blank(), referee)
     with pytest.raises(ValueError, match="both private and public"):
         sl.evaluate(make_client(), Blank(), referee, public=private)
+
+
+def test_several_clients_are_scored_as_one_set_of_images(make_attack, digits):
+    """As if their rows lay with one client: same images chosen, each drawn from its client's z."""
+    private, _, referee = digits
+    net, attack = sl.tiny.client_net(), make_attack()
+    whole = sl.Client(net, private, **sl.tiny.client())
+    parts = [private.select(range(0, 300)), private.select(range(300, len(private)))]
+    clients = [
+        sl.Client(net, part, **sl.tiny.client(), name=f"client {number}")
+        for number, part in enumerate(parts)
+    ]
+    one, several = (sl.evaluate(c, attack, referee, n_match=60) for c in (whole, clients))
+    for name, scores in one.to_dict()["rows"].items():
+        assert several[name] == pytest.approx({k: v for k, v in scores.items() if k != "kind"})
+    assert one.n == several.n == 60
+    odd = sl.Client(net, digits[1].one_against_rest(0), **sl.tiny.client())
+    with pytest.raises(ValueError, match="which cannot be scored together: evaluate them one by"):
+        sl.evaluate([clients[0], odd], attack, referee)
+
+
+def test_an_attacker_among_the_clients_is_no_victim(digits):
+    class Spy(sl.PassiveClient):
+        public = digits[1]
+
+        def reconstruct(self, message):
+            return torch.zeros(len(message.z), 1, 16, 16)
+
+    private, _, referee = digits
+    parts = [private.select(range(0, 300)), private.select(range(300, len(private)))]
+    spy, victim = (
+        kind(sl.tiny.client_net(), part, **sl.tiny.client())
+        for kind, part in zip((Spy, sl.Client), parts, strict=True)
+    )
+    report = sl.evaluate([spy, victim], spy, referee, n_match=30)
+    assert any(f"of {len(victim.data)} private images" in note for note in report.notes)
+    with pytest.raises(ValueError, match="the only client is the attacker"):
+        sl.evaluate(spy, spy, referee)
 
 
 def test_public_data_that_overlap_private_data_are_refused(make_client, digits):
@@ -144,16 +183,17 @@ def test_the_same_images_with_other_labels_get_classifiers_of_their_own(digits, 
 
 
 def test_the_oracle_decoder_is_not_scored_on_its_own_training_images(make_client, monkeypatch):
-    client, n = make_client(), 40
-    order = torch.randperm(len(client.data), generator=torch.Generator().manual_seed(0))
+    victims, n = Victims([make_client()]), 40
+    scorer = sl.Scorer(victims.data, None, n_match=n)
+    order = scorer.order
     taken = []
     real = sl.ImageData.select
     monkeypatch.setattr(
         sl.ImageData, "select", lambda data, rows: (taken.append(rows), real(data, rows))[1]
     )
     monkeypatch.setattr(sl.referee.images, "ORACLE_STEPS", 1)
-    _, scored = sl.referee.images._oracle_decoder(client, client.data, order, n, 0)
-    (trained_on,) = taken
+    _, scored = sl.referee.images._oracle_decoder(victims, scorer, 0)
+    trained_on = taken[1]  # first their z, then they themselves, then z of the scored images
     assert len(scored) == n // 2
     assert not set(order[:n][scored].tolist()) & set(trained_on.tolist())
 
@@ -163,11 +203,10 @@ def test_what_the_server_received_is_scored_apart(make_client, make_attack, digi
     client, attack = make_client(), make_attack()
     sl.train([client], attack, 5)
     report = sl.evaluate(client, attack, digits[2], n_match=100)
-    assert report.received is not None
-    assert report.received["mse"] != report.metrics["mse"]
+    assert report["as_received"]["mse"] != report["attack"]["mse"]
     assert any("momentum 0.1" in note for note in report.notes)
     flat = make_client(torch.nn.Conv2d(1, 32, 4, stride=4))
-    assert sl.evaluate(flat, make_attack(), digits[2], n_match=100).received is None
+    assert set(sl.evaluate(flat, make_attack(), digits[2], n_match=100).attack) == {"attack"}
 
 
 @pytest.mark.parametrize(
@@ -188,9 +227,9 @@ def test_a_scorer_gives_the_figures_of_evaluate(hijack, digits):
     nearest = sl.floors.nearest_public(scorer.images.x, public.x)
     assert scorer.score(nearest) == report.floors["nearest_public"]
     z = client.smash(scorer.images.x)
-    assert scorer.further(attack.reconstruct(z)) | scorer.real() == report.other
+    assert scorer.further(attack.reconstruct(z)) | scorer.real() == report.further
     perfect = scorer.table({"the images": scorer.images.x, "retrieval": nearest})
-    assert perfect.head[-2:] == ("matched by correlation", "recognised by second classifier")
+    assert perfect.head[-2:] == ("matched by correlation", "recognized by second classifier")
     assert [row[0] for row in perfect.rows] == ["the images", "retrieval"]
     assert perfect.rows[0][1] == 0
     assert perfect.rows[0][6] == perfect.rows[0][7] == 1

@@ -1,5 +1,6 @@
 """The figures of leaked labels: by hand, and against scikit-learn."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -78,34 +79,85 @@ def told(digits):
         attack.observe(sl.Gradient(dz=dz, sender="server", step=step), torch.tensor(rows))
     labels = torch.zeros(len(digits[0]), dtype=torch.int64)
     labels[1] = labels[2] = 1
-    return attack, sl.HonestServer(sl.tiny.server_net(classes=2), labels=labels)
+    return attack, dataclasses.replace(digits[0], y=labels, classes=("no", "yes"))
 
 
-def test_evaluate_labels_by_hand(told):
-    report = sl.evaluate_labels(*told, windows={"all": (0, 3), "last": (1, 3)})
+def test_labels_by_hand(told):
+    attack, truth = told
+    report = sl.evaluate(attack, attack, truth=truth, windows={"all": (0, 3), "last": (1, 3)})
     # Row 2 is known and does not count. Left: 0 and 1; 0 and 3; 1 alone.
-    assert report.windows["all"]["auc"] == pytest.approx(5 / 6)  # .5 beats -3 and -1, but not 1
-    assert report.windows["all"]["auc_per_batch"] == 1
-    assert (report.windows["all"]["batches"], report.windows["all"]["one_class"]) == (3, 2)
-    assert report.windows["all"]["accuracy"] == 4 / 5
-    assert report.windows["last"]["auc"] == 1
-    assert report.windows["last"]["auc_per_batch"] is None
+    assert report["all"]["auc"] == pytest.approx(5 / 6)  # .5 beats -3 and -1, but not 1
+    assert report["all"]["auc_per_batch"] == 1
+    assert (report["all"]["batches"], report["all"]["one_class"]) == (3, 2)
+    assert report["all"]["accuracy"] == 4 / 5
+    assert report["last"]["auc"] == 1
+    assert report["last"]["auc_per_batch"] is None
     # Averaged over visits: row 0 has -1, row 1 has 1.25, row 3 has -1.
-    assert report.windows["averaged"] == {"auc": 1.0}
-    share = 2 / len(told[1].labels)
-    assert report.floors == {"chance": 0.5, "majority": pytest.approx(1 - share), "auc": 0.5}
+    assert report["averaged"] == {"auc": 1.0}
+    share = 2 / len(truth)
+    assert report["chance"] == {"auc": 0.5, "auc_per_batch": 0.5, "accuracy": 0.5}
+    assert report["majority"]["accuracy"] == pytest.approx(1 - share)
     text = str(report)
     assert "averaged" in text and "floor: majority" in text and "None" not in text
     assert report._repr_html_().startswith("<table")
     assert "Batches of one label, which have no AUC: all 2 of 3, last 2 of 2." in text
-    assert report.to_dict() == {"windows": report.windows, "floors": report.floors}
+    assert "leak AUC 1.000 (last); best floor 0.500 (chance)." in text
+    with pytest.raises(KeyError, match="no row 'late': choose from chance, majority, all"):
+        report["late"]
 
 
-def test_evaluate_labels_refuses_what_has_no_labels(told, make_client):
-    attack, server = told
-    with pytest.raises(TypeError, match="Client infers no labels"):
-        sl.evaluate_labels(make_client(), server)
-    with pytest.raises(ValueError, match="holds no labels to compare with"):
-        sl.evaluate_labels(attack, sl.HonestServer(sl.tiny.server_net(classes=2)))
+def test_a_server_is_scored_on_the_labels_of_the_batches_that_clients_sent(digits):
+    """Two clients in turn, of unlike sizes; the referee finds their batches without an index."""
+    guessed = []
+
+    class Knows(sl.UnSplitLabels):
+        """Guesses what the client's turn says, but for the first row of each batch."""
+
+        def infer_labels(self, a, da):
+            (turn,) = [client.turn for client in clients if client.turn is not None]
+            guess = turn.labels.clone()
+            guess[0] = (guess[0] + 1) % 10
+            guessed.append(len(guess))
+            return guess
+
+    shares = digits[0].select(range(50)), digits[0].select(range(50, 90))
+    clients = [
+        sl.Client(
+            sl.tiny.client_net(),
+            share,
+            tail=torch.nn.Linear(10, 10),
+            batch_size=size,
+            seed=number,
+            name=f"client {number}",
+            optimizer=sl.tiny.client_optimizer,
+        )
+        for number, (share, size) in enumerate(zip(shares, (8, 5), strict=True))
+    ]
+    clone = torch.nn.Linear(10, 10)
+    options = {"clone": clone, "clone_optimizer": sl.tiny.client_optimizer}
+    attack = Knows(sl.tiny.server_net(), **options)
+    sl.train(clients, attack, 30, protocol=sl.u_shaped)
+    report = sl.evaluate(clients, attack, windows={"early": (0, 10), "late": (20, 30)})
+    assert report["early"]["accuracy"] == report["late"]["accuracy"] == 1 - 10 / (5 * (8 + 5))
+    assert report.n == 90 and report["early"]["auc"] is None
+    assert report.headline.startswith("after matching ")
+    with pytest.raises(ValueError, match="has guessed nothing in the steps 100 to 200"):
+        sl.evaluate(clients, attack)
+
+
+def test_what_has_no_labels_gets_a_sentence(told, make_client, digits):
+    attack, truth = told
+    with pytest.raises(TypeError, match="Client infers nothing that can be scored: give it infer"):
+        sl.evaluate(make_client(), make_client())
+    with pytest.raises(ValueError, match="holds no labels to compare with: pass truth="):
+        sl.evaluate(attack, attack)
+    with pytest.raises(ValueError, match="infers 2 classes and truth has 10"):
+        sl.evaluate(attack, attack, truth=digits[0])
     with pytest.raises(ValueError, match="kept no gradient of the steps 100 to 200"):
-        sl.evaluate_labels(attack, server)
+        sl.evaluate(attack, attack, truth=truth)
+    with pytest.raises(TypeError, match="cannot be scored on 'images', only on labels"):
+        sl.evaluate(attack, attack, goal="images")
+    with pytest.raises(TypeError, match="n_match= has no meaning where the goal is labels"):
+        sl.evaluate(attack, attack, truth=truth, n_match=5)
+    with pytest.raises(ValueError, match="no client to evaluate"):
+        sl.evaluate([], attack)

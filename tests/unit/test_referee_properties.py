@@ -1,5 +1,7 @@
 """The figures of an inferred property: by hand, against scikit-learn, and who may be compared."""
 
+import json
+
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
@@ -52,23 +54,23 @@ def scene():
 
 def test_figures_by_hand(scene):
     client, attack, truth = scene
-    report = sl.evaluate_property(client, attack, truth)
+    report = sl.evaluate(client, attack, truth=truth)
     assert report.n == 8
-    assert report.metrics == {"accuracy": 5 / 8, "balanced": pytest.approx((4 / 6 + 1 / 2) / 2)}
-    assert report.received is None
-    assert report.confusion == [[1, 1], [2, 4]]
+    assert report["attack"] == {"accuracy": 5 / 8, "balanced": pytest.approx((4 / 6 + 1 / 2) / 2)}
+    assert "as_received" not in report.attack
+    assert report.further["confusion"] == [[1, 1], [2, 4]]
     assert report.floors["chance"] == {"accuracy": 0.5, "balanced": 0.5}
     # The attacker's majority is "no", that of the private images "yes".
     assert report.floors["public_majority"] == {"accuracy": 0.25, "balanced": 0.5}
     assert report.floors["best_constant"] == {"accuracy": 0.75, "balanced": 0.5}
     assert report.floors["best_from_label"] == {"accuracy": 1.0, "balanced": 1.0}
-    assert report.others["own_networks"]["accuracy"] == 3 / 8
+    assert report["own_networks"]["accuracy"] == 3 / 8
 
 
 def test_a_label_that_stays_at_home_is_no_floor(scene):
     client, attack, truth = scene
     quiet = client_of(client.data, sends_labels=False)
-    floors = sl.evaluate_property(quiet, attack, truth).floors
+    floors = sl.evaluate(quiet, attack, truth=truth).floors
     assert "best_from_label" not in floors
 
 
@@ -88,25 +90,25 @@ def test_accuracies_are_scikit_learns():
 def test_true_pairs_learn_on_other_images_than_they_are_scored_on():
     """z says nothing of random labels: a probe scored where it learned would know them."""
     data = images(400, 2, 3)
-    report = sl.evaluate_property(client_of(data), Reads(images(40, 2, 4)), data)
-    assert 0.4 < report.others["true_pairs"]["accuracy"] < 0.6
+    report = sl.evaluate(client_of(data), Reads(images(40, 2, 4)), truth=data)
+    assert 0.4 < report["true_pairs"]["accuracy"] < 0.6
     easy = ImageData(data.x, (data.x[:, 0, 0, 0] > 0.5).long(), data.classes, value_range=(0, 1))
-    report = sl.evaluate_property(client_of(easy), Reads(images(40, 2, 4)), easy)
-    assert report.others["true_pairs"]["accuracy"] > 0.9
-    assert report.metrics["accuracy"] == 1
+    report = sl.evaluate(client_of(easy), Reads(images(40, 2, 4)), truth=easy)
+    assert report["true_pairs"]["accuracy"] > 0.9
+    assert report["attack"]["accuracy"] == 1
 
 
 def test_training_mode_is_scored_where_it_differs(scene):
     client, attack, truth = scene
     net = nn.Sequential(*client.net, nn.BatchNorm2d(1))
-    report = sl.evaluate_property(sl.Client(net, client.data, batch_size=4), attack, truth)
-    assert set(report.received) == {"accuracy", "balanced"}
+    report = sl.evaluate(sl.Client(net, client.data, batch_size=4), attack, truth=truth)
+    assert set(report["as_received"]) == {"accuracy", "balanced"}
 
 
 def test_scoring_changes_nothing(scene):
     client, attack, truth = scene
     random, state = torch.get_rng_state(), client.sampler.state_dict()
-    sl.evaluate_property(client, attack, truth)
+    sl.evaluate(client, attack, truth=truth)
     assert torch.equal(torch.get_rng_state(), random)
     assert str(client.sampler.state_dict()) == str(state)
 
@@ -114,25 +116,27 @@ def test_scoring_changes_nothing(scene):
 def test_what_cannot_be_compared_gets_a_sentence(scene):
     client, attack, truth = scene
     shuffled = truth.select(list(range(7, -1, -1)))
-    with pytest.raises(ValueError, match="the client's own images in their order"):
-        sl.evaluate_property(client, attack, shuffled)
+    with pytest.raises(ValueError, match="the clients' own images in their order"):
+        sl.evaluate(client, attack, truth=shuffled)
     with pytest.raises(ValueError, match="truth has the classes a, b, c and the public images"):
-        sl.evaluate_property(client, attack, client.data)
+        sl.evaluate(client, attack, truth=client.data)
     with pytest.raises(ValueError, match="8 images are both private and public"):
-        sl.evaluate_property(client, Reads(truth), truth)
-    with pytest.raises(TypeError, match="NoHijack infers no property"):
+        sl.evaluate(client, Reads(truth), truth=truth)
+    with pytest.raises(ValueError, match="do not hold the property: pass truth="):
+        sl.evaluate(client, attack)
+    with pytest.raises(TypeError, match="truth= has no meaning where the goal is images"):
         public = sl.tiny.split("digits", 0)[1]
         inside = sl.PropertyInference.at(sl.tiny, public)
-        sl.evaluate_property(client, sl.NoHijack(sl.tiny.server_net(), inside), truth)
+        sl.evaluate(client, sl.NoHijack(sl.tiny.server_net(), inside), truth=truth)
     with pytest.raises(ValueError, match="at least one image"):
         sl.accuracies(torch.tensor([1]), torch.tensor([1, 0]))
 
 
-def test_tables_show_floors_attack_and_mistakes(scene):
-    report = sl.evaluate_property(*scene)
+def test_tables_show_floors_attack_and_ceilings(scene):
+    report = sl.evaluate(*scene[:2], truth=scene[2])
     text = str(report)
     assert text.index("floor: best constant") < text.index("attack") < text.index("own networks")
-    assert [row[0] for row in report.mistakes().rows] == ["no", "yes"]
-    assert list(report.mistakes().rows[1]) == ["yes", 2, 4]
-    assert report.to_dict()["confusion"] == report.confusion
+    assert "balanced accuracy 0.583; best floor 1.000 (best from label)." in text
+    assert json.loads(report.to_json()) == report.to_dict()
+    assert report.to_dict()["rows"]["chance"] == {"kind": "floor", **report["chance"]}
     assert "<table" in report._repr_html_()

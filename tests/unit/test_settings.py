@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import splitlab as sl
+from splitlab.attacks.schedules import falling, half_at
 from splitlab.data.published import missing
-from splitlab.settings import LOADERS, falling, half_at
+from splitlab.settings import LOADERS
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4])

@@ -219,8 +219,8 @@ def test_it_draws_private_images_behind_one_convolution(name, background):
     """Digits and faces, a quarter of the setting's length; correlation, up to its sign."""
     split = sl.tiny.split(name, 3)
     client = sl.Client(sl.nets.tiny.shallow_client(seed=3), split.private, **sl.tiny.client(seed=3))
-    settings = sl.tiny.unsplit(background=background, seed=3) | {"rounds": 10, "starts": 1}
-    server = sl.UnSplit(sl.nets.tiny.shallow_server(seed=3), **settings)
+    options = {"background": background, "seed": 3, "rounds": 10, "starts": 1}
+    server = sl.UnSplit.at(sl.tiny, sl.nets.tiny.shallow_server(seed=3), **options)
     sl.train([client], server, 100)
     x = split.private.x[:10]
     (found,) = server.search(client.smash(x).z)
@@ -255,10 +255,11 @@ def test_an_inversion_says_what_each_start_came_to(quick, options):
     assert row["kept"] == row["correlations"][row["chosen"]]
     assert row["negatives"] == sum(fit < 0 for fit in row["correlations"])
     assert abs(row["signed"]) == pytest.approx(abs(row["kept"]))
-    assert (row["received"] is None) == (options.get("cut") != 1), "BatchNorm is in cut 1 alone"
-    assert {"class_mean_public", "mean_public", "nearest_public"} == set(row["floors"])
-    assert row["stretched"]["mse"] != row["metrics"]["mse"]
-    assert row["n_match"] == 20
+    assert ("as_received" in row["rows"]) == (options.get("cut") == 1), "BatchNorm is in cut 1"
+    floors = {name for name, figures in row["rows"].items() if figures["kind"] == "floor"}
+    assert floors == {"class_mean_public", "mean_public", "nearest_public"}
+    assert row["stretched"]["mse"] != row["rows"]["attack"]["mse"]
+    assert row["n"] == 20
     assert 0 <= row["clone_accuracy"] <= 1 and 0 < row["majority"] < 0.2
     assert row["config"]["background"] == 0.0 and row["config"]["tv_weight"] > 0
 

@@ -106,7 +106,8 @@ class Experiment(ABC):
         """
         row = self.row(device, observers, **keeping)
         sl.records.write_row(self.table, row, device=device, folder=folder)
-        return row.get("received") or row.get("metrics") or _numbers(row)
+        rows = row.get("rows", {})
+        return _numbers(rows.get("as_received") or rows.get("attack") or row)
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, float]:

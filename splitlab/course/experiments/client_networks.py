@@ -23,7 +23,7 @@ from splitlab.data.base import NOT_KNOWN
 from splitlab.data.gaussian import gaussian_like, white_noise
 from splitlab.nets.blocks import seeded
 from splitlab.referee.classifiers import CNNClassifier, train_cnn_classifier
-from splitlab.referee.report import Scores
+from splitlab.referee.report import Scores, as_rows
 
 CLIENTS = {
     "convolutional": sl.nets.tiny.client,
@@ -109,7 +109,7 @@ class OtherClient(Hijack):
 
         Returns:
             `steps` and `cpu_seconds` of the training; `metrics`, `floors` and `ceilings`, by the
-            referee, of `n_match` images, without "recognised" where the images have no classes;
+            referee, of `n_match` images, without "recognized" where the images have no classes;
             `locality` of f `before` and after; and the `signals` that a server could compute, but
             for a labelled attack.
         """
@@ -204,7 +204,7 @@ def scores(
     As `evaluate` does, but without an oracle's decoder, and for images without classes, too.
 
     Returns:
-        `metrics`, `floors`, `ceilings`, each by the names of `sl.metrics.METRICS`, and `n_match`.
+        `rows` and `n`, as in `Report`.
     """
     private, public = split.private, split.public
     classes = private.classes != (NOT_KNOWN,)
@@ -223,10 +223,12 @@ def scores(
         "nearest_public": sl.floors.nearest_public(x, public.x),
     }
     return {
-        "n_match": len(x),
-        "metrics": score(drawn),
-        "floors": {name: score(pictures) for name, pictures in floors.items()},
-        "ceilings": {"own_autoencoder": score(attack.autoencode(x))},
+        "n": len(x),
+        "rows": as_rows(
+            floor={name: score(pictures) for name, pictures in floors.items()},
+            attack={"attack": score(drawn)},
+            ceiling={"own_autoencoder": score(attack.autoencode(x))},
+        ),
     }
 
 
@@ -341,7 +343,7 @@ class LabelledFSHA(sl.FSHA):
             penalty="sample",
             penalty_weight=plain.critic.penalty_weight,
             optimizer=partial(Adam, lr=1e-3, betas=(0.5, 0.9)),
-            rate=sl.settings.half_at(steps),
+            rate=sl.attacks.schedules.half_at(steps),
         )
         own: Any = {"steps": steps, "seed": seed, "device": device}
         return cls.at(setting, public, decoder=plain.decoder, critic=critic, **own)

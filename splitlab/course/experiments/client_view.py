@@ -13,6 +13,7 @@ import splitlab as sl
 from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.referee.floors import nearest_public
+from splitlab.referee.report import as_rows
 
 WINDOW = 5  # steps that a point of a curve averages
 TURN = 5  # steps of a clinic's turn, where there are several
@@ -133,17 +134,19 @@ def scores(client: sl.Client, attack: Any, split: sl.data.Split) -> dict[str, An
         split: The parts of the data.
 
     Returns:
-        `metrics`, `floors`, `ceilings` and `n_match`, as in `Report`; `error`, the mean squared
-        error in parts of the nearest public images'.
+        `rows` and `n`, as in `Report`; `error`, the mean squared error, divided by that of the
+        nearest public images.
     """
     scorer = sl.Scorer(split.private, split.referee)
     x = scorer.images.x.to(client.device)
     metrics = scorer.score(attack.reconstruct(client.smash(x)).cpu())
     floor = scorer.score(nearest_public(scorer.images.x, split.public.x))
     return {
-        "n_match": len(x),
+        "n": len(x),
         "error": metrics["mse"] / floor["mse"],
-        "metrics": metrics,
-        "floors": {"nearest_public": floor},
-        "ceilings": {"own_autoencoder": scorer.score(attack.autoencode(x).cpu())},
+        "rows": as_rows(
+            floor={"nearest_public": floor},
+            attack={"attack": metrics},
+            ceiling={"own_autoencoder": scorer.score(attack.autoencode(x).cpu())},
+        ),
     }

@@ -13,6 +13,7 @@ from splitlab import nets
 from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.referee.metrics import matched, mse
+from splitlab.referee.report import as_rows
 
 # The kinds of `faces_tiny`. With "the sign rule" the server looks after two fifths of the steps.
 FACES_KINDS: dict[str, dict[str, Any]] = {
@@ -73,10 +74,11 @@ class Faces(Hijack):
         return {
             "steps": log.steps,
             "cpu_seconds": clock.seconds,
-            "n_match": len(x),
-            "metrics": figures["pictures"],
-            "negatives": figures["negatives"],
-            "floors": {"nearest_public": figures["nearest"]},
+            "n": len(x),
+            "rows": as_rows(
+                floor={"nearest_public": figures["nearest"]},
+                attack={"attack": figures["pictures"], "negatives": figures["negatives"]},
+            ),
             "error": shown / figures["nearest"]["mse"],
             "upright": int(shown < turned),
             "agreement": sl.attacks.signed.skewness_agreement(pictures, public.x),

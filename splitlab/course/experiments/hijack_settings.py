@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 import splitlab as sl
-from splitlab.attacks.schedules import Schedule, effective_rate, growing, spike
+from splitlab.attacks.schedules import Schedule, effective_rate, falling, growing, spike
 from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.defenses import ClipGradient, NormAlarm, SetNorm
 from splitlab.nets import ChannelRotation, tiny
 from splitlab.nets.blocks import seeded
-from splitlab.settings import falling
+from splitlab.referee.report import as_rows
 
 Pilot = Literal["", "the client's layers", "one convolution", "dense"]
 Critic = Literal["", "half", "double", "one convolution", "no convolution"]
@@ -132,11 +132,12 @@ class Knob(Hijack):
         received = attack.reconstruct(client.smash(x, training_mode=True))
         nearest = sl.floors.nearest_public(x, split.public.x)
         return row | {
-            "n_match": len(x),
-            "metrics": scorer.score(decoded),
-            "received": scorer.score(received),
-            "floors": {"nearest_public": scorer.score(nearest)},
-            "ceilings": {"own_autoencoder": scorer.score(attack.autoencode(x))},
+            "n": len(x),
+            "rows": as_rows(
+                floor={"nearest_public": scorer.score(nearest)},
+                attack={"attack": scorer.score(decoded), "as_received": scorer.score(received)},
+                ceiling={"own_autoencoder": scorer.score(attack.autoencode(x))},
+            ),
         }
 
 

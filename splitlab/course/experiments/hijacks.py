@@ -121,4 +121,4 @@ class WatchedHijack(Hijack):
             device=device,
             folder=folder,
         )
-        return report.received or report.metrics
+        return dict(report.attack.get("as_received") or report.attack["attack"])

@@ -65,7 +65,7 @@ class LabelLeak(Experiment):
         """Train, and let each attack look at what arrived.
 
         Returns:
-            `attacks`: name -> window -> figures, as in `LabelReport`; the `floors`;
+            `attacks`: name -> its `Report`;
             `task_accuracy` of f and s on public images; `noise`, the mean over the steps of the
             noise's length in parts of the gradients' (0 without a defense); and `cpu_seconds`.
         """
@@ -87,12 +87,11 @@ class LabelLeak(Experiment):
         reports = {}
         for name, attack in attacks.items():
             attack.load_state_dict(state)
-            reports[name] = sl.evaluate_labels(attack, server)
+            reports[name] = sl.evaluate(attack, attack, truth=private)
         noise = log["noise"] if "noise" in log.names() else [0.0]
         return {
             "steps": log.steps,
-            "attacks": {name: report.windows for name, report in reports.items()},
-            "floors": reports["clustering"].floors,
+            "attacks": {name: report.to_dict() for name, report in reports.items()},
             "task_accuracy": sl.task_accuracy(client, server, public),
             "noise": sum(noise) / len(noise),
             "cpu_seconds": time.process_time() - started,
@@ -134,5 +133,6 @@ class LabelLeak(Experiment):
 
 def worst_auc(row: Mapping[str, Any]) -> float:
     """Return the largest leak AUC of a row, over its attacks and windows, averaging included."""
-    figures = [window for attack in row["attacks"].values() for window in attack.values()]
-    return max(window["auc"] for window in figures if window.get("auc") is not None)
+    rows = [one for attack in row["attacks"].values() for one in attack["rows"].values()]
+    attacks = [one for one in rows if one["kind"] == "attack"]
+    return max(one["auc"] for one in attacks if one.get("auc") is not None)

@@ -12,6 +12,7 @@ from torch import Tensor
 import splitlab as sl
 from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 from splitlab.nets.pair_decoder import train_decoder
+from splitlab.referee.report import as_rows
 
 Inversions = dict[str, sl.WhiteBoxInversion | sl.BlackBoxInversion | sl.QueryFreeInversion]
 
@@ -49,10 +50,10 @@ class PassiveInversions(Experiment):
 
         Returns:
             `accuracy` of client and server on the referee's part; the numbers in one image's z
-            (`numbers`) and in x (`pixels`); figures of the three `attacks`, of `floors` and
-            `ceilings`, by name; those of z in training mode (`as_received`), where asked for; how
-            often the `real` images are recognised; `n_match`; and the `cpu_seconds` of the
-            training.
+            (`numbers`) and in x (`pixels`); `rows` with the figures of the three attacks, floors
+            and ceilings, and where asked for of the attacks on z in training mode; how often the
+            real images are recognized (`further`); `n_match`, the number of candidates when
+            matching; and the `cpu_seconds` of the training.
         """
         split = self.setting.split(self.data, self.seed)
         client, server, clock = self.train(split, device, observers, **keeping)
@@ -71,21 +72,24 @@ class PassiveInversions(Experiment):
         }
         message = client.smash(x)
         z = message.z
-        row = {
+        reached = scores(message)
+        if self.as_received:
+            received = scores(client.smash(x, training_mode=True))
+            reached |= {f"{name}_as_received": figures for name, figures in received.items()}
+        return {
             "steps": client.step,
             "cpu_seconds": clock.seconds,
             "accuracy": sl.task_accuracy(client, server, split.referee),
             "numbers": z[0].numel(),
             "pixels": x[0].numel(),
             "n_match": len(scorer.images),
-            "attacks": scores(message),
-            "floors": {name: scorer.score(images, rows) for name, images in floors.items()},
-            "ceilings": {"true_pairs": scorer.score(self._true_pairs(client, scorer, z), rows)},
-            "real": scorer.real(),
+            "rows": as_rows(
+                floor={name: scorer.score(images, rows) for name, images in floors.items()},
+                attack=reached,
+                ceiling={"true_pairs": scorer.score(self._true_pairs(client, scorer, z), rows)},
+            ),
+            "further": scorer.real(),
         }
-        if self.as_received:
-            row["as_received"] = scores(client.smash(x, training_mode=True))
-        return row
 
     def train(
         self,

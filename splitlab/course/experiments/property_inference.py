@@ -67,8 +67,7 @@ class PropertyHijack(Hijack):
 
         Returns:
             `steps`; the `cpu_seconds` of the training, with a look of the referee at every mark;
-            `accuracy`, by property and by the step after which it looked; the figures of
-            `PropertyReport`.
+            `accuracy`, by property and by the step after which it looked; and the `Report`.
         """
         split = self.split()
         truth = labelled(split.private, self.secret, split.public).to(device)
@@ -80,7 +79,7 @@ class PropertyHijack(Hijack):
 
         clock, curves = CpuTime(), Marks(told)
         client, server, _, _ = self._train(device, [*observers, clock, curves], **keeping)
-        report = sl.evaluate_property(client, _inferrer(server), truth, seed=self.seed)
+        report = sl.evaluate(client, _inferrer(server), truth=truth, seed=self.seed)
         about = {"steps": client.step, "cpu_seconds": clock.seconds}
         return about | {"accuracy": curves.accuracy} | report.to_dict()
 

@@ -18,6 +18,7 @@ from splitlab.course.experiments.hijacks import Hijack
 from splitlab.data import ImageData, foreign
 from splitlab.referee.floors import mean_public, nearest_public
 from splitlab.referee.metrics import image_metrics, matched, mse
+from splitlab.referee.report import as_rows
 
 STEPS = 200  # fewer than chapter 32 takes: they show nearly all that there is to see
 FEW_STEPS = 120  # enough to compare levels of a dial
@@ -117,10 +118,12 @@ class PublicImages(Hijack):
         row: dict[str, Any] = {
             "steps": client.step,
             "cpu_seconds": clock.seconds,
-            "n_match": len(x),
-            "metrics": score(pictures),
-            "floors": {name: score(floor) for name, floor in floors.items()},
-            "ceilings": {"own_autoencoder": score(attack.autoencode(x))},
+            "n": len(x),
+            "rows": as_rows(
+                floor={name: score(floor) for name, floor in floors.items()},
+                attack={"attack": score(pictures)},
+                ceiling={"own_autoencoder": score(attack.autoencode(x))},
+            ),
             "drawn": packed(drawn(split.private.x[:SHOWN])),
         }
         if self.change:
@@ -174,9 +177,9 @@ def rows_of_classes(images: ImageData) -> dict[str, Tensor]:
 
 def error(run: dict[str, Any]) -> float:
     """Return a row's error over that of the nearest image of the private kind, not changed."""
-    floors = run["floors"]
-    floor = floors.get("nearest_related", floors["nearest_public"])
-    return float(run["metrics"]["mse"] / floor["mse"])
+    rows = run["rows"]
+    floor = rows.get("nearest_related", rows["nearest_public"])
+    return float(rows["attack"]["mse"] / floor["mse"])
 
 
 def error_in_its_style(run: dict[str, Any]) -> float:
@@ -207,7 +210,8 @@ def matched_in_its_style(run: dict[str, Any]) -> float:
     Where they were not changed, how many are matched.
     """
     style = run.get("in_its_style")
-    return float(run["metrics"]["matched"] if style is None else style["reconstructed"]["matched"])
+    shown = run["rows"]["attack"] if style is None else style["reconstructed"]
+    return float(shown["matched"])
 
 
 def _errs(images: Tensor, target: Tensor) -> dict[str, float]:

@@ -12,6 +12,7 @@ from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.referee.floors import nearest_public
 from splitlab.referee.metrics import matched, mse
+from splitlab.referee.report import as_rows
 
 WINDOW = 20  # steps: an epoch of the private digits, or nearly
 
@@ -59,7 +60,9 @@ class Stopping(Hijack):
             "at_best": min(errors),
             "on_average": sum(half) / len(half),
             "rules_step": rule.steps[rule.best],
-            "n_match": len(x),
-            "metrics": {"mse": mse(pictures, x), "matched": matched(pictures, x)},
-            "floors": {"nearest_public": {"mse": floor, "matched": matched(nearest, x)}},
+            "n": len(x),
+            "rows": as_rows(
+                floor={"nearest_public": {"mse": floor, "matched": matched(nearest, x)}},
+                attack={"attack": {"mse": mse(pictures, x), "matched": matched(pictures, x)}},
+            ),
         }

@@ -79,7 +79,7 @@ class TwoDimensions(Experiment):
             ),
             critic_steps=3,
             critic_first=True,
-            gradient_scale=sl.settings.falling(self.steps, to=0.05),
+            gradient_scale=sl.attacks.schedules.falling(self.steps, to=0.05),
             **common,
         )
         return client, attack

@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, interpolate
 import splitlab as sl
 from splitlab.attacks.gradient_clustering import clusters
 from splitlab.attacks.label_inference import directions
-from splitlab.attacks.unsplit import Attempt, brighter_sides, negatives, stretched
+from splitlab.attacks.unsplit import TINY, Attempt, brighter_sides, negatives, stretched
 from splitlab.course.experiments.against_whole import accuracy
 from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 from splitlab.course.experiments.protocols_against_whole import without_norm
@@ -90,8 +90,8 @@ class Inversion(Experiment):
     @property
     def config(self) -> dict[str, Any]:
         """What the run is a function of."""
-        attack = self._settings()
-        attack = {name: attack[name] for name in attack if name not in NOT_RECORDED}
+        attack = TINY | {"background": self.background, "start": self.background + 0.05}
+        attack |= {"starts": self.starts}
         own = {"cut": self.cut, "norm": self.norm and self.cut > 0, "n_match": N_MATCH}
         return super().config | own | attack
 
@@ -119,7 +119,15 @@ class Inversion(Experiment):
         client = sl.Client(
             self.client_net(seed=seed), split.private, **setting.client(seed=seed, device=device)
         )
-        attack = sl.UnSplit(self._server_net(), **self._settings(), device=device)
+        attack = sl.UnSplit.at(
+            setting,
+            self._server_net(),
+            architecture=self.client_net,
+            background=self.background,
+            starts=self.starts,
+            seed=seed,
+            device=device,
+        )
         clock = CpuTime()
         sl.train([client], attack, self.steps, observers=[*observers, clock], **keeping)
         searches = Searches(attack)
@@ -168,13 +176,6 @@ class Inversion(Experiment):
         if self.cut == 0:
             return sl.nets.tiny.shallow_server(seed=self.seed)
         return self.setting.server_net(cut=self.cut, seed=self.seed)
-
-    def _settings(self) -> dict[str, Any]:
-        options = {"background": self.background, "starts": self.starts, "seed": self.seed}
-        return self.setting.unsplit(architecture=self.client_net, **options)
-
-
-NOT_RECORDED = ("architecture", "optimizer", "seed", "image_shape", "value_range")
 
 
 class TrueLabels(sl.Observer):

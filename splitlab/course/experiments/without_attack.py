@@ -46,8 +46,8 @@ class WithoutAttack(Experiment):
         """Score the pictures; nothing can be observed, or kept halfway.
 
         Returns:
-            `n_match`; the referee's figures of each kind of picture (`pictures`) and of the real
-            images (`other`); and the `cpu_seconds`.
+            `n`; the referee's figures of each kind of picture (`pictures`) and of the real images
+            (`further`); and the `cpu_seconds`.
         """
         started = time.process_time()
         whole = sl.settings.LOADERS[self.data](size=self.size, channels=self.channels).to(device)
@@ -58,7 +58,7 @@ class WithoutAttack(Experiment):
             name: scorer.score(images) | scorer.further(images)
             for name, images in unattacked(scorer.images, public).items()
         }
-        figures = {"n_match": len(scorer.images), "pictures": pictures, "other": scorer.real()}
+        figures = {"n": len(scorer.images), "pictures": pictures, "further": scorer.real()}
         return figures | {"cpu_seconds": time.process_time() - started}
 
 

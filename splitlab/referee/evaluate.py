@@ -1,0 +1,117 @@
+"""The referee: the only place where private data and what an attack says of them meet.
+
+Read on from here: `evaluate` asks the attack what it infers and hands it to the scorer of that goal
+(`images`, `labels`, `properties`), which adds the floors and ceilings and returns a `Report`.
+Nothing here reaches a party, and looking changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from splitlab.core.client import Client
+from splitlab.data import ImageData
+from splitlab.referee.images import score_images
+from splitlab.referee.labels import WINDOWS, score_labels
+from splitlab.referee.properties import score_property
+from splitlab.referee.report import Goal, Report
+from splitlab.referee.victims import Victims
+
+# What an attack infers is what it has a method for; where it has several, the first one here.
+METHODS: dict[Goal, str] = {
+    "property": "infer_property",
+    "labels": "infer_labels",
+    "images": "reconstruct",
+}
+
+
+def evaluate(
+    clients: Client | Sequence[Client],
+    attack: Any,
+    referee: ImageData | None = None,
+    *,
+    goal: Goal | None = None,
+    truth: ImageData | None = None,
+    public: ImageData | None = None,
+    n_match: int | None = None,
+    windows: Mapping[str, tuple[int, int]] | None = None,
+    seed: int = 0,
+) -> Report:
+    """Score an attack by a server or a client against floors and ceilings.
+
+    The attack says by its methods what it infers: `infer_property`, `infer_labels` or
+    `reconstruct`. Trained parties are given, and stay as they are.
+
+    Args:
+        clients: The client, or all clients, after training. An attacker among them is no victim,
+            unless it infers labels of its own images that lie with the server.
+        attack: The attack: the server, or one of the clients. For images it may have `public`
+            images and an `autoencode` that sends images (N, C, H, W) through the networks it
+            decodes with: what those could show at best is a ceiling.
+        referee: Images: the referee's own part of the data, on which its classifiers train. None
+            where the split leaves nothing: it then sets aside private images that it does not
+            score.
+        goal: "images", "labels" or "property", for an attack that infers several; None for the
+            first of property, labels, images that it has a method for.
+        truth: Labels and properties: the victims' images, in their order, with what is inferred as
+            their label. For labels that the victims themselves hold it can be left out.
+        public: Images: those for the floors. By default the attack's own; an attack that has none
+            needs them here, and never sees them.
+        n_match: Images: how many private images to score, and to choose among when matching: 500
+            where there are fewer than 1000 private images, else 1000.
+        windows: Labels: name -> first step, and the step after the last, of the windows that are
+            scored. By default the steps 0 to 20 and 100 to 200.
+        seed: Seeds the choice of images and the referee's own training.
+
+    Returns:
+        The report.
+
+    Raises:
+        TypeError: If the attack has no method for the goal, or an argument is not the goal's.
+        ValueError: If data are missing, do not fit the clients', or are private and public at once.
+    """
+    everyone = [clients] if isinstance(clients, Client) else list(clients)
+    if not everyone:
+        raise ValueError("there is no client to evaluate: pass the client, or a list of clients")
+    goal = goal_of(attack, goal)
+    given = {"truth": truth, "public": public, "n_match": n_match, "windows": windows}
+    _refuse_others(goal, {name for name, value in given.items() if value is not None})
+    if goal == "labels" and any(client is attack for client in everyone):
+        victims = Victims([attack])
+    else:
+        victims = Victims([client for client in everyone if client is not attack])
+    if goal == "images":
+        return score_images(victims, attack, referee, public=public, n_match=n_match, seed=seed)
+    if goal == "labels":
+        return score_labels(victims, attack, truth, windows=windows or WINDOWS)
+    return score_property(victims, attack, truth, seed=seed)
+
+
+def goal_of(attack: Any, goal: Goal | None = None) -> Goal:
+    """Return what is to be scored; arguments and errors as in `evaluate`."""
+    able: list[Goal] = [name for name, method in METHODS.items() if hasattr(attack, method)]
+    if not able:
+        raise TypeError(
+            f"{type(attack).__name__} infers nothing that can be scored: give it "
+            f"{', '.join(METHODS.values())}, or pass an attack such as sl.FSHA"
+        )
+    if goal is not None and goal not in able:
+        raise TypeError(
+            f"{type(attack).__name__} cannot be scored on {goal!r}, only on {', '.join(able)}: "
+            f"choose one of those as goal, or give it the method {METHODS.get(goal, goal)}"
+        )
+    return goal or able[0]
+
+
+def _refuse_others(goal: Goal, given: set[str]) -> None:
+    allowed = {
+        "images": {"public", "n_match"},
+        "labels": {"truth", "windows"},
+        "property": {"truth"},
+    }
+    if odd := sorted(given - allowed[goal]):
+        raise TypeError(
+            f"{odd[0]}= has no meaning where the goal is {goal}: leave it out, or choose another "
+            "goal="
+        )

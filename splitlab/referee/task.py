@@ -1,0 +1,38 @@
+"""How well client and server do the task that they agreed on."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from splitlab.core.client import Client
+from splitlab.core.server import Server
+from splitlab.data import ImageData
+from splitlab.nets.evaluation import in_parts
+
+
+def logits(client: Client, server: Server, x: Tensor) -> Tensor:
+    """Return the class scores that a client's images get in its protocol; changes nothing.
+
+    f, the server's layers and, in the U-shaped protocol, the tail are in evaluation mode, with the
+    client's defenses on. Of `ServerCopies` it is this client's copy.
+
+    Args:
+        client: The client.
+        server: The server.
+        x: Images, (N, C, H, W).
+
+    Returns:
+        Logits, (N, K).
+
+    Raises:
+        NotImplementedError: If the server has no layers that work on the task.
+        ValueError: If it is an `FSHA` without a body.
+    """
+    output = server.output(client.smash(x))
+    return output if client.tail is None else in_parts(client.tail, output)
+
+
+def task_accuracy(client: Client, server: Server, data: ImageData) -> float:
+    """Return the share of images that client and server classify rightly; as in `logits`."""
+    classes = logits(client, server, data.x).argmax(1)
+    return float((classes == data.y.to(classes.device)).double().mean())

@@ -1,0 +1,101 @@
+"""The clients under attack, looked at together: their private data, and what they would send."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from splitlab.core.client import Client
+from splitlab.core.messages import SmashedData
+from splitlab.data import ImageData
+
+
+class Victims:
+    """One client or several, as one set of private images.
+
+    Args:
+        clients: The clients under attack.
+
+    Attributes:
+        data: Their images, one client's after the other's.
+        device: Where the first one computes.
+
+    Raises:
+        ValueError: If there is none, or their data are not of one kind.
+    """
+
+    def __init__(self, clients: Sequence[Client]) -> None:
+        if not clients:
+            raise ValueError(
+                "the only client is the attacker, and nobody is attacked: pass all clients"
+            )
+        self.clients = list(clients)
+        self.device = clients[0].device
+        self.data = _together([client.data for client in clients])
+        sizes = [len(client.data) for client in clients]
+        self._first = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+
+    @property
+    def labels_reach_the_server(self) -> bool:
+        """Whether labels are sent, or row numbers, by which a server finds labels of its own."""
+        return any(client.sends_labels or client.sends_index for client in self.clients)
+
+    @property
+    def send_labels(self) -> bool:
+        """Whether labels are sent."""
+        return any(client.sends_labels for client in self.clients)
+
+    def look_different_in_training(self) -> list[nn.Module]:
+        """Return the layers of f that do something else in training (BatchNorm, Dropout)."""
+        kinds = nn.modules.batchnorm._BatchNorm, nn.Dropout
+        return [m for client in self.clients for m in client.net.modules() if isinstance(m, kinds)]
+
+    def ask(
+        self,
+        about: Callable[[SmashedData], Tensor],
+        rows: Tensor,
+        *,
+        training_mode: bool = False,
+    ) -> Tensor:
+        """Return what is made of the smashed data of some rows, one row of the answer for each.
+
+        Args:
+            about: Smashed data of one client -> a tensor, (m, ...).
+            rows: Rows of `data`, int64 (n,).
+            training_mode: As in `Client.smash`.
+        """
+        if len(self.clients) == 1:
+            x = self.data.select(rows).x
+            return about(self.clients[0].smash(x, training_mode=training_mode))
+        answers, places = [], []
+        for number, client in enumerate(self.clients):
+            first, end = self._first[number : number + 2]
+            place = ((rows >= first) & (rows < end)).nonzero().flatten()
+            if len(place):
+                x = client.data.select(rows[place] - first).x
+                answers.append(about(client.smash(x, training_mode=training_mode)))
+                places.append(place)
+        order = torch.cat(places).argsort().to(answers[0].device)
+        return torch.cat(answers)[order]
+
+
+def _together(parts: Sequence[ImageData]) -> ImageData:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts[1:]:
+        if (part.shape, part.classes, part.value_range) != (
+            first.shape,
+            first.classes,
+            first.value_range,
+        ):
+            raise ValueError(
+                "the clients hold images of unlike shape, classes or value range, which cannot be "
+                "scored together: evaluate them one by one"
+            )
+    device = first.x.device
+    x, y = (torch.cat([getattr(part, name).to(device) for part in parts]) for name in ("x", "y"))
+    return dataclasses.replace(first, x=x, y=y, block=None, row=None, attributes={})
