@@ -60,7 +60,8 @@ class CNNClassifier(_Trained):
     def __call__(self, images: Tensor) -> Tensor:
         """Predict labels, int64 of shape (B,), for images of shape (B, C, H, W)."""
         with torch.no_grad():
-            return self.network(self._inputs(images)).argmax(1)
+            labels: Tensor = self.network(self._inputs(images)).argmax(1)
+            return labels
 
     def __repr__(self) -> str:
         return f"CNNClassifier({'x'.join(map(str, self.shape))})"
@@ -163,7 +164,8 @@ def train_cnn_classifier(
     sigma = noise * (data.value_range[1] - data.value_range[0]) / 2
     for halvings in range(HALVINGS + 1):
         with _own_random_state(seed):
-            network = _network(*x.shape[1:], len(data.classes))
+            channels, height, width = x.shape[1:]
+            network = _network(channels, height, width, len(data.classes))
             rate = learning_rate / 2**halvings
             optimizer = torch.optim.Adam(network.parameters(), lr=rate)
             schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-3, total_iters=steps)

@@ -84,7 +84,7 @@ def failure_bound(runs: int, confidence: float = 0.95) -> float:
     _check_confidence(confidence)
     if runs < 1:
         raise ValueError("without a run nothing is known: there must be at least 1")
-    return 1 - (1 - confidence) ** (1 / runs)
+    return float(1 - (1 - confidence) ** (1 / runs))
 
 
 def _check_confidence(confidence: float) -> None:

@@ -183,7 +183,8 @@ def explained_variance(reconstructed: Tensor, true: Tensor) -> float:
 def _mean_image(images: Tensor) -> Tensor:
     """Mean image in float64, shape (1, C, H, W), without a float64 copy of all images."""
     total = sum(chunk.double().sum(0, keepdim=True) for chunk in images.split(CHUNK))
-    return total / len(images)
+    mean: Tensor = total / len(images)
+    return mean
 
 
 @torch.no_grad()
@@ -374,5 +375,6 @@ def image_metrics(
         "matched": matched(reconstructed, candidates, ids),
     }
     if classifier is not None:
+        assert labels is not None
         values["recognized"] = recognized(classifier, reconstructed, labels)
     return {name: values[name] for name in METRICS if name in values}

@@ -338,11 +338,12 @@ def test_a_frozen_client_never_learns():
     assert not torch.equal(server.net[1].weight, fresh[1][1].weight)
 
 
-def test_the_attackers_networks_start_from_weights_of_their_own():
+def test_the_attackers_networks_start_from_weights_of_their_own(monkeypatch):
     run = experiments.PassiveInversions("table", "cut 1", 5, 1, cut=1)
     split = run.setting.split("digits", 5)
-    _, server, _ = run.train(split)
-    attacks = run.attacks(server, split.public)
+    client, server, _ = run.train(split)
+    monkeypatch.setattr(sl, "grant", lambda attack, client: attack)  # before anything is granted
+    attacks = run.granted(server, split.public, client)
     first = run.networks(5, 10)[0].state_dict()["0.0.weight"]
     for net in (attacks["white_box"].f, attacks["query_free"].surrogate):
         assert not torch.equal(net.state_dict()["0.0.weight"], first)
