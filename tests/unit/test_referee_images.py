@@ -15,6 +15,13 @@ import splitlab as sl
 from splitlab.referee.metrics import METRICS
 
 
+@pytest.fixture(autouse=True)
+def short_oracle(request, monkeypatch):
+    """The oracle decoder trains a few steps, but for the test that asks how good it is."""
+    if request.node.name != "test_hijack_report_has_floors_and_ceilings":
+        monkeypatch.setattr(sl.referee.images, "ORACLE_STEPS", 20)
+
+
 class Oracle:
     """An "attack" that was handed the client: it knows every answer."""
 
@@ -115,7 +122,7 @@ def test_without_a_third_part_the_classifier_trains_on_images_that_are_not_score
     make_client, make_attack, monkeypatch
 ):
     trained_on = []
-    sl.referee.images._trained.clear()
+    monkeypatch.setattr(sl.referee.images, "_trained", {})
     real = sl.referee.images.train_cnn_classifier
     monkeypatch.setattr(
         sl.referee.images,
