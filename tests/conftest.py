@@ -172,6 +172,16 @@ def change_critic():
     return change
 
 
+@pytest.fixture
+def short_referee(monkeypatch):
+    """The referee trains a few steps: for tests that do not ask how good its figures are."""
+    images = sl.referee.images
+    train = partial(images.train_cnn_classifier, steps=20)
+    monkeypatch.setattr(images, "train_cnn_classifier", train)
+    monkeypatch.setattr(images, "ORACLE_STEPS", 20)
+    monkeypatch.setattr(images, "_trained", {})  # no other test meets these classifiers
+
+
 @pytest.fixture(scope="session")
 def hijack(digits):
     """(client, attack, log, snapshots): the tiny fast hijack, seed 0, as the chapter runs it."""

@@ -53,3 +53,18 @@ def share(things, parts, number=None):
         return list(things)
     number = turn() if number is None else number
     return list(things)[number % parts :: parts]
+
+
+def dealt(seconds, parts):
+    """Deal things into parts that take about as long: the longest first, to the shortest part.
+
+    Args:
+        seconds: Thing -> what it takes.
+        parts: How many parts; none is empty where there are as many things.
+    """
+    hands, taken = [[] for _ in range(parts)], [0.0] * parts
+    for thing in sorted(seconds, key=lambda thing: -seconds[thing]):
+        shortest = min(range(parts), key=lambda part: (taken[part], len(hands[part])))
+        hands[shortest].append(thing)
+        taken[shortest] += seconds[thing]
+    return hands

@@ -1,7 +1,8 @@
 """The rendered pages in a real browser, offline: every slider moves its picture.
 
-Every page is opened once from a server on this machine, and a few from disk, too: what differs
-between the two is the same on all pages.
+Every page of the book is opened once from a server on this machine, and a few from disk, too: what
+differs between the two is the same on all pages. Of the pages of exercises and solutions, which are
+alike, a third has its turn (see `rotation`).
 """
 
 import functools
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+import rotation
 
 from splitlab.course import book
 
@@ -46,7 +48,11 @@ FROM_DISK = {
     "equations": "book/32_feature_space_hijacking",
     "exercises": "exercises/32_feature_space_hijacking",
 }
-VISITS = [*(("http", name) for name in PAGES), *(("file", name) for name in FROM_DISK.values())]
+PARTS = 3
+ALIKE = [name for name in PAGES if not name.startswith("book/")]
+TURN = [*(name for name in PAGES if name not in ALIKE), *rotation.share(ALIKE, PARTS)]
+rotation.chosen["exercises and solutions opened in a browser"] = rotation.share(ALIKE, PARTS)
+VISITS = [*(("http", name) for name in TURN), *(("file", name) for name in FROM_DISK.values())]
 PICTURE = ".jupyter-widgets img:visible"
 HANDLE = ".jupyter-widgets .noUi-handle"
 
@@ -228,3 +234,9 @@ def test_the_pages_that_open_from_disk_hold_all_that_a_page_can_hold(pages):
     assert has_equations(texts["equations"])
     assert "is not written yet" in texts["exercises"]
     assert not scrubbers_in(texts["text"])
+
+
+@pytest.mark.parametrize("number", range(PARTS))
+def test_exercises_and_solutions_are_opened_in_every_turn(number):
+    opened = rotation.share(ALIKE, PARTS, number)
+    assert {name.split("/")[0] for name in opened} == {"exercises", "solutions"}

@@ -1,7 +1,7 @@
 """What the chapters claim, now: every claim at all recorded seeds, and some live at another seed.
 
-The claims of a quarter of the chapters run live, of other chapters at each commit, and all of them
-where SPLITLAB_ALL is set (see `rotation`). An experiment that several claims need runs once.
+The claims of one or two chapters run live, of others at each commit, and all of them where
+SPLITLAB_ALL is set (see `rotation`). An experiment that several claims need runs once.
 """
 
 from itertools import chain
@@ -13,7 +13,7 @@ from splitlab.course import claims, records
 from splitlab.course.claim_cells import update_cells
 
 CLAIMS = claims.load()
-PARTS = 4
+PARTS = 12
 SEED = 111  # not recorded, and it chose no setting
 
 
@@ -27,20 +27,11 @@ def seconds_of(claim):
 
 
 def dealt():
-    """Deal the chapters into parts that take about as long: the longest first, to the shortest.
-
-    The claims of a chapter stay together, for they share experiments.
-    """
+    """Deal the chapters: the claims of a chapter stay together, for they share experiments."""
     chapters = {}
     for claim in CLAIMS:
         chapters.setdefault(claim.chapter, {}).update(seconds_of(claim))
-    parts = [[] for _ in range(PARTS)]
-    taken = dict.fromkeys(range(PARTS), 0)
-    for chapter, seconds in sorted(chapters.items(), key=lambda item: -sum(item[1].values())):
-        shortest = min(taken, key=taken.get)
-        parts[shortest].append(chapter)
-        taken[shortest] += sum(seconds.values())
-    return parts
+    return rotation.dealt({name: sum(one.values()) for name, one in chapters.items()}, PARTS)
 
 
 def with_a_turn(number=None):

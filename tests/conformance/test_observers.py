@@ -2,9 +2,12 @@
 
 import io
 
+import pytest
 import torch
 
 import splitlab as sl
+
+pytestmark = pytest.mark.usefixtures("short_referee")
 
 
 def states(make_client, make_attack, observers, design="fast"):

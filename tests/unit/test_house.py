@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import io
+import re
 import tokenize
 from pathlib import Path
 
@@ -82,6 +83,23 @@ def test_a_module_imports_only_from_packages_below_its_own(name):
 def test_the_table_has_no_circle_and_every_package():
     assert {package(name) for name in FILES} == set(MAY_IMPORT)
     list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())
+
+
+def pictured(text):
+    """The packages in the README's picture of the house, from the roof down."""
+    (picture,) = re.findall(r"^splitlab/\n((?:  \w.*\n)+)", text, flags=re.M)
+    return [re.match(r"\w+", line.strip())[0] for line in picture.splitlines()]
+
+
+def test_the_readme_pictures_the_house():
+    readme = (LIBRARY.parent / "README.md").read_text(encoding="utf-8")
+    rows = pictured(readme)
+    assert sorted(rows) == sorted(set(MAY_IMPORT) - {"splitlab"})
+    for height, name in enumerate(rows):
+        above = MAY_IMPORT[name] & set(rows[:height])
+        assert not above, f"the README shows {name} below {', '.join(sorted(above))}"
+    (first,) = re.findall(r"\*\*Open `core/` first\*\*(.+?)\.", readme, flags=re.S)
+    assert tuple(re.findall(r"`(\w+)`", first)) == FIRST
 
 
 def test_no_modules_import_one_another_in_a_circle():
