@@ -43,7 +43,7 @@ from splitlab.core.rounds import Aggregator, Rounds, Sequential, ServerCopies, S
 from splitlab.core.server import HonestServer, LabelDefense, Server
 from splitlab.core.threat import ThreatModel, ThreatModelViolation
 from splitlab.core.train import train
-from splitlab.data import DataError, ImageData
+from splitlab.data import Data, DataError, ImageData
 from splitlab.referee import classifiers, floors, intervals, metrics
 from splitlab.referee.images import Scorer, evaluate, logits, task_accuracy
 from splitlab.referee.labels import LabelReport, accuracy_after_matching, evaluate_labels, leak_auc
@@ -69,9 +69,9 @@ _NAMES = {
 # fmt: off
 __all__ = [
     "FSHA", "NUMERICS", "PROFILES", "Aggregator", "BlackBoxInversion", "CheckpointError", "Client",
-    "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine", "GradientNorm",
-    "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "LabelReport", "Log",
-    "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "PassiveClient",
+    "Data", "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine",
+    "GradientNorm", "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "LabelReport",
+    "Log", "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "PassiveClient",
     "PassiveServer", "Progress", "PropertyInference", "PropertyReport", "QueryFreeInversion",
     "ReceivedError", "Report", "Rounds", "Scorer", "Sequential", "Server", "ServerCopies",
     "ServerOutput", "SignedFSHA", "SmashedData", "Snapshots", "SplitFed", "ThreatModel",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splitlab.data.base import ImageData
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import repeats_grey, stored_channels, take_rows
 from splitlab.referee.metrics import squared_distances
 

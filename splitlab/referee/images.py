@@ -270,7 +270,7 @@ def _classifiers(referee: ImageData, seed: int) -> tuple[Classifier, Classifier]
 
 def refuse_overlap(private: ImageData, public: ImageData) -> None:
     """Raise a ValueError where the same image is both private and public."""
-    shared = private.image_hashes() & public.image_hashes()
+    shared = private.row_hashes() & public.row_hashes()
     if shared:
         raise ValueError(
             f"{len(shared)} images are both private and public: an attack that already holds what "

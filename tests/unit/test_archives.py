@@ -1024,7 +1024,7 @@ def test_the_original_faces(capsys):
     assert repr(data) == (
         "ImageData(orl_faces, all: 400 images 3x64x64, 40 classes, values -1 to 1, 40 blocks, cpu)"
     )
-    assert data.grey and len(data.image_hashes()) == 400
+    assert data.grey and len(data.row_hashes()) == 400
     with Zip(Path(os.environ["SPLITLAB_DATA"]) / "ATT" / "att_faces.zip") as archive:
         pixels = np.stack([archive.picture(m, (112, 92), "PPM") for m in ORL._pictures(archive)])
         raw = archive.read("s2/10.pgm")

@@ -325,22 +325,22 @@ def test_to_another_device_keeps_one_grey_channel():
     moved = digits(channels=3).to("cuda")
     assert moved.x.device.type == moved.y.device.type == moved.row.device.type == "cuda"
     assert moved.x.stride(1) == 0
-    assert moved.image_hashes() == digits().image_hashes()
+    assert moved.row_hashes() == digits().row_hashes()
     cpu = digits().split(0)
     assert all(torch.equal(a.row.cpu(), b.row) for a, b in zip(moved.split(0), cpu, strict=True))
 
 
 def test_hashes_name_pictures_not_scales_or_channels(data):
-    hashes = data.image_hashes()
+    hashes = data.row_hashes()
     assert len(hashes) == 1797
-    assert digits(channels=3).image_hashes() == hashes
+    assert digits(channels=3).row_hashes() == hashes
     other_scale = ImageData(
         (data.x + 1) / 2, data.y, data.classes, "digits", value_range=(0.0, 1.0)
     )
-    assert other_scale.image_hashes() == hashes
+    assert other_scale.row_hashes() == hashes
     private, public, _ = data.split(0)
-    assert not private.image_hashes() & public.image_hashes()
-    assert len(private.image_hashes() & data.subset(900).image_hashes()) > 100
+    assert not private.row_hashes() & public.row_hashes()
+    assert len(private.row_hashes() & data.subset(900).row_hashes()) > 100
 
 
 BAD_FIELDS = [
@@ -674,7 +674,7 @@ def test_original_images_are_resized_as_in_the_paper(original, name):
 def test_original_parts_hold_no_picture_twice(original, name):
     private, public, referee = original[name].split(0)
     assert [len(p) for p in (private, public, referee)] == [30_000, 20_000, 20_000]
-    hashes = [p.image_hashes() for p in (private, public, referee)]
+    hashes = [p.row_hashes() for p in (private, public, referee)]
     assert len(set().union(*hashes)) == 70_000
     private, public, _ = original[name].official_split()
     assert (len(private), len(public)) == (60_000, 10_000)
