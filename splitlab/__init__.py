@@ -44,7 +44,7 @@ from splitlab.core.rounds import Aggregator, Rounds, Sequential, ServerCopies, S
 from splitlab.core.server import HonestServer, LabelDefense, Server
 from splitlab.core.threat import ThreatModel, ThreatModelViolation
 from splitlab.core.train import train
-from splitlab.data import DataError, ImageData
+from splitlab.data import Data, DataError, ImageData
 from splitlab.referee import classifiers, floors, intervals, metrics
 from splitlab.referee.evaluate import evaluate
 from splitlab.referee.images import Scorer
@@ -72,7 +72,7 @@ _NAMES = {
 # fmt: off
 __all__ = [
     "FSHA", "NUMERICS", "PROFILES", "Aggregator", "BlackBoxInversion", "CheckpointError",
-    "Client", "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine",
+    "Client", "Data", "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine",
     "GradientNorm", "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "Log",
     "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "PassiveClient",
     "PassiveServer", "Progress", "PropertyInference", "QueryFreeInversion", "ReceivedError",

@@ -96,7 +96,7 @@ class Setting:
     client_net_options: dict[str, Any] = field(default_factory=dict)
     loader_options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def split(self, name: str, seed: int) -> Split:
+    def split(self, name: str, seed: int) -> Split[ImageData]:
         """Load a data set at this setting's size, cut into private, public and referee.
 
         At "paper", a set that was published as a training and a test file is cut into these, and
@@ -121,7 +121,7 @@ class Setting:
         whole = LOADERS[name](size=self.size, channels=self.channels, **options)
         return self._deal(whole, seed=seed)
 
-    def _deal(self, whole: ImageData, *, seed: int) -> Split:
+    def _deal(self, whole: ImageData, *, seed: int) -> Split[ImageData]:
         """Cut a data set into the parts that this setting uses."""
         official = self.name == "paper" and whole.train_rows is not None
         split = whole.official_split() if official else whole.split(seed)

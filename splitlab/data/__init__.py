@@ -1,6 +1,6 @@
 """Data sets, cut by whole blocks of rows into a private, a public and a referee's part."""
 
-from splitlab.data.base import ImageData, Split
+from splitlab.data.base import Data
 from splitlab.data.celeba import FILES as _CELEBA
 from splitlab.data.celeba import celeba
 from splitlab.data.cifar10 import FILES as _CIFAR10
@@ -10,6 +10,7 @@ from splitlab.data.drawn_faces import drawn_faces
 from splitlab.data.errors import DataError
 from splitlab.data.fashion_mnist import FILES as _FASHION_MNIST
 from splitlab.data.fashion_mnist import fashion_mnist
+from splitlab.data.images import ImageData
 from splitlab.data.mnist import FILES as _MNIST
 from splitlab.data.mnist import mnist
 from splitlab.data.omniglot import ARCHIVES as _OMNIGLOT
@@ -17,12 +18,14 @@ from splitlab.data.omniglot import omniglot
 from splitlab.data.orl import FILES as _ORL
 from splitlab.data.orl import orl_faces
 from splitlab.data.slant import by_slant, slant
+from splitlab.data.splits import Split
 from splitlab.data.tiny_imagenet import FILES as _TINY_IMAGENET
 from splitlab.data.tiny_imagenet import tiny_imagenet
 
 __all__ = [
     "BUILT_IN",
     "PUBLISHED",
+    "Data",
     "DataError",
     "ImageData",
     "Split",

@@ -1,63 +1,60 @@
-"""What every data set looks like, and how it is cut into parts that share nothing."""
+"""Rows with labels: what every data set is, and how it is split into parts that share nothing."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from splitlab.data.errors import DataError
-from splitlab.data.pixels import RESIZE_CHUNK, repeats_grey, stored_channels, take_rows
+from splitlab.data.splits import PARTS, Split, deal, permutation
 
-NOT_KNOWN = "not known"  # the one class of images without labels
-HASH_CHUNK = 4096  # images hashed at a time by `fingerprint`
+NOT_KNOWN = "not known"  # the one class of rows without labels
+HASH_CHUNK = 2000  # rows hashed at a time
 
 
 @dataclass(eq=False, repr=False)
-class ImageData:
-    """Labelled images that carry their value range and know where each row came from.
+class Data:
+    """Labeled rows of any kind, such as sequences of tokens, that know where they came from.
+
+    Images are `ImageData`, which also knows the range of their values.
 
     Attributes:
-        x: Images, float32, shape (N, C, H, W), values inside `value_range`. Grey images with
-            several channels may be an `expand` view of one stored channel (see `grey`).
+        x: The rows, numbers of any type, shape (N, ...), N at least 1.
         y: Labels, int64, shape (N,), each a position in `classes`.
         classes: The names of the classes.
         name: The name of the data set.
         block: The block of rows (a form, a stretch of a file) that each row belongs to, int64,
             shape (N,). `split` never cuts a block. None: every row is a block of its own.
         row: The row number in the original data set, int64, shape (N,). None: 0..N-1.
-        value_range: The smallest and largest value that a pixel can take.
         part: "all", or "private", "public" or "referee" after a split.
         shares: How `split` deals the blocks to private, public and referee, as proportions.
         train_rows: How many of the original rows are the published training file, where there
             is one; `official_split` needs it.
-        attributes: What else is known of each image, by name: a bool tensor of shape (N,), True
+        attributes: What else is known of each row, by name: a bool tensor of shape (N,), True
             where the attribute is present. `labelled` makes one of them the label.
 
     Raises:
-        DataError: If shapes, types, labels or pixel values contradict the description above.
+        DataError: If shapes, types or labels contradict the description above.
     """
+
+    ROW: ClassVar[str] = "row"  # what messages call one row
 
     x: Tensor
     y: Tensor
     classes: tuple[str, ...]
-    name: str = "images"
-    block: Tensor | None = None
-    row: Tensor | None = None
-    value_range: tuple[float, float] = (-1.0, 1.0)
+    name: str = "data"
+    block: Tensor = None  # type: ignore[assignment]  # a tensor once made
+    row: Tensor = None  # type: ignore[assignment]
     part: str = "all"
     shares: tuple[int, int, int] = (3, 2, 2)
     train_rows: int | None = None
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.x.ndim != 4 or self.x.dtype != torch.float32 or len(self.x) == 0:
-            raise DataError(
-                f"{self.name}: x must be float32 of shape (N, C, H, W) with at least one image, "
-                f"not {self.x.dtype} of shape {tuple(self.x.shape)}."
-            )
+        self._check_x()
         count, device = len(self.x), self.x.device
         if self.row is None:
             self.row = torch.arange(count, device=device)
@@ -67,26 +64,28 @@ class ImageData:
             tensor = getattr(self, name)
             if tensor.dtype != torch.int64 or tensor.shape != (count,):
                 raise DataError(
-                    f"{self.name}: {name} must be int64 of shape ({count},), one for each image, "
-                    f"not {tensor.dtype} of shape {tuple(tensor.shape)}."
+                    f"{self.name}: {name} must be int64 of shape ({count},), one for each "
+                    f"{self.ROW}, not {tensor.dtype} of shape {tuple(tensor.shape)}."
                 )
         for name, present in self.attributes.items():
             if present.dtype != torch.bool or present.shape != (count,):
                 raise DataError(
                     f"{self.name}: the attribute {name} must be bool of shape ({count},), one for "
-                    f"each image, not {present.dtype} of shape {tuple(present.shape)}."
+                    f"each {self.ROW}, not {present.dtype} of shape {tuple(present.shape)}."
                 )
         self._check_values()
 
-    def _check_values(self) -> None:
-        low, high = self.value_range
-        smallest, largest = (float(v) for v in stored_channels(self.x).aminmax())
-        # Written so that NaN, which compares false with everything, is refused too.
-        if not (low <= smallest <= largest <= high):
+    # What a kind of data that knows more of its rows overrides: how they are checked, stored,
+    # described and hashed.
+
+    def _check_x(self) -> None:
+        if self.x.ndim == 0 or len(self.x) == 0:
             raise DataError(
-                f"{self.name}: pixels run from {smallest:g} to {largest:g}, outside the value "
-                f"range {low:g} to {high:g}; rescale x or pass the right value_range."
+                f"{self.name}: x must have the shape (N, ...) with at least one row, "
+                f"not {tuple(self.x.shape)}."
             )
+
+    def _check_values(self) -> None:
         first, last = (int(v) for v in self.y.aminmax())
         if first < 0 or last >= len(self.classes):
             raise DataError(
@@ -94,32 +93,47 @@ class ImageData:
                 f"{len(self.classes)} classes, numbered from 0."
             )
 
+    def _stored(self) -> Tensor:
+        """Return what `x` keeps in memory, row by row: a view of it."""
+        return self.x
+
+    def _shown(self, stored: Tensor) -> Tensor:
+        """Make an `x` of rows that were taken from `_stored`."""
+        return stored
+
+    def _describe(self) -> tuple[str, ...]:
+        """Say what the rows are and, in further items, what else `repr` should mention."""
+        return (f"{len(self)} rows of {self.x.dtype} {self.shape}",)
+
+    def _hashed(self, stored: Tensor) -> Tensor:
+        """Turn stored rows into the numbers that are hashed."""
+        return stored.double() if stored.is_floating_point() else stored.long()
+
+    def _hashed_about(self) -> tuple[Any, ...]:
+        """Return what `fingerprint` hashes beside rows and labels."""
+        return tuple(self.x.shape), self.classes
+
     def __len__(self) -> int:
         return len(self.x)
 
     def __repr__(self) -> str:
-        low, high = self.value_range
-        present = len(self.y.unique())
-        kinds = (
-            f"{present}" if present == len(self.classes) else f"{present} of {len(self.classes)}"
+        rows, *more = self._describe()
+        present, classes = len(self.y.unique()), len(self.classes)
+        items = (
+            rows,
+            f"{present}{'' if present == classes else f' of {classes}'} classes",
+            *more,
+            f"{len(self.block.unique())} blocks",
+            str(self.x.device),
         )
-        return (
-            f"ImageData({self.name}, {self.part}: {len(self)} images "
-            f"{'x'.join(map(str, self.shape))}, {kinds} classes, values {low:g} to {high:g}, "
-            f"{len(self.block.unique())} blocks, {self.x.device})"
-        )
+        return f"{type(self).__name__}({self.name}, {self.part}: {', '.join(items)})"
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of one image."""
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one row."""
         return tuple(self.x.shape[1:])
 
-    @property
-    def grey(self) -> bool:
-        """Whether the channels of every image repeat one stored grey channel."""
-        return repeats_grey(self.x)
-
-    def select(self, rows: Tensor | Sequence[int]) -> "ImageData":
+    def select(self, rows: Tensor | Sequence[int]) -> Self:
         """Copy some rows, in the order given.
 
         Args:
@@ -148,14 +162,14 @@ class ImageData:
         rows = rows.long()
         return replace(
             self,
-            x=take_rows(self.x, rows),
+            x=self._shown(self._stored().index_select(0, rows)),
             y=self.y[rows],
             block=self.block[rows],
             row=self.row[rows],
             attributes={name: present[rows] for name, present in self.attributes.items()},
         )
 
-    def subset(self, n: int, seed: int = 0) -> "ImageData":
+    def subset(self, n: int, seed: int = 0) -> Self:
         """Copy `n` rows chosen at random, in their original order.
 
         Args:
@@ -170,12 +184,12 @@ class ImageData:
         """
         if not 1 <= n <= len(self):
             raise DataError(
-                f"{self.name}: a subset of {n} images was asked for, but this part holds "
+                f"{self.name}: a subset of {n} {self.ROW}s was asked for, but this part holds "
                 f"{len(self)}; choose n from 1 to {len(self)}."
             )
-        return self.select(_permutation(len(self), seed)[:n].sort().values)
+        return self.select(permutation(len(self), seed)[:n].sort().values)
 
-    def without(self, classes: int | str | Sequence[int | str]) -> "ImageData":
+    def without(self, classes: int | str | Sequence[int | str]) -> Self:
         """Copy the rows of all other classes; labels and `classes` keep their numbering.
 
         Args:
@@ -204,18 +218,18 @@ class ImageData:
         names = ", ".join(f"{i} {name!r}" for i, name in enumerate(self.classes))
         raise DataError(f"{self.name} has no class {wanted!r}; it has {names}.")
 
-    def labelled(self, attribute: str) -> "ImageData":
-        """Give the same images another label: whether an attribute is present.
+    def labelled(self, attribute: str) -> Self:
+        """Give the same rows another label: whether an attribute is present.
 
         Args:
-            attribute: a name in `attributes`.
+            attribute: A name in `attributes`.
 
         Returns:
-            A data set of two classes, 0 for absent and 1 for present. It shares images and
+            A data set of two classes, 0 for absent and 1 for present. It shares rows and
             attributes with this one.
 
         Raises:
-            DataError: If these images have no such attribute.
+            DataError: If these rows have no such attribute.
         """
         if attribute not in self.attributes:
             known = ", ".join(self.attributes) or "none"
@@ -225,14 +239,14 @@ class ImageData:
         words = attribute.replace("_", " ")
         return replace(self, y=self.attributes[attribute].long(), classes=(f"no {words}", words))
 
-    def one_against_rest(self, wanted: int | str) -> "ImageData":
-        """Give the same images another label: whether they are of one class.
+    def one_against_rest(self, wanted: int | str) -> Self:
+        """Give the same rows another label: whether they are of one class.
 
         Args:
             wanted: The class, by number or by name.
 
         Returns:
-            A data set of two classes, 1 for the wanted one and 0 for all others. It shares images
+            A data set of two classes, 1 for the wanted one and 0 for all others. It shares rows
             and attributes with this one.
 
         Raises:
@@ -242,22 +256,22 @@ class ImageData:
         name = self.classes[number]
         return replace(self, y=(self.y == number).long(), classes=(f"not {name}", name))
 
-    def without_labels(self) -> "ImageData":
-        """Copy the images alone, for a party that is not to know the labels.
+    def without_labels(self) -> Self:
+        """Copy the rows alone, for a party that must not know the labels.
 
-        All labels are 0, of the one class "not known". Attributes, blocks and row numbers, which
-        could tell, are left out.
+        All labels are 0, of the one class "not known". Attributes, blocks and row numbers, from
+        which labels could be inferred, are left out.
 
         Returns:
             A data set that shares no storage with this one.
         """
-        x = take_rows(self.x, torch.arange(len(self)))
+        x = self._shown(self._stored().clone(memory_format=torch.contiguous_format))
         y = torch.zeros_like(self.y)
-        blank = {"block": None, "row": None, "attributes": {}}
+        blank: dict[str, Any] = {"block": None, "row": None, "attributes": {}}
         return replace(self, x=x, y=y, classes=(NOT_KNOWN,), **blank)
 
-    def to(self, device: torch.device | str) -> "ImageData":
-        """Copy to another device; a repeated grey channel stays one channel there.
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to another device.
 
         Args:
             device: Where the tensors should live.
@@ -265,22 +279,22 @@ class ImageData:
         Returns:
             A data set on `device`; this very object if it is there already.
         """
-        channel = stored_channels(self.x).to(device)
-        if channel.device == self.x.device:
+        stored = self._stored().to(device)
+        if stored.device == self.x.device:
             return self
         return replace(
             self,
-            x=channel.expand(-1, self.shape[0], -1, -1),
+            x=self._shown(stored),
             y=self.y.to(device),
             block=self.block.to(device),
             row=self.row.to(device),
             attributes={name: present.to(device) for name, present in self.attributes.items()},
         )
 
-    def split(self, seed: int = 0, shares: tuple[int, int, int] | None = None) -> "Split":
+    def split(self, seed: int = 0, shares: tuple[int, int, int] | None = None) -> Split[Self]:
         """Deal whole blocks of rows to the private, the public and the referee's part.
 
-        Rows of one block (one writer's form, say) never end up in two parts. Each part is a copy
+        Rows of one block (such as one writer's form) never end up in two parts. Each part is a copy
         with storage of its own, and keeps the original order of its rows.
 
         Args:
@@ -295,29 +309,14 @@ class ImageData:
             DataError: If there are too few blocks to give each part at least one.
         """
         shares = self.shares if shares is None else shares
-        if len(shares) != 3 or min(shares) <= 0:
-            raise DataError(
-                f"{self.name}: shares must be three numbers above 0 (private, public, referee), "
-                f"not {shares}."
-            )
-        blocks = self.block.unique().cpu()
-        order = blocks[_permutation(len(blocks), seed)].to(self.block.device)
-        first = round(len(blocks) * shares[0] / sum(shares))
-        second = round(len(blocks) * (shares[0] + shares[1]) / sum(shares))
-        if not 0 < first < second < len(blocks):
-            raise DataError(
-                f"{self.name}: {len(blocks)} blocks of rows are too few to deal to private, "
-                f"public and referee in the proportions {shares}; use more data."
-            )
-        dealt = order[:first], order[first:second], order[second:]
-        masks = [torch.isin(self.block, blocks) for blocks in dealt]
+        masks = deal(self.block, seed, shares, self.name)
         return Split(*(self._part(mask, part) for mask, part in zip(masks, PARTS, strict=True)))
 
-    def official_split(self) -> "Split":
+    def official_split(self) -> Split[Self]:
         """Split as the paper did: private is the training file, public the test file.
 
         Nothing is left for a third part, so `referee` is None: a referee then has to train its
-        classifiers on private images that it sets aside and does not score.
+        classifiers on private rows that it sets aside and does not score.
 
         Returns:
             `Split(private, public, None)`, each part with storage of its own.
@@ -336,61 +335,37 @@ class ImageData:
             )
         return Split(self._part(train, "private"), self._part(~train, "public"), None)
 
-    def _part(self, mask: Tensor, part: str) -> "ImageData":
+    def _part(self, mask: Tensor, part: str) -> Self:
         # A part of a part (pseudo-private data cut from public data) says where it comes from.
         name = self.name if self.part == "all" else f"{self.name} ({self.part})"
         return replace(self.select(mask), part=part, name=name)
 
-    def image_hashes(self) -> set[bytes]:
-        """Hash every image, so that public data that overlap private data can be refused.
+    def row_hashes(self) -> set[bytes]:
+        """Hash every row, so that public data that overlap private data can be refused.
 
-        Pixels are first rounded to 256 levels of the value range, and a repeated grey channel
-        counts once: the same picture has the same hash on another scale of values, on another
-        device and with another number of channels, though not at another size.
+        Whole numbers have one hash whatever their integer type, and so have floats.
 
         Returns:
-            16-byte hashes; fewer than N where the set holds the same picture twice.
+            16-byte hashes; fewer than N where the set holds the same row twice.
         """
-        low, high = self.value_range
-        hashes = set()
-        for images in stored_channels(self.x).split(RESIZE_CHUNK):
-            levels = ((images - low) * (255 / (high - low))).round().to(torch.uint8).cpu()
-            hashes.update(
-                hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-                for image in levels.contiguous().numpy()
-            )
-        return hashes
+        return {
+            hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+            for stored in self._stored().split(HASH_CHUNK)
+            for row in self._hashed(stored).cpu().contiguous().numpy()
+        }
 
 
-PARTS = ("private", "public", "referee")
+def fingerprint(data: Data) -> str:
+    """Hash all rows in their order, the labels, and the names of the classes.
 
+    Args:
+        data: Any data set; of images, the value range is hashed too.
 
-class Split(NamedTuple):
-    """The three parts of a data set: `private, public, referee = data.split(seed)`.
-
-    Attributes:
-        private: The client's own images.
-        public: The attacker's own images.
-        referee: What the scorer trains its classifiers on; None after `official_split`.
+    Returns:
+        16 hexadecimal digits.
     """
-
-    private: ImageData
-    public: ImageData
-    referee: ImageData | None
-
-
-def fingerprint(data: ImageData) -> str:
-    """Return a hash of the images (to 256 levels), the labels and the value range."""
-    low, high = data.value_range
-    about = (tuple(data.x.shape), low, high, data.classes)
-    digest = hashlib.blake2b(repr(about).encode(), digest_size=8)
+    digest = hashlib.blake2b(repr(data._hashed_about()).encode(), digest_size=8)
     digest.update(data.y.cpu().numpy().tobytes())
-    for images in stored_channels(data.x).split(HASH_CHUNK):
-        levels = ((images - low) * (255 / (high - low))).round().to(torch.uint8).cpu()
-        digest.update(levels.contiguous().numpy().tobytes())
+    for stored in data._stored().split(HASH_CHUNK):
+        digest.update(data._hashed(stored).cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _permutation(n: int, seed: int) -> Tensor:
-    """Return the numbers 0..n-1 in an order that depends on `seed` alone."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from splitlab.data.archives import Zip, obtain, spread, stack
-from splitlab.data.base import ImageData
 from splitlab.data.errors import DataError
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import check_size_and_channels
 from splitlab.data.published import Pin, Published
 
@@ -100,7 +100,7 @@ def celeba(
         y=torch.zeros_like(row),
         classes=("unlabelled",),
         name=FILES.name,
-        block=None if people is None else people[row],
+        block=row.clone() if people is None else people[row],
         row=row,
         attributes={name: present[row] for name, present in attributes.items()},
     )

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from splitlab.data.archives import check_name, check_start, obtain, spread, stack
-from splitlab.data.base import ImageData
 from splitlab.data.errors import DataError
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import check_size_and_channels
 from splitlab.data.published import Pin, Published
 

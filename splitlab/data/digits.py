@@ -2,8 +2,8 @@
 
 import torch
 
-from splitlab.data.base import ImageData
 from splitlab.data.errors import DataError
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import check_size_and_channels, resize
 
 ROWS = 1797

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from splitlab.data.base import ImageData
 from splitlab.data.errors import DataError
 from splitlab.data.face_parameters import DISCS, RATES, Array, Parameters, parameters
+from splitlab.data.images import ImageData
 
 SIZES = tuple(range(16, 129, 16))
 MOST = 200_000  # at 32x32 in colour that is 2.5 GB

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from splitlab.data.base import ImageData
 from splitlab.data.idx import IdxFiles, load_idx
+from splitlab.data.images import ImageData
 from splitlab.data.published import Pin
 
 FILES = IdxFiles(

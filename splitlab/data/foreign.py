@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splitlab.data.base import ImageData
 from splitlab.data.errors import DataError
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import check_size_and_channels, resize, stored_channels
 
 REDUCTIONS = (2, 3, 4)  # a crop of a photograph is so many times as wide as the image made of it

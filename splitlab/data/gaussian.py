@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from splitlab.data.base import NOT_KNOWN, ImageData
+from splitlab.data.base import NOT_KNOWN
 from splitlab.data.errors import DataError
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import check_size_and_channels
 
 ROWS = 1800

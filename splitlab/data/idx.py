@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splitlab.data.base import ImageData, Split
 from splitlab.data.download import fetch
 from splitlab.data.errors import DataError
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import RESIZE_CHUNK, check_size_and_channels, resize
 from splitlab.data.published import Published, named_folder, paths
+from splitlab.data.splits import Split
 
 UNSIGNED_BYTES = 8
 MAX_DIMENSIONS = 4
@@ -224,8 +225,8 @@ def load_idx(
 
 
 def split_idx(
-    files: IdxFiles, size: int, channels: int, deal: Callable[[ImageData], Split]
-) -> Split:
+    files: IdxFiles, size: int, channels: int, deal: Callable[[ImageData], Split[ImageData]]
+) -> Split[ImageData]:
     """Load an idx data set straight into its parts, without ever holding the whole of it.
 
     To load the whole and then to copy it into parts takes twice the memory. Here the rows are

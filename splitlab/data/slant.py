@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from splitlab.data.base import ImageData
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import stored_channels
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from splitlab.data.archives import Zip, obtain, spread, stack
-from splitlab.data.base import ImageData
 from splitlab.data.errors import DataError
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import check_size_and_channels
 from splitlab.data.published import Pin, Published
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from splitlab.data.base import ImageData
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import stored_channels
 
 LOOKED_AT = 500  # images, to see whether a network says one thing of everything

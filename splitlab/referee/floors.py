@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splitlab.data.base import ImageData
+from splitlab.data.images import ImageData
 from splitlab.data.pixels import repeats_grey, stored_channels, take_rows
 from splitlab.referee.metrics import squared_distances
 
@@ -106,7 +106,7 @@ def class_mean_public(public: ImageData, labels: Tensor) -> Tensor:
 
 def refuse_overlap(private: ImageData, public: ImageData) -> None:
     """Raise a ValueError where the same image is both private and public."""
-    shared = private.image_hashes() & public.image_hashes()
+    shared = private.row_hashes() & public.row_hashes()
     if shared:
         raise ValueError(
             f"{len(shared)} images are both private and public: an attack that already holds what "

@@ -152,7 +152,7 @@ def test_images_by_chance_are_their_seeds_have_no_classes_and_hold_their_range(m
     assert one.shape == (1, 16, 16)
     assert one.x.abs().max() <= one.value_range[1]
     private, public, _ = one.split(0)
-    assert not private.image_hashes() & public.image_hashes()
+    assert not private.row_hashes() & public.row_hashes()
 
 
 def test_images_by_chance_refuse_what_they_cannot_draw():

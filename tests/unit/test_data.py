@@ -1,12 +1,8 @@
-"""Data sets: content, parts that share nothing, and files that are not what they should be."""
+"""Data of any kind, images and the digits: what they hold, and parts that share nothing."""
 
-import gzip
 import hashlib
-import os
-import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,17 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import splitlab as sl
-from splitlab.data import DataError, ImageData, digits, fashion_mnist, mnist
+from splitlab.data import Data, DataError, ImageData, digits, drawn_faces
+from splitlab.data.base import NOT_KNOWN, fingerprint
 from splitlab.data.digits import FORM_STARTS
-from splitlab.data.idx import MAX_BYTES, read_idx
 from splitlab.data.pixels import resize
-
-real_files = pytest.mark.skipif(
-    not os.environ.get("SPLITLAB_DATA"),
-    reason="SPLITLAB_DATA is not set: the original MNIST and Fashion-MNIST files are not here",
-)
-LOADERS = {"MNIST": mnist, "FashionMNIST": fashion_mnist}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +133,17 @@ def test_split_of_a_seed_is_the_same_on_every_machine(data):
     assert private.block.unique().tolist() == [2, 3, 4, 6, 7]
     assert public.block.unique().tolist() == [1, 9, 10, 11, 12]
     assert referee.block.unique().tolist() == [0, 5, 8, 13]
+
+
+def test_hashes_and_fingerprints_are_the_same_on_every_machine():
+    data = digits(size=8)
+    parts = [fingerprint(part) for part in data.split(3)]
+    assert parts == ["24a8ea87336e8abd", "e9e0403779cf6d4a", "d0c572fd00422213"]
+    assert fingerprint(data.subset(50, seed=3)) == "57872c46a6d21edc"
+    assert fingerprint(drawn_faces(20, size=16)) == "66f3918f191ae0f0"
+    assert hashlib.sha256(b"".join(sorted(data.row_hashes()))).hexdigest()[:16] == (
+        "578ce29fddacf8a5"
+    )
 
 
 def test_attributes_go_with_their_rows(monkeypatch):
@@ -268,6 +268,16 @@ def test_without_refuses_to_leave_nothing(data):
         data.without(range(10))
 
 
+def test_one_class_against_the_rest(data):
+    for wanted in (3, "3"):
+        three = data.one_against_rest(wanted)
+        assert torch.equal(three.y, (data.y == 3).long())
+        assert three.classes == ("not 3", "3")
+        assert three.x is data.x
+    with pytest.raises(DataError, match="has no class 'cat'"):
+        data.one_against_rest("cat")
+
+
 def test_subset_is_seeded_and_keeps_the_order(data):
     part = data.subset(100, seed=4)
     assert len(part) == len(set(part.row.tolist())) == 100
@@ -325,22 +335,22 @@ def test_to_another_device_keeps_one_grey_channel():
     moved = digits(channels=3).to("cuda")
     assert moved.x.device.type == moved.y.device.type == moved.row.device.type == "cuda"
     assert moved.x.stride(1) == 0
-    assert moved.image_hashes() == digits().image_hashes()
+    assert moved.row_hashes() == digits().row_hashes()
     cpu = digits().split(0)
     assert all(torch.equal(a.row.cpu(), b.row) for a, b in zip(moved.split(0), cpu, strict=True))
 
 
 def test_hashes_name_pictures_not_scales_or_channels(data):
-    hashes = data.image_hashes()
+    hashes = data.row_hashes()
     assert len(hashes) == 1797
-    assert digits(channels=3).image_hashes() == hashes
+    assert digits(channels=3).row_hashes() == hashes
     other_scale = ImageData(
         (data.x + 1) / 2, data.y, data.classes, "digits", value_range=(0.0, 1.0)
     )
-    assert other_scale.image_hashes() == hashes
+    assert other_scale.row_hashes() == hashes
     private, public, _ = data.split(0)
-    assert not private.image_hashes() & public.image_hashes()
-    assert len(private.image_hashes() & data.subset(900).image_hashes()) > 100
+    assert not private.row_hashes() & public.row_hashes()
+    assert len(private.row_hashes() & data.subset(900).row_hashes()) > 100
 
 
 BAD_FIELDS = [
@@ -405,342 +415,84 @@ def test_shrinking_looks_at_every_pixel():
         assert resize(dot, 7).sum() > 0.01
 
 
-# --- idx files ------------------------------------------------------------------------------
+# --- rows that are not images ---------------------------------------------------------------
+
+TOKENS = torch.randint(0, 50, (12, 5), generator=torch.Generator().manual_seed(0))
 
 
-def idx_bytes(array, kind=8):
-    head = bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return head + array.astype(np.uint8).tobytes()
+def sequences(x=TOKENS, **changes):
+    """Sequences of five tokens, in six blocks of two."""
+    fields = {"y": torch.arange(12) % 3, "classes": ("a", "b", "c"), "name": "tokens"}
+    fields |= {"block": torch.arange(12) // 2, "attributes": {"long": torch.arange(12) > 6}}
+    return Data(x=x, **fields | changes)
 
 
-def write_set(root, name="MNIST", train=6000, test=1000, packed=True, change=None):
-    """Write a small data set of random images in the original layout; return its folder."""
-    folder = root / name / "raw"
-    folder.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    for prefix, count in (("train", train), ("t10k", test)):
-        arrays = {
-            f"{prefix}-images-idx3-ubyte": generator.integers(0, 256, (count, 28, 28)),
-            f"{prefix}-labels-idx1-ubyte": np.arange(count) % 10,
-        }
-        for file_name, array in arrays.items():
-            array = change(file_name, array) if change else array
-            content = idx_bytes(array)
-            if packed:
-                file_name, content = f"{file_name}.gz", gzip.compress(content, 1)
-            (folder / file_name).write_bytes(content)
-    return folder
-
-
-@pytest.mark.parametrize("packed", [True, False])
-def test_read_idx_reads_packed_and_unpacked_files(tmp_path, packed):
-    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    path = tmp_path / ("a.gz" if packed else "a")
-    path.write_bytes(gzip.compress(idx_bytes(array)) if packed else idx_bytes(array))
-    assert np.array_equal(read_idx(path), array)
-    digest = hashlib.md5(idx_bytes(array), usedforsecurity=False).hexdigest()
-    assert np.array_equal(read_idx(path, md5=digest), array)
-
-
-GOOD = idx_bytes(np.arange(2000) % 256)
-PACKED = gzip.compress(GOOD)
-FLIPPED = PACKED[:-6] + bytes([PACKED[-6] ^ 1]) + PACKED[-5:]  # in the stored checksum
-HUGE = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**31, 2**31, 2**31)
-BAD_FILES = {
-    "empty": (b"", "neither a gzip nor an idx file"),
-    "cut short, packed": (PACKED[: len(PACKED) // 2], "damaged or cut short"),
-    "cut before the checksum": (PACKED[:-4], "damaged or cut short"),
-    "checksum": (FLIPPED, "damaged or cut short"),
-    "bit flip": (PACKED[:15] + bytes([PACKED[15] ^ 255]) + PACKED[16:], "damaged|MD5|start like"),
-    "cut short, unpacked": (GOOD[:-1], "is cut short"),
-    "cut in the header": (GOOD[:6], "inside its header"),
-    "cut in the magic": (GOOD[:3], "does not start like an idx file"),
-    "too long": (GOOD + b"x", "longer than it should be"),
-    "too long, packed": (gzip.compress(GOOD + b"x"), "longer than it should be"),
-    "web page": (b"\n<!DOCTYPE html><html>Not found</html>", "is a web page"),
-    "text": (b"404: Not Found", "neither a gzip nor an idx file"),
-    "packed text": (gzip.compress(b"404: Not Found"), "does not start like an idx file"),
-    "floats": (idx_bytes(np.zeros(4), kind=13), "values of type 0x0d"),
-    "no dimensions": (b"\0\0\x08\0", "does not start like an idx file"),
-    "huge": (HUGE, "which cannot be right"),
-    "huge, packed": (gzip.compress(HUGE), "which cannot be right"),
-}
-
-
-@pytest.mark.parametrize("content, message", BAD_FILES.values(), ids=BAD_FILES)
-def test_bad_files_are_refused_in_one_sentence(tmp_path, content, message):
-    path = tmp_path / "train-labels-idx1-ubyte.gz"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=message) as error:
-        read_idx(path, md5="0" * 32)
-    text = one_sentence(error)
-    assert str(path) in text
-    assert "download" in text
-
-
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    with pytest.raises(DataError, match="is missing; download it"):
-        read_idx(tmp_path / "nothing.gz")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_idx(tmp_path)
-
-
-def test_content_that_parses_but_is_not_the_original_is_refused(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(GOOD)
-    with pytest.raises(DataError, match=r"not the original file .*download it again") as error:
-        read_idx(path, md5="0" * 32)
-    one_sentence(error)
-
-
-def test_no_header_makes_the_reader_take_more_than_its_limit(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(bytes([0, 0, 8, 1]) + struct.pack(">I", MAX_BYTES + 1))
-    with pytest.raises(DataError, match="cannot be right"):
-        read_idx(path)
-
-
-@pytest.mark.parametrize("name", LOADERS)
-@pytest.mark.parametrize("packed", [True, False])
-def test_loaders_read_their_own_folder(tmp_path, name, packed):
-    write_set(tmp_path, name, packed=packed)
-    data = LOADERS[name](size=28, folder=tmp_path, verify=False)
-    assert data.shape == (1, 28, 28)
-    assert len(data) == 7000
-    assert data.block.tolist() == [row // 1000 for row in range(7000)]
-    raw = np.random.default_rng(0).integers(0, 256, (6000, 28, 28))
-    assert torch.allclose((data.x[:6000, 0] + 1) * 127.5, torch.from_numpy(raw).float(), atol=1e-4)
-    private, public, referee = data.split(0)
-    assert [len(p) for p in (private, public, referee)] == [3000, 2000, 2000]
-
-
-def test_the_folder_argument_goes_before_the_environment(tmp_path, monkeypatch):
-    write_set(tmp_path / "argument", train=20, test=10)
-    write_set(tmp_path / "environment", train=30, test=10)
-    monkeypatch.setenv("SPLITLAB_DATA", str(tmp_path / "environment"))
-    assert len(mnist(verify=False)) == 40
-    assert len(mnist(folder=tmp_path / "argument", verify=False)) == 30
-
-
-def test_official_split_is_by_file(tmp_path):
-    write_set(tmp_path, train=20, test=10)
-    data = mnist(size=28, channels=3, folder=tmp_path, verify=False)
-    private, public, referee = data.official_split()
-    assert private.row.tolist() == list(range(20))
-    assert public.row.tolist() == list(range(20, 30))
-    assert referee is None
-    assert private.part, public.part == ("private", "public")
-    assert len({p for d in (data, private, public) for p in storages(d)}) == 12
-    assert private.x.stride(1) == public.x.stride(1) == 0
-    with pytest.raises(DataError, match="call official_split on the whole data set") as error:
-        private.official_split()
-    one_sentence(error)
-
-
-def test_files_of_someones_own_making_are_refused_unless_asked_for(tmp_path):
-    write_set(tmp_path, train=20, test=10)
-    with pytest.raises(DataError, match="not the original file"):
-        mnist(folder=tmp_path)
-
-
-def test_fashion_mnist_in_mnists_folder_is_refused(tmp_path):
-    folder = write_set(tmp_path, "FashionMNIST", train=20, test=10)
-    (tmp_path / "MNIST").mkdir()
-    folder.rename(tmp_path / "MNIST" / "raw")
-    with pytest.raises(DataError, match="not the original file"):
-        mnist(folder=tmp_path)
-
-
-def test_images_and_labels_must_be_as_many(tmp_path):
-    def change(name, array):
-        return array[:-1] if name == "train-labels-idx1-ubyte" else array
-
-    write_set(tmp_path, train=20, test=10, change=change)
-    with pytest.raises(DataError, match="20 images, but its file of labels holds 19") as error:
-        mnist(folder=tmp_path, verify=False)
-    one_sentence(error)
-
-
-def test_labels_out_of_range_are_refused(tmp_path):
-    def change(name, array):
-        return array + 1 if name == "t10k-labels-idx1-ubyte" else array
-
-    write_set(tmp_path, train=20, test=10, change=change)
-    with pytest.raises(DataError, match=r"t10k-labels.*label 10, but mnist has only 10") as error:
-        mnist(folder=tmp_path, verify=False)
-    one_sentence(error)
-
-
-@pytest.mark.parametrize("which", ["images", "labels"])
-def test_arrays_of_the_wrong_shape_are_refused(tmp_path, which):
-    def change(name, array):
-        if which not in name:
-            return array
-        return array[:, :27] if which == "images" else array[:, None]
-
-    write_set(tmp_path, train=20, test=10, change=change)
-    with pytest.raises(DataError, match="holds values of shape") as error:
-        mnist(folder=tmp_path, verify=False)
-    one_sentence(error)
-
-
-def test_a_missing_folder_or_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="does not exist; make it, and put the four files"):
-        mnist(folder=tmp_path)
-    folder = write_set(tmp_path, train=20, test=10)
-    (folder / "t10k-images-idx3-ubyte.gz").unlink()
-    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte.gz is missing; download http"):
-        mnist(folder=tmp_path, verify=False)
-
-
-@pytest.mark.parametrize("loader", LOADERS.values())
-def test_without_data_and_offline_the_loader_says_what_to_set(monkeypatch, loader):
-    monkeypatch.delenv("SPLITLAB_DATA", raising=False)
-    with pytest.raises(
-        DataError, match=r"set SPLITLAB_DATA .*digits, which needs nothing"
-    ) as error:
-        loader()
-    one_sentence(error)
-
-
-def test_a_data_folder_that_is_none_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPLITLAB_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(
-        DataError, match=r"SPLITLAB_DATA names .*nowhere, which is not a fol"
-    ) as error:
-        mnist()
-    one_sentence(error)
-
-
-# --- the original files ---------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def original():
-    return {name: loader(channels=3) for name, loader in LOADERS.items()}
-
-
-TRAIN_COUNTS = {
-    "MNIST": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
-    "FashionMNIST": [6000] * 10,
-}
-FIRST_LABELS = {
-    "MNIST": ([5, 0, 4, 1, 9, 2, 1, 3, 1, 4], [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]),
-    "FashionMNIST": ([9, 0, 0, 3, 0, 2, 7, 2, 5, 5], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]),
-}
-
-
-@real_files
-@pytest.mark.parametrize("name", LOADERS)
-def test_original_files_have_their_published_labels(original, name):
-    data = original[name]
-    assert len(data) == 70_000
-    assert data.shape == (3, 32, 32)
-    assert torch.bincount(data.y[:60_000]).tolist() == TRAIN_COUNTS[name]
-    assert data.y[:10].tolist() == FIRST_LABELS[name][0]
-    assert data.y[60_000:60_010].tolist() == FIRST_LABELS[name][1]
-    assert float(data.x[:, 0].min()) == -1.0
-    assert float(data.x[:, 0].max()) == 1.0
-
-
-@real_files
 @pytest.mark.parametrize(
-    "name, mean, sd", [("MNIST", 0.1307, 0.3081), ("FashionMNIST", 0.2860, 0.3530)]
+    "x", [TOKENS, TOKENS.int(), TOKENS[:, 0], TOKENS / 50, TOKENS.view(12, 5, 1, 1).half()]
 )
-def test_original_pixels_have_their_published_mean(name, mean, sd):
-    folder = Path(os.environ["SPLITLAB_DATA"]) / name / "raw"
-    pixels = read_idx(folder / "train-images-idx3-ubyte.gz") / 255.0
-    assert pixels.mean() == pytest.approx(mean, abs=5e-5)
-    assert pixels.std() == pytest.approx(sd, abs=5e-5)
+def test_sequences_are_selected_split_and_relabeled(x):
+    data = sequences(x)
+    assert len(data) == 12 and data.shape == x.shape[1:]
+    parts = data.split(0)
+    official = sequences(x, train_rows=8).official_split()
+    assert [len(part) for part in (*parts, *official[:2])] == [6, 2, 4, 8, 4]
+    assert sorted(torch.cat([part.row for part in parts]).tolist()) == list(range(12))
+    assert len(torch.cat([part.block.unique() for part in parts]).unique()) == 6
+    assert [part.part for part in parts] == ["private", "public", "referee"]
+    chosen = [data.select([5, 2, 2]), data.subset(4, seed=1), data.without("b"), *parts]
+    for part in chosen:
+        assert type(part) is Data and part.x.dtype == x.dtype
+        assert torch.equal(part.x, x[part.row]) and torch.equal(part.y, data.y[part.row])
+        assert torch.equal(part.attributes["long"], part.row > 6)
+    blank = data.without_labels()
+    assert blank.classes == (NOT_KNOWN,) and not blank.y.any() and not blank.attributes
+    assert torch.equal(blank.x, x) and blank.block.tolist() == list(range(12))
+    pointers = [p for owner in (data, blank, *chosen) for p in storages(owner)]
+    assert len(set(pointers)) == len(pointers)
+    assert data.labelled("long").y.tolist() == [0] * 7 + [1] * 5
+    assert data.one_against_rest("b").classes == ("not b", "b")
 
 
-@real_files
-@pytest.mark.parametrize("name", LOADERS)
-def test_original_images_are_resized_as_in_the_paper(original, name):
-    folder = Path(os.environ["SPLITLAB_DATA"]) / name / "raw"
-    raw = read_idx(folder / "t10k-images-idx3-ubyte.gz")[7].astype(np.float64)
-    # Bilinear by hand: the centre of pixel i of 32 lies at (i + 1/2) 28/32 - 1/2 of the 28.
-    at = np.clip((np.arange(32) + 0.5) * 28 / 32 - 0.5, 0, 27)
-    low, weight = np.floor(at).astype(int), at - np.floor(at)
-    high = np.minimum(low + 1, 27)
-    rows = raw[low] * (1 - weight)[:, None] + raw[high] * weight[:, None]
-    wanted = rows[:, low] * (1 - weight) + rows[:, high] * weight
-    wanted = np.clip(wanted / 127.5 - 1, -1, 1)
-    assert np.allclose(original[name].x[60_007].numpy(), wanted, atol=1e-5)
+def test_sequences_move_to_another_device(monkeypatch):
+    data = sequences()
+    assert data.to("cpu") is data
+    monkeypatch.setattr(Data, "_check_values", lambda data: None)  # needs values; meta has none
+    moved = data.to("meta")
+    assert type(moved) is Data and moved.x.shape == (12, 5)
+    tensors = (moved.x, moved.y, moved.block, moved.row, moved.attributes["long"])
+    assert all(tensor.is_meta for tensor in tensors)
 
 
-@real_files
-@pytest.mark.parametrize("name", LOADERS)
-def test_original_parts_hold_no_picture_twice(original, name):
-    private, public, referee = original[name].split(0)
-    assert [len(p) for p in (private, public, referee)] == [30_000, 20_000, 20_000]
-    hashes = [p.image_hashes() for p in (private, public, referee)]
-    assert len(set().union(*hashes)) == 70_000
-    private, public, _ = original[name].official_split()
-    assert (len(private), len(public)) == (60_000, 10_000)
+def test_sequences_are_hashed_by_their_numbers():
+    data = sequences()
+    assert len(data.row_hashes()) == 12
+    assert sequences(TOKENS.int()).row_hashes() == data.row_hashes()
+    assert data.select([0, 3]).row_hashes() < data.row_hashes()
+    assert not sequences(TOKENS + 1).row_hashes() & data.row_hashes()
+    others = data.select(range(11, -1, -1)), data.one_against_rest(0), sequences(TOKENS + 1)
+    assert len({fingerprint(other) for other in (data, *others)}) == 4
+    assert fingerprint(sequences(TOKENS.int())) == fingerprint(data)
 
 
-@real_files
-def test_size_16_is_an_antialiased_reduction():
-    data = mnist(size=16)
-    assert data.shape == (1, 16, 16)
-    full = mnist(size=28)
-    # A reduction that looks at every pixel keeps the mean brightness of an image.
-    means = [(d.x[:500].flatten(1).mean(1) + 1) for d in (data, full)]
-    assert torch.allclose(*means, rtol=0.03)
-
-
-PEAK = """
-import re, torch, splitlab as sl
-def peak():
-    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
-torch.nn.functional.interpolate(torch.rand(9, 1, 8, 8), size=16, mode="bilinear")
-before = peak()
-kept = {code}
-print((peak() - before) / (70_000 * 32 * 32 * 4))
-"""
-
-
-@real_files
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
-@pytest.mark.parametrize(
-    "code",
-    ["sl.data.mnist(channels=3)", "sl.paper.split('mnist', 0)", "sl.gpu.split('mnist', 0)"],
-)
-def test_the_peak_of_memory_is_little_more_than_one_copy(code):
-    # Not getrusage: its peak starts from that of the process which started this one.
-    result = subprocess.run(
-        [sys.executable, "-c", PEAK.format(code=code)], capture_output=True, text=True, check=True
+def test_sequences_describe_themselves():
+    assert repr(sequences().select([0, 1, 3])) == (
+        "Data(tokens, all: 3 rows of torch.int64 (5,), 2 of 3 classes, 2 blocks, cpu)"
     )
-    assert 0.85 <= float(result.stdout) < 1.5
 
 
-@real_files
-@pytest.mark.parametrize("profile", ["paper", "gpu", "tiny"])
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_parts_dealt_before_they_are_drawn_are_those_of_the_whole(profile, name):
-    setting = sl.PROFILES[profile]
-    whole = getattr(sl.data, name)(size=setting.size, channels=setting.channels)
-    expected = whole.official_split() if profile == "paper" else whole.split(1)
-    if limit := setting.private.get(name):
-        expected = expected._replace(private=expected.private.subset(limit, seed=1))
-    parts = setting.split(name, 1)
-    assert len({p for part in parts if part for p in storages(part)}) == 4 * sum(map(bool, parts))
-    for part, wanted in zip(parts, expected, strict=True):
-        if wanted is None:
-            assert part is None
-            continue
-        assert repr(part) == repr(wanted)
-        assert part.x.stride() == wanted.x.stride()
-        for field in ("x", "y", "block", "row"):
-            assert torch.equal(getattr(part, field), getattr(wanted, field))
+BAD_SEQUENCES = [
+    ({"x": TOKENS[0, 0]}, r"x must have the shape \(N, ...\) with at least one row"),
+    ({"x": TOKENS[:0]}, "with at least one row"),
+    ({"y": torch.zeros(11).long()}, r"y must be int64 of shape \(12,\), one for each row"),
+    ({"y": torch.full((12,), 3)}, "labels run from 3 to 3, but there are 3 classes"),
+    ({"attributes": {"long": torch.ones(12)}}, "the attribute long must be bool"),
+]
 
 
-def test_one_class_against_the_rest(data):
-    for wanted in (3, "3"):
-        three = data.one_against_rest(wanted)
-        assert torch.equal(three.y, (data.y == 3).long())
-        assert three.classes == ("not 3", "3")
-        assert three.x is data.x
-    with pytest.raises(DataError, match="has no class 'cat'"):
-        data.one_against_rest("cat")
+@pytest.mark.parametrize("changes, message", BAD_SEQUENCES)
+def test_contradictory_sequences_are_refused(changes, message):
+    with pytest.raises(DataError, match=message) as error:
+        sequences(**changes)
+    one_sentence(error)
+    with pytest.raises(DataError, match="a subset of 13 rows was asked for"):
+        sequences().subset(13)

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -20,41 +19,38 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
+import data_sets
 import pytest
+from data_sets import BY_HAND
 
 import splitlab as sl
 from splitlab.course import cli
-from splitlab.data import PUBLISHED, DataError, download, mnist, published
+from splitlab.data import PUBLISHED, DataError, download, published
 from splitlab.data.download import fetch
 from splitlab.data.idx import IdxFiles, load_idx
 from splitlab.data.published import Pin, Published
 
+ROOT = os.environ.get(published.DATA)  # before tests change it
 IMAGES = "train-images-idx3-ubyte.gz"  # the first file that is asked for
 LABELS = "train-labels-idx1-ubyte.gz"
 
 
 def contents():
-    """Four small files; the images do not compress, so they come in several chunks."""
-    generator = np.random.default_rng(0)
-    files = {}
-    for prefix, count in (("train", 400), ("t10k", 10)):
-        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-            files[f"{prefix}-{kind}-ubyte.gz"] = gzip.compress(head + array.tobytes(), mtime=0)
-    return files
+    """Four files, smaller than those of `data_sets`; the images come in several chunks."""
+    arrays = {name: array[: len(array) // 15] for name, array in data_sets.idx_arrays().items()}
+    return {f"{n}.gz": gzip.compress(data_sets.idx_bytes(a), mtime=0) for n, a in arrays.items()}
 
 
 FILES = contents()
+DOWNLOADED = {name: small for name, small in data_sets.SMALL.items() if name not in BY_HAND}
 
 
 class Server(ThreadingHTTPServer):
-    """Serves FILES at any folder; `answers` replaces what single paths send."""
+    """Serves `files` at any folder; `answers` replaces what single paths send."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.files = FILES
         self.answers = {}
         self.requests = []
         self.encodings = set()
@@ -68,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.requests.append(self.path)
         self.server.encodings.add(self.headers["Accept-Encoding"])
-        body = FILES[self.path.rsplit("/", 1)[1]]
+        body = self.server.files[self.path.rsplit("/", 1)[1]]
         with contextlib.suppress(ConnectionError):  # a client that was killed
             self.server.answers.get(self.path, good)(self, body)
 
@@ -130,13 +126,19 @@ def server():
         thread.join()
 
 
-@pytest.fixture
-def files(server, tmp_path, monkeypatch):
-    """The small data set, at the server's folders a and b; downloads go to tmp_path/cache."""
+@pytest.fixture(autouse=True)
+def online(tmp_path, monkeypatch):
+    """Downloads are allowed, and go to tmp_path/cache; a file of CIFAR-10 is small."""
     for name in (download.OFFLINE, published.DATA):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(published.CACHE, str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(sys.modules["splitlab.data.cifar10"], "PER_FILE", data_sets.PER_FILE)
+
+
+@pytest.fixture
+def files(server):
+    """The smaller MNIST, at the server's folders a and b."""
     return IdxFiles(
         name="mnist",
         folder="MNIST/raw",
@@ -201,15 +203,31 @@ def test_only_what_is_missing_is_downloaded(files, server, cache):
     assert held(cache) == FILES
 
 
-def test_the_loader_downloads_what_it_lacks(files, server, monkeypatch):
-    monkeypatch.setattr(sys.modules["splitlab.data.mnist"], "FILES", files)
-    data = mnist(size=28)
-    assert len(data) == 410
-    raw = np.frombuffer(gzip.decompress(FILES[IMAGES])[16:], np.uint8).reshape(-1, 28, 28)
-    assert np.allclose((data.x[:400, 0].numpy() + 1) * 127.5, raw, atol=1e-4)
-    assert len(server.requests) == 4
-    mnist(size=28)
-    assert len(server.requests) == 4
+@pytest.mark.parametrize("small", DOWNLOADED.values(), ids=DOWNLOADED)
+def test_every_loader_downloads_what_it_lacks(small, server, tmp_path, monkeypatch, capsys):
+    server.files = small.content()
+    first = next(iter(server.files))
+    described = data_sets.publish(small, (server.mirror("a"), server.mirror("b")))
+    data_sets.install(small, described, monkeypatch)
+    cache = tmp_path / "cache" / small.folder
+    for answer, reason in ((web_page, "sent a web page"), (other, "sent another file")):
+        server.answers = {f"/{folder}/{first}": answer for folder in "ab"}
+        with pytest.raises(DataError, match=f"{first} could not be downloaded .*{reason}") as error:
+            small.load(size=8)
+        one_sentence(error)
+        assert held(cache) == {}
+    server.answers.clear()
+    capsys.readouterr()
+    assert small.load(size=8).y.tolist() == small.labels
+    assert capsys.readouterr().err.count("free for tests.") == len(described)
+    assert held(cache) == server.files
+    server.requests.clear()
+    damage(cache / first)
+    for _ in range(2):
+        assert len(small.load(size=8, verify=False)) == len(small.labels)
+        assert server.requests == [f"/a/{first}"] and held(cache) == server.files
+    err = capsys.readouterr().err
+    assert err.count(f"{cache / first} is damaged and is downloaded again") == 1
 
 
 def test_the_cache_follows_the_variable_and_the_platform(monkeypatch, tmp_path):
@@ -443,7 +461,7 @@ def test_a_complete_cache_is_only_read(files, cache, monkeypatch):
     fetch(files)
     for where in STEPS:
         forbid(monkeypatch, where)
-    assert len(load_idx(files, 28, 1, None, True)) == 410
+    assert len(load_idx(files, 28, 1, None, True)) == 466
 
 
 # --- offline --------------------------------------------------------------------------------
@@ -482,16 +500,6 @@ def damage(path):
     return bytes(content)
 
 
-def test_a_damaged_file_in_the_cache_is_downloaded_again(files, server, cache, capsys):
-    fetch(files)
-    damage(cache / IMAGES)
-    server.requests.clear()
-    assert len(load_idx(files, 28, 1, None, False)) == 410
-    assert server.requests == [f"/a/{IMAGES}"]
-    assert held(cache) == FILES
-    assert f"{cache / IMAGES} is damaged and is downloaded again" in capsys.readouterr().err
-
-
 def test_a_damaged_file_in_the_cache_is_never_used(files, server, cache):
     fetch(files)
     damage(cache / IMAGES)
@@ -510,7 +518,7 @@ def test_a_damaged_file_in_a_named_folder_is_an_error_and_stays(
         (folder / name).write_bytes(content)
     monkeypatch.setenv(published.DATA, str(tmp_path / "mine"))
     argument = tmp_path / "mine" if how == "argument" else None
-    assert len(load_idx(files, 28, 1, argument, True)) == 410
+    assert len(load_idx(files, 28, 1, argument, True)) == 466
     damaged = damage(folder / IMAGES)
     with pytest.raises(DataError, match=r"damaged|not the original") as error:
         load_idx(files, 28, 1, argument, True)
@@ -530,7 +538,7 @@ def test_a_data_folder_with_other_sets_does_not_stand_in_the_way(
     other_set = tmp_path / "mine" / "FashionMNIST"
     other_set.mkdir(parents=True)
     monkeypatch.setenv(published.DATA, str(tmp_path / "mine"))
-    assert len(load_idx(files, 28, 1, None, True)) == 410
+    assert len(load_idx(files, 28, 1, None, True)) == 466
     assert held(cache) == FILES
     assert list((tmp_path / "mine").iterdir()) == [other_set]
     assert f"{tmp_path / 'mine'} (SPLITLAB_DATA) does not hold it" in capsys.readouterr().err
@@ -569,7 +577,7 @@ def test_list_says_where_each_set_is(shell, cache, tmp_path, monkeypatch):
     status, out, err = shell("list")
     assert (status, err) == (0, "")
     assert "bundled with scikit-learn" in line_of(out, "digits")
-    assert "not here; `splitlab data get mnist` downloads 0.3 MB" in line_of(out, "mnist")
+    assert "not here; `splitlab data get mnist` downloads 0.4 MB" in line_of(out, "mnist")
     assert "downloads 30.9 MB" in line_of(out, "fashion_mnist")
 
     status, out, err = shell("get", "mnist")
@@ -668,13 +676,10 @@ def test_no_two_sets_share_a_file():
     assert len(set(places)) == len(places)
 
 
-@pytest.mark.skipif(
-    not os.environ.get("SPLITLAB_DATA"),
-    reason="SPLITLAB_DATA is not set: the original files are not here",
-)
-@pytest.mark.parametrize("published", IDX.values(), ids=IDX)
+@pytest.mark.parametrize("published", PUBLISHED.values(), ids=PUBLISHED)
 def test_the_pins_are_those_of_the_original_files(published):
-    folder = Path(os.environ["SPLITLAB_DATA"]) / published.folder
-    for name, pin in published.files.items():
-        content = (folder / name).read_bytes()
-        assert Pin(len(content), hashlib.sha256(content).hexdigest()) == pin
+    folder = Path(ROOT or "nowhere") / published.folder
+    if missing := [name for name in published.files if not (folder / name).is_file()]:
+        pytest.skip(f"SPLITLAB_DATA has no {', '.join(missing)}: the originals are not here")
+    faults = [published.fault(name, folder / name) for name in published.files]
+    assert faults == [None] * len(faults)

@@ -145,7 +145,7 @@ def test_split_deals_single_faces_with_their_attributes(data):
         for tensor in (part.x, part.y, *part.attributes.values())
     }
     assert len(pointers) == 4 * (2 + len(RATES))
-    assert len(set().union(*(part.image_hashes() for part in parts))) == len(data)
+    assert len(set().union(*(part.row_hashes() for part in parts))) == len(data)
 
 
 # --- attributes -----------------------------------------------------------------------------

@@ -283,7 +283,7 @@ def test_its_classifiers_learn_from_the_referees_part(quick_classifiers, scored)
     for lesson, seed in quick_classifiers:
         assert (lesson.part, seed) == ("referee", 5)
         assert lesson.classes == images.classes
-        assert not lesson.image_hashes() & (images.image_hashes() | public.image_hashes())
+        assert not lesson.row_hashes() & (images.row_hashes() | public.row_hashes())
 
 
 def test_the_configuration_says_what_the_figures_are_a_function_of(quick_classifiers):

@@ -41,7 +41,7 @@ def test_foreign_images_are_a_function_of_the_seed(make):
     assert -1 <= images.x.min() < images.x.max() <= 1
     assert torch.equal(images.x, make(12, seed=3).x)
     assert not torch.equal(images.x, make(12, seed=4).x)
-    assert len(images.image_hashes()) == 12, "all of them differ"
+    assert len(images.row_hashes()) == 12, "all of them differ"
     wide = make(12, size=32, channels=3, seed=3)
     assert wide.shape == (3, 32, 32) and wide.grey
 

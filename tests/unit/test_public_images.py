@@ -56,8 +56,8 @@ def test_a_kind_has_the_public_images_that_its_name_says(kind):
     related, split = sl.tiny.split(run.data, 7), run.split()
     assert torch.equal(split.private.x, related.private.x)
     assert torch.equal(split.referee.x, related.referee.x)
-    assert not split.public.image_hashes() & split.private.image_hashes()
-    same = split.public.image_hashes() & related.public.image_hashes()
+    assert not split.public.row_hashes() & split.private.row_hashes()
+    same = split.public.row_hashes() & related.public.row_hashes()
     if run.missing:
         assert run.missing in split.public.classes
         left = related.public.y != int(run.missing)

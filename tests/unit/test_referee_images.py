@@ -172,7 +172,7 @@ def test_without_a_third_part_the_classifier_trains_on_images_that_are_not_score
     report = sl.evaluate(client, make_attack(), None, n_match=100)
     order = torch.randperm(len(client.data), generator=torch.Generator().manual_seed(0))
     scored = client.data.select(order[:100])
-    assert not (scored.image_hashes() & trained_on[0].image_hashes())
+    assert not (scored.row_hashes() & trained_on[0].row_hashes())
     assert len(trained_on[0]) == len(client.data) - 100
     assert any("no third part" in note for note in report.notes)
 
