@@ -11,7 +11,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import splitlab as sl
-from splitlab.course import claims, claims_command, cli, records
+from splitlab.course import claims, claims_command, cli, record_files, records
 from splitlab.course.experiments import Experiment, Hijack
 
 SAME = {
@@ -74,13 +74,14 @@ def state(book, same=None, read=None, **others):
 def doctor(book, table, key, where, value):
     """Change one figure of one recorded row."""
     path = runs(book) / f"{table}.json"
-    content = json.loads(path.read_text())
+    rows = records.rows_of(path)
     *parents, last = where.split(".")
-    place = content["rows"][key]
+    place = rows[key]
     for name in parents:
         place = place[name]
     place[last] = value
-    path.write_text(json.dumps(content))
+    rows[key]["hash"] = records.row_hash(rows[key])
+    record_files.write_table(path, "", rows)
 
 
 def by_name():
