@@ -56,7 +56,7 @@ def test_records_are_made_once_and_can_be_read(records, capsys):
     assert (row["run"], row["seed"], row["steps"]) == ("no hijack", 5, 12)
     assert row["config"] == records.experiments()[1].config
     assert row["cpu_seconds"] > 0
-    assert set(row["metrics"]) == set(replayed.row["metrics"])
+    assert set(row["rows"]) == set(replayed.row["rows"])
     (row,) = table.of("vanilla")
     assert row["difference"] <= 1e-6
     assert row["accuracy"] == pytest.approx(row["whole_accuracy"], abs=0.01)

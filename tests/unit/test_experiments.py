@@ -72,7 +72,7 @@ def quick_referee(monkeypatch):
     def evaluate(client, attack, referee):
         x = client.data.x
         images = attack.reconstruct(client.smash(x))
-        report = {"metrics": {"mse": sl.metrics.mse(images, x)}}
+        report = {"rows": {"attack": {"mse": sl.metrics.mse(images, x)}}}
         return SimpleNamespace(to_dict=lambda: report)
 
     monkeypatch.setattr(sl, "evaluate", evaluate)

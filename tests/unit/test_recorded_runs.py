@@ -74,15 +74,15 @@ def test_recorded_hijacks_hold_what_the_chapter_says_beside_its_claims():
     digits = experiments.recorded("digits_tiny")
     for fast, slow in zip(digits.of("fast"), digits.of("paper, ten times the steps"), strict=True):
         assert fast["seed"] == slow["seed"]
-        scores = fast["metrics"]
-        assert scores["mse"] <= 0.75 * fast["floors"]["nearest_public"]["mse"]
+        scores = fast["rows"]["attack"]
+        assert scores["mse"] <= 0.75 * fast["rows"]["nearest_public"]["mse"]
         assert scores["recognized"] >= 0.88
-        assert scores["matched"] > slow["metrics"]["matched"]
+        assert scores["matched"] > slow["rows"]["attack"]["matched"]
     mnist = experiments.recorded("mnist_paper_scale")
-    assert all(run["n_match"] == 1000 for run in mnist)
+    assert all(run["n"] == 1000 for run in mnist)
     for run in mnist.of("fast"):
-        assert run["received"]["mse"] <= 0.030
-        assert run["received"]["matched"] >= 0.99
+        assert run["rows"]["as_received"]["mse"] <= 0.030
+        assert run["rows"]["as_received"]["matched"] >= 0.99
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_the_recorded_hijack_is_what_the_first_chapter_shows():
     replayed = sl.replay("hijack_digits")
     steps = sl.tiny.default_steps("digits")
     assert replayed.log.steps == steps == replayed.row["config"]["steps"]
-    assert replayed.row["metrics"]["matched"] >= 0.95
+    assert replayed.row["rows"]["attack"]["matched"] >= 0.95
     errors = [taken.mse for taken in replayed.snapshots.taken]
     assert errors[-1] < 0.3 * errors[0]
 
