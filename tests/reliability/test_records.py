@@ -21,7 +21,7 @@ def script():
 
 
 @pytest.fixture
-def records(tmp_path, monkeypatch):
+def records(tmp_path, monkeypatch, short_referee):
     """The script, in an empty folder, with a record and two rows of twelve steps to make."""
     module = script()
     runs = tmp_path / "runs"

@@ -14,6 +14,8 @@ from splitlab.course import cli
 from splitlab.referee.metrics import METRICS
 from splitlab.settings import Setting
 
+pytestmark = pytest.mark.usefixtures("short_referee")
+
 
 def test_json_is_one_object_with_the_agreed_names(capsys):
     assert cli.main(["attack", "fsha", "--steps", "3", "--seed", "2", "--json"]) == 0
