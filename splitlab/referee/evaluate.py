@@ -16,7 +16,7 @@ from splitlab.referee.images import score_images
 from splitlab.referee.labels import WINDOWS, score_labels
 from splitlab.referee.properties import score_property
 from splitlab.referee.report import Goal, Report
-from splitlab.referee.victims import Victims
+from splitlab.referee.attacked import AttackedClients
 
 # What an attack infers is what it has a method for; where it has several, the first one here.
 METHODS: dict[Goal, str] = {
@@ -44,8 +44,8 @@ def evaluate(
     `reconstruct`. Trained parties are given, and stay as they are.
 
     Args:
-        clients: The client, or all clients, after training. An attacker among them is no victim,
-            unless it infers labels of its own images that lie with the server.
+        clients: The client, or all clients, after training. An attacker among them is not
+            attacked, unless it infers labels of its own images that lie with the server.
         attack: The attack: the server, or one of the clients. For images it may have `public`
             images and an `autoencode` that sends images (N, C, H, W) through the networks it
             decodes with: what those could show at best is a ceiling.
@@ -54,8 +54,8 @@ def evaluate(
             score.
         goal: "images", "labels" or "property", for an attack that infers several; None for the
             first of property, labels, images that it has a method for.
-        truth: Labels and properties: the victims' images, in their order, with what is inferred as
-            their label. For labels that the victims themselves hold it can be left out.
+        truth: Labels and properties: the attacked clients' images, in their order, with what is
+            inferred as their label. It can be left out for labels that these clients hold.
         public: Images: those for the floors. By default the attack's own; an attack that has none
             needs them here, and never sees them.
         n_match: Images: how many private images to score, and to choose among when matching: 500
@@ -78,14 +78,14 @@ def evaluate(
     given = {"truth": truth, "public": public, "n_match": n_match, "windows": windows}
     _refuse_others(goal, {name for name, value in given.items() if value is not None})
     if goal == "labels" and any(client is attack for client in everyone):
-        victims = Victims([attack])
+        attacked = AttackedClients([attack])
     else:
-        victims = Victims([client for client in everyone if client is not attack])
+        attacked = AttackedClients([client for client in everyone if client is not attack])
     if goal == "images":
-        return score_images(victims, attack, referee, public=public, n_match=n_match, seed=seed)
+        return score_images(attacked, attack, referee, public=public, n_match=n_match, seed=seed)
     if goal == "labels":
-        return score_labels(victims, attack, truth, windows=windows or WINDOWS)
-    return score_property(victims, attack, truth, seed=seed)
+        return score_labels(attacked, attack, truth, windows=windows or WINDOWS)
+    return score_property(attacked, attack, truth, seed=seed)
 
 
 def goal_of(attack: Any, goal: Goal | None = None) -> Goal:

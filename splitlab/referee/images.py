@@ -17,14 +17,14 @@ from splitlab.referee.classifiers import Classifier, train_cnn_classifier, train
 from splitlab.referee.floors import class_mean_public, mean_public, nearest_public, refuse_overlap
 from splitlab.referee.metrics import METRICS, image_metrics, matched_by_correlation, recognized
 from splitlab.referee.report import AS_RECEIVED, PICTURES, Report, Scores, _words
-from splitlab.referee.victims import Victims
+from splitlab.referee.attacked import AttackedClients
 
 ORACLE_PAIRS = 4000
 ORACLE_STEPS = 400
 
 
 def score_images(
-    victims: Victims,
+    attacked: AttackedClients,
     attack: Any,
     referee: ImageData | None,
     *,
@@ -33,7 +33,7 @@ def score_images(
     seed: int = 0,
 ) -> Report:
     """Score an attack that reconstructs images; arguments and errors as in `evaluate`."""
-    private = victims.data
+    private = attacked.data
     public = getattr(attack, "public", None) if public is None else public
     if public is None:
         raise ValueError(
@@ -44,18 +44,18 @@ def score_images(
     x, y, n, score = scorer.images.x, scorer.images.y, len(scorer.images), scorer.score
     rows, notes = scorer.order[:n], list(scorer.notes)
 
-    reconstructed = victims.ask(attack.reconstruct, rows)
+    reconstructed = attacked.ask(attack.reconstruct, rows)
     nearest = nearest_public(x, public.x)
     floors = {"mean_public": score(mean_public(public, n)), "nearest_public": score(nearest)}
-    if victims.labels_reach_the_server:
+    if attacked.labels_reach_the_server:
         floors["class_mean_public"] = score(class_mean_public(public, y))
-    oracle, half = _oracle_decoder(victims, scorer, seed)
+    oracle, half = _oracle_decoder(attacked, scorer, seed)
     ceilings = {"oracle_decoder": score(oracle, half)}
     if hasattr(attack, "autoencode"):
         ceilings = {"own_autoencoder": score(attack.autoencode(x))} | ceilings
     scores = {"attack": score(reconstructed)}
-    if layers := victims.look_different_in_training():
-        scores[AS_RECEIVED] = score(victims.ask(attack.reconstruct, rows, training_mode=True))
+    if layers := attacked.look_different_in_training():
+        scores[AS_RECEIVED] = score(attacked.ask(attack.reconstruct, rows, training_mode=True))
         momenta = {layer.momentum for layer in layers if hasattr(layer, "momentum")}
         notes.append(
             "The attack's row: f in evaluation mode. As received: in training mode"
@@ -200,7 +200,7 @@ def _classifiers(referee: ImageData, seed: int) -> tuple[Classifier, Classifier]
     return _trained[key]
 
 
-def _oracle_decoder(victims: Victims, scorer: Scorer, seed: int) -> tuple[Tensor, Tensor]:
+def _oracle_decoder(attacked: AttackedClients, scorer: Scorer, seed: int) -> tuple[Tensor, Tensor]:
     """Train a decoder on true pairs (z, x); return what it draws, and of which scored images.
 
     Half of the scored images stay out of its training; other private images join it.
@@ -208,13 +208,13 @@ def _oracle_decoder(victims: Victims, scorer: Scorer, seed: int) -> tuple[Tensor
     half = len(scorer.images) // 2
     pairs = scorer.order[half : half + ORACLE_PAIRS]
     decoder = train_decoder(
-        victims.ask(_z, pairs),
-        victims.data.select(pairs).x,
-        value_range=victims.data.value_range,
+        attacked.ask(_z, pairs),
+        attacked.data.select(pairs).x,
+        value_range=attacked.data.value_range,
         steps=ORACLE_STEPS,
         seed=seed,
     )
-    drawn = decoder.images(victims.ask(_z, scorer.order[: len(scorer.images)])[:half])
+    drawn = decoder.images(attacked.ask(_z, scorer.order[: len(scorer.images)])[:half])
     return drawn, torch.arange(half, device=drawn.device)
 
 

@@ -13,7 +13,7 @@ from splitlab.core.client import Client
 from splitlab.core.randomness import Sampler
 from splitlab.data import ImageData
 from splitlab.referee.report import Figures, Report
-from splitlab.referee.victims import Victims
+from splitlab.referee.attacked import AttackedClients
 
 WINDOWS = {"early": (0, 20), "late": (100, 200)}
 COLUMNS = {
@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def score_labels(
-    victims: Victims,
+    attacked: AttackedClients,
     attack: Any,
     truth: ImageData | None = None,
     *,
@@ -44,8 +44,8 @@ def score_labels(
 
     The floors: "chance" (1 in K, AUC 1/2) and "majority" (always the largest class).
     """
-    labels = _truth(victims, attack, truth)
-    classes = len((truth or victims.data).classes)
+    labels = _truth(attacked, attack, truth)
+    classes = len((truth or attacked.data).classes)
     if getattr(attack, "classes", classes) != classes:
         raise ValueError(
             f"{type(attack).__name__} infers {attack.classes} classes and truth has {classes}: "
@@ -54,7 +54,7 @@ def score_labels(
     scored: dict[str, Figures] = {}
     for name, steps in windows.items():
         inferred = attack.inferred(*steps)
-        scored[name] = _window(inferred, _labels_of(inferred, victims, labels))
+        scored[name] = _window(inferred, _labels_of(inferred, attacked, labels))
     scored |= _averaged(attack.inferred(), labels)
     share = torch.bincount(labels, minlength=classes).double() / len(labels)
     one_class = [
@@ -78,22 +78,22 @@ def score_labels(
     )
 
 
-def _truth(victims: Victims, attack: Any, truth: ImageData | None) -> Tensor:
-    """The labels of the victims' rows, int64 (N,)."""
+def _truth(attacked: AttackedClients, attack: Any, truth: ImageData | None) -> Tensor:
+    """The labels of the attacked clients' rows, int64 (N,)."""
     if truth is None:
-        if victims.clients[0] is attack:
+        if attacked.clients[0] is attack:
             raise ValueError(
                 f"{type(attack).__name__} holds no labels to compare with: pass truth=, its own "
                 "images in their order with the labels that lie with the server"
             )
-        truth = victims.data
-    same_images(truth, victims)
-    return truth.y.to(victims.device)
+        truth = attacked.data
+    same_images(truth, attacked)
+    return truth.y.to(attacked.device)
 
 
-def same_images(truth: ImageData, victims: Victims) -> None:
-    """Raise a ValueError where `truth` holds other images than the victims, or another order."""
-    own = victims.data.x
+def same_images(truth: ImageData, attacked: AttackedClients) -> None:
+    """Raise a ValueError where `truth` holds other images than the clients, or another order."""
+    own = attacked.data.x
     if truth.x.shape != own.shape or not torch.equal(truth.x.to(own.device), own):
         raise ValueError(
             "truth must hold the clients' own images in their order: label the private part with "
@@ -101,13 +101,13 @@ def same_images(truth: ImageData, victims: Victims) -> None:
         )
 
 
-def _labels_of(inferred: Inferred, victims: Victims, labels: Tensor) -> Tensor:
+def _labels_of(inferred: Inferred, attacked: AttackedClients, labels: Tensor) -> Tensor:
     """The true label of each row that something was inferred of, int64 (n,)."""
     if inferred.index is not None:
         return labels[inferred.index]
     # A server does not know which images a batch holds. Who holds the clients does.
     rows, first = {}, 0
-    for client in victims.clients:
+    for client in attacked.clients:
         rows[client.name] = [batch + first for batch in _batches(client)]
         first += len(client.data)
     found = [rows[name][step] for name, step in inferred.batches]

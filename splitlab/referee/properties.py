@@ -12,13 +12,13 @@ from splitlab.data import ImageData
 from splitlab.referee.floors import refuse_overlap
 from splitlab.referee.labels import same_images
 from splitlab.referee.report import AS_RECEIVED, Report, Scores
-from splitlab.referee.victims import Victims
+from splitlab.referee.attacked import AttackedClients
 
 SCORED = 1000  # private images, at most
 
 
 def score_property(
-    victims: Victims, attack: Any, truth: ImageData | None, *, seed: int = 0
+    attacked: AttackedClients, attack: Any, truth: ImageData | None, *, seed: int = 0
 ) -> Report:
     """Score an attack on a property; arguments and errors as in `evaluate`.
 
@@ -42,7 +42,7 @@ def score_property(
             "the clients do not hold the property: pass truth=, their images in their order, "
             "labeled with it"
         )
-    same_images(truth, victims)
+    same_images(truth, attacked)
     if truth.classes != attack.public.classes:
         raise ValueError(
             f"truth has the classes {', '.join(truth.classes)} and the public images "
@@ -57,12 +57,12 @@ def score_property(
         classes: Tensor = attack.infer_property(message).argmax(1).cpu()
         return classes
 
-    guesses = victims.ask(inferred, rows)
+    guesses = attacked.ask(inferred, rows)
     scores = {"attack": accuracies(guesses, y)}
-    if victims.look_different_in_training():
-        scores[AS_RECEIVED] = accuracies(victims.ask(inferred, rows, training_mode=True), y)
+    if attacked.look_different_in_training():
+        scores[AS_RECEIVED] = accuracies(attacked.ask(inferred, rows, training_mode=True), y)
     count = len(truth.classes)
-    task = victims.data.y[rows.to(victims.data.y.device)].cpu() if victims.send_labels else None
+    task = attacked.data.y[rows.to(attacked.data.y.device)].cpu() if attacked.send_labels else None
     pairs = torch.bincount(y * count + guesses, minlength=count**2).view(count, count)
     return Report(
         goal="property",
@@ -73,7 +73,7 @@ def score_property(
         attack=scores,
         ceilings={
             "own_networks": accuracies(attack.classify(x).argmax(1).cpu(), y),
-            "true_pairs": _true_pairs(victims.ask(_z, rows), y),
+            "true_pairs": _true_pairs(attacked.ask(_z, rows), y),
         },
         further={"confusion": pairs.tolist(), "classes": list(truth.classes)},
         notes=(f"{len(y)} private images scored.",),

@@ -13,7 +13,7 @@ import torch
 
 import splitlab as sl
 from splitlab.referee.metrics import METRICS
-from splitlab.referee.victims import Victims
+from splitlab.referee.attacked import AttackedClients
 
 
 @pytest.fixture(autouse=True)
@@ -190,8 +190,8 @@ def test_the_same_images_with_other_labels_get_classifiers_of_their_own(digits, 
 
 
 def test_the_oracle_decoder_is_not_scored_on_its_own_training_images(make_client, monkeypatch):
-    victims, n = Victims([make_client()]), 40
-    scorer = sl.Scorer(victims.data, None, n_match=n)
+    attacked, n = AttackedClients([make_client()]), 40
+    scorer = sl.Scorer(attacked.data, None, n_match=n)
     order = scorer.order
     taken = []
     real = sl.ImageData.select
@@ -199,7 +199,7 @@ def test_the_oracle_decoder_is_not_scored_on_its_own_training_images(make_client
         sl.ImageData, "select", lambda data, rows: (taken.append(rows), real(data, rows))[1]
     )
     monkeypatch.setattr(sl.referee.images, "ORACLE_STEPS", 1)
-    _, scored = sl.referee.images._oracle_decoder(victims, scorer, 0)
+    _, scored = sl.referee.images._oracle_decoder(attacked, scorer, 0)
     trained_on = taken[1]  # first their z, then they themselves, then z of the scored images
     assert len(scored) == n // 2
     assert not set(order[:n][scored].tolist()) & set(trained_on.tolist())

@@ -12,7 +12,7 @@ from splitlab.core.messages import SmashedData
 from splitlab.data import Data, ImageData
 
 
-class Victims:
+class AttackedClients:
     """One client or several, as one set of private images.
 
     Args:
