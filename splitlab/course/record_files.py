@@ -45,7 +45,8 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _refusal(path, "is no whole table of runs", command_of(path.stem)) from error
     if name != path.stem:
-        raise _refusal(path, f"holds the table {name!r}, under another name", command)
+        why = f"holds the table {name!r}, under another name"
+        raise _refusal(path, why, command_of(path.stem))
     if changed:
         raise _refusal(path, f"has a row, {changed[0]}, that is not as it was recorded", command)
     return dict(rows)

@@ -331,7 +331,7 @@ def test_a_damaged_table_is_refused_in_one_sentence(table, text):
 def test_a_renamed_or_copied_table_is_refused(table):
     table()
     shutil.copy(records.RUNS / "split_tiny.json", records.RUNS / "digits_tiny.json")
-    with pytest.raises(ValueError, match=r"digits_tiny\.json holds the table 'split_tiny'.*git"):
+    with pytest.raises(ValueError, match=r"holds the table 'split_tiny'.* digits_tiny`"):
         experiments.recorded("digits_tiny")
 
 
