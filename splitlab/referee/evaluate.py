@@ -12,11 +12,11 @@ from typing import Any
 
 from splitlab.core.client import Client
 from splitlab.data import ImageData
+from splitlab.referee.attacked import AttackedClients
 from splitlab.referee.images import score_images
 from splitlab.referee.labels import WINDOWS, score_labels
 from splitlab.referee.properties import score_property
 from splitlab.referee.report import Goal, Report
-from splitlab.referee.attacked import AttackedClients
 
 # What an attack infers is what it has a method for; where it has several, the first one here.
 METHODS: dict[Goal, str] = {

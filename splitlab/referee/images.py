@@ -13,11 +13,11 @@ from splitlab.core.tables import Table
 from splitlab.data import ImageData
 from splitlab.data.base import fingerprint
 from splitlab.nets.pair_decoder import train_decoder
+from splitlab.referee.attacked import AttackedClients
 from splitlab.referee.classifiers import Classifier, train_cnn_classifier, train_svm_classifier
 from splitlab.referee.floors import class_mean_public, mean_public, nearest_public, refuse_overlap
 from splitlab.referee.metrics import METRICS, image_metrics, matched_by_correlation, recognized
 from splitlab.referee.report import AS_RECEIVED, PICTURES, Report, Scores, _words
-from splitlab.referee.attacked import AttackedClients
 
 ORACLE_PAIRS = 4000
 ORACLE_STEPS = 400

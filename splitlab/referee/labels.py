@@ -12,8 +12,8 @@ from splitlab.attacks.label_inference import Inferred
 from splitlab.core.client import Client
 from splitlab.core.randomness import Sampler
 from splitlab.data import ImageData
-from splitlab.referee.report import Figures, Report
 from splitlab.referee.attacked import AttackedClients
+from splitlab.referee.report import Figures, Report
 
 WINDOWS = {"early": (0, 20), "late": (100, 200)}
 COLUMNS = {

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from splitlab.core.messages import SmashedData
 from splitlab.data import ImageData
+from splitlab.referee.attacked import AttackedClients
 from splitlab.referee.floors import refuse_overlap
 from splitlab.referee.labels import same_images
 from splitlab.referee.report import AS_RECEIVED, Report, Scores
-from splitlab.referee.attacked import AttackedClients
 
 SCORED = 1000  # private images, at most
 

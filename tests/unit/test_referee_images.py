@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import splitlab as sl
-from splitlab.referee.metrics import METRICS
 from splitlab.referee.attacked import AttackedClients
+from splitlab.referee.metrics import METRICS
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import linecache
 import math
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from splitlab.core.tables import Table
+from splitlab.nets.evaluation import duplicate
 
 
 class CheckFailed(AssertionError):
