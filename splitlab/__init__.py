@@ -69,8 +69,9 @@ _MODULES = {
     "records": "splitlab.course",
 }
 _NAMES = {
-    **dict.fromkeys(("Record", "replay"), "splitlab.course.watched_runs"),
+    "Record": "splitlab.course.watched_runs",
     "StaleRecord": "splitlab.course.records",
+    "replay": "splitlab.course.experiments",
 }
 
 # fmt: off

@@ -174,14 +174,16 @@ def change_critic():
     return change
 
 
-@pytest.fixture
-def short_referee(monkeypatch):
-    """The referee trains a few steps: for tests that do not ask how good its figures are."""
+@pytest.fixture(scope="module")
+def short_referee():
+    """The referee trains a few steps: for modules that do not ask how good its figures are."""
     images = sl.referee.images
-    train = partial(images.train_cnn_classifier, steps=20)
-    monkeypatch.setattr(images, "train_cnn_classifier", train)
-    monkeypatch.setattr(images, "ORACLE_STEPS", 20)
-    monkeypatch.setattr(images, "_trained", {})  # no other test meets these classifiers
+    with pytest.MonkeyPatch.context() as patch:
+        train = partial(images.train_cnn_classifier, steps=20)
+        patch.setattr(images, "train_cnn_classifier", train)
+        patch.setattr(images, "ORACLE_STEPS", 20)
+        patch.setattr(images, "_trained", {})  # no other module meets these classifiers
+        yield
 
 
 @pytest.fixture(scope="session")

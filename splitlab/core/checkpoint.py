@@ -21,7 +21,8 @@ class Checkpoint:
 
     Made before the first step. What the run is a function of is written with every state (see
     `splitlab.core.identity`): a run that differs in any of it is refused, and so is a party,
-    a defense or an observer that holds something which its state leaves out.
+    a defense or an observer that holds something which its state leaves out. Where two runs are
+    given one file at the same time, it holds the state of the last one to write, as a whole.
 
     Args:
         path: The file.

@@ -25,7 +25,7 @@ from splitlab.core.party import OptimizerFactory, Party
 from splitlab.core.randomness import Sampler, with_own_randomness
 from splitlab.core.state import Stateful
 from splitlab.core.threat import ThreatModel
-from splitlab.data import ImageData
+from splitlab.data import Data
 from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating
 
 
@@ -113,7 +113,7 @@ class Client(Party):
 
     Args:
         net: The client's network f, (B, C, H, W) -> z.
-        data: The private images and labels.
+        data: The private data, `ImageData` as a rule: rows and labels.
         optimizer: Makes the optimizer from the parameters. The default is the paper's Adam at 1e-5.
         batch_size: Images in a batch; the paper's 64 by default.
         defenses: Components that take part in every turn, in this order.
@@ -148,7 +148,7 @@ class Client(Party):
     def __init__(
         self,
         net: nn.Module,
-        data: ImageData,
+        data: Data,
         *,
         optimizer: OptimizerFactory = partial(Adam, lr=1e-5),
         batch_size: int = 64,

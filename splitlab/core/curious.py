@@ -20,7 +20,7 @@ from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import RandomState
 from splitlab.core.server import HonestServer, LabelDefense
 from splitlab.core.threat import ThreatModel, ThreatModelViolation
-from splitlab.data import ImageData
+from splitlab.data import Data
 from splitlab.nets.evaluation import duplicate
 
 
@@ -66,7 +66,7 @@ class PassiveClient(Client):
     )
 
     def __init__(
-        self, net: nn.Module, data: ImageData, *, seed: int = 0, **honest: Unpack[HonestClient]
+        self, net: nn.Module, data: Data, *, seed: int = 0, **honest: Unpack[HonestClient]
     ) -> None:
         super().__init__(net, data, seed=seed, **honest)
         self.attacker_randomness = RandomState("attacker", seed, self.device)

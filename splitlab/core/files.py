@@ -7,26 +7,26 @@ one, whenever the process dies.
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
+import secrets
+import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-if TYPE_CHECKING:
-    pass
-
-
 FORMAT = "splitlab state 1"
-
-
 HEADER = "state"
+ABANDONED = 3600  # seconds after which a temporary file is one that a killed process left
 
 
 class CheckpointError(ValueError):
@@ -47,11 +47,16 @@ def save(state: Any, path: Path | str) -> None:
     Raises:
         TypeError: If the state holds anything else; the file is left as it was.
     """
+    write_atomically(Path(path), to_bytes(state))
+
+
+def to_bytes(state: Any) -> bytes:
+    """Return the content of the file that `save` writes; equal states give equal bytes."""
     tensors = _Tensors()
     structure = json.dumps(_encode(state, "state", tensors), allow_nan=False)
     # One entry: safetensors writes several in any order, and equal states must give equal files.
     header = {HEADER: f"{FORMAT}\n{_checksum(structure, tensors.by_name)}\n{structure}"}
-    write_atomically(Path(path), to_safetensors(tensors.by_name, header))
+    return to_safetensors(tensors.by_name, header)
 
 
 def load(path: Path | str) -> Any:
@@ -65,12 +70,11 @@ def load(path: Path | str) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}: check the name")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            # Copies: the originals share the memory of the whole file, which the audit of
-            # splitlab.core.threat would rightly report.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        content = path.read_bytes()  # once: the file may be replaced while it is being read
+        tensors = from_safetensors(content)
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise unreadable(path, "it is not a whole safetensors file") from error
     kind, _, rest = header.get(HEADER, "").partition("\n")
     checksum, _, structure = rest.partition("\n")
@@ -82,11 +86,16 @@ def load(path: Path | str) -> Any:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content; whenever the process dies, the old or the new one is there."""
+    """Replace a file's content; whenever the process dies, the old or the new one is there.
+
+    Of several that write at once, each writes a temporary file of its own: the last one to finish
+    decides what the file holds, and the file is always one of the contents as a whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    # Not tempfile: its files can be read by their owner alone, and a folder may be shared.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -94,6 +103,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:  # a full disk, or Ctrl-C: leave no half of a file behind
         part.unlink(missing_ok=True)
         raise
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):  # another process may have removed it
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
     if os.name == "posix":  # elsewhere a folder cannot be opened, nor needs to be
         folder = os.open(path.parent, os.O_RDONLY)
         try:

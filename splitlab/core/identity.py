@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from splitlab.core.files import CheckpointError
 from splitlab.core.state import OF_MODULES, fields, is_foreign, names
-from splitlab.data import ImageData
+from splitlab.data import Data
 from splitlab.data.base import fingerprint
 
 # Raised by hand when the mathematics changes: then older records and checkpoints no longer hold.
@@ -230,8 +230,8 @@ def _plain(value: Any) -> str | None:
     if isinstance(value, Tensor | np.ndarray):
         kind = str(value.dtype).removeprefix("torch.")
         return f"{kind} {tuple(value.shape)}, {digest(torch.as_tensor(value))}"
-    if isinstance(value, ImageData):
-        return f"{value.name}, {len(value)} images, {fingerprint(value)}"
+    if isinstance(value, Data):
+        return f"{value.name}, {len(value)} rows, {fingerprint(value)}"
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, torch.Generator):

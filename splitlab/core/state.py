@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splitlab.data import ImageData
+from splitlab.data import Data, ImageData
 
 NOTHING: Any = object()  # the state of what has none; None is a state
 
@@ -238,7 +238,7 @@ def is_plain(value: Any) -> bool:
 
 def is_foreign(value: Any) -> bool:
     """Whether a value is not ours to look into: a function, data, another library's object."""
-    if isinstance(value, type | types.ModuleType | ImageData):
+    if isinstance(value, type | types.ModuleType | Data):
         return True
     if isinstance(value, Stateful):  # whatever module its class says that it is of
         return False

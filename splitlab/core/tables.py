@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
+
+LARGE, SMALL = 1e5, 1e-3  # from the one on, and below the other, in scientific notation
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Table:
     Attributes:
         head: Names of the columns; empty for a table of two columns without a head.
         rows: Cells, as many in each row as there are columns. Floats show three decimals,
-            or one from 10 on; a `Spread` shows its range, too.
+            or one from 10 on; very large and very small ones show as 1.2e6; a `Spread` shows its
+            range, too.
         caption: One line of text.
         strong: Number of the row to emphasise, if any.
     """
@@ -102,7 +106,40 @@ class Table:
         )
 
 
+def numbers(*values: float) -> list[str]:
+    """Write the numbers of one cell, such as a figure and its range, all in the same style.
+
+    Where the largest is large, or the middle one small (1e5, 1e-3), all are in scientific notation;
+    else they have three decimals, or none where they are counts or from 10 on. Counts are never in
+    scientific notation.
+    """
+    counts = all(isinstance(value, int) for value in values)
+    if not counts and _is_scientific(values):
+        return [_scientific(value) for value in values]
+    decimals = 0 if counts or min(values) >= 10 else 3
+    return [f"{value:{_comma(values)}.{decimals}f}" for value in values]
+
+
 def _text(cell: Any) -> str:
     if isinstance(cell, float):
-        return f"{cell:.3f}" if abs(cell) < 10 else f"{cell:.1f}"
+        if _is_scientific([cell]):
+            return _scientific(cell)
+        return f"{cell:.3f}" if abs(cell) < 10 else f"{cell:{_comma([cell])}.1f}"
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return f"{cell:{_comma([cell])}}"
     return str(cell)
+
+
+def _is_scientific(values: Sequence[float]) -> bool:
+    largest = max(map(abs, values))
+    return largest >= LARGE or 0 < (abs(median(values)) or largest) < SMALL
+
+
+def _scientific(value: float) -> str:
+    mantissa, e, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e and value else f"{value:g}"  # 0, inf and nan
+
+
+def _comma(values: Sequence[float]) -> str:
+    """Return the thousands separator, where a number has five digits."""
+    return "," if max(map(abs, values)) >= 10_000 else ""

@@ -314,9 +314,10 @@ def _time(profile: str, device: str) -> tuple[Finding, list[Expected], str]:
     """Scale the recorded seconds; return them with a finding and what they rest on."""
     name = f"{SECONDS}{profile}"
     try:
-        rows = list(sl.records.rows_of(sl.records.path_of(name)).values())  # times know no NUMERICS
-        steps = {row["run"]: row["cpu_seconds"] / row["step_seconds"] for row in rows}
-        where, label = rows[0]["device"], rows[0]["label"]
+        # Not `recorded`: seconds are never stale, for they know no NUMERICS.
+        runs = sl.records.Runs(name, sl.records.rows_of(sl.records.path_of(name)).values())
+        steps = {run["run"]: run["cpu_seconds"] / run["step_seconds"] for run in runs}
+        where = runs[0]["device"].partition(",")[0]
     except FileNotFoundError:
         text = f"nothing is recorded for profile {profile}, so no minutes can be told"
         return Finding("note", "minutes", text), [], ""
@@ -328,7 +329,7 @@ def _time(profile: str, device: str) -> tuple[Finding, list[Expected], str]:
         return Finding("note", "minutes", text), [], ""
     timed = step_seconds()
     text = f"a step of the tiny hijack takes {1000 * median(timed):.0f} ms here just now"
-    return Finding("ok", "minutes", text), scaled(steps, timed), label
+    return Finding("ok", "minutes", text), scaled(steps, timed), runs.label
 
 
 def _without_home(text: str) -> str:

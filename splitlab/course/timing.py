@@ -9,8 +9,6 @@ nobody knows.
 
 from __future__ import annotations
 
-import datetime
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +18,8 @@ from typing import NamedTuple
 import torch
 
 import splitlab as sl
-from splitlab.core.files import write_atomically
+from splitlab.course.record_files import SECONDS, add_rows
 
-SECONDS = "chapter_seconds_"  # + a profile: the record's name
 STEPS_TIMED = 5  # at least
 TIME_LIMIT = 0.8  # seconds of timed steps; the first step, not timed, may take as long again
 MARGIN = 1.25  # beyond the fastest and the usual step: 9 of 10 runs on a busy machine fell inside
@@ -71,29 +68,19 @@ def store_seconds(folder: Path, profile: str, seconds: Mapping[str, float], step
 
     Args:
         folder: The folder of recorded runs.
-        profile: What the notebooks ran at; an earlier record of it is replaced.
+        profile: What the notebooks ran at; an earlier table of it is replaced.
         seconds: The CPU seconds of each notebook.
         step: The shortest of `step_seconds` at that time, on the same machine.
 
     Returns:
         The file, a table of runs (`splitlab.course.records`).
     """
-    made = datetime.date.today().isoformat()
-    label = f"recorded {made}, splitlab {sl.__version__}, torch {torch.__version__}"
-    rows = {
-        name: {
-            "run": name,
-            "cpu_seconds": round(value, 1),
-            "step_seconds": round(step, 4),
-            "device": "cpu",  # what the notebooks' parameters say where nobody says otherwise
-            "label": label,
-        }
+    rows = [
+        {"run": name, "cpu_seconds": round(value, 1), "step_seconds": round(step, 4)}
         for name, value in seconds.items()
-    }
-    record = {"about": {"made_by": f"make seconds PROFILE={profile}"}, "rows": rows}
+    ]
     path = folder / f"{SECONDS}{profile}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f"{json.dumps(record, indent=1)}\n".encode())
+    add_rows(path, rows, anew=True)
     return path
 
 

@@ -63,12 +63,12 @@ def score_labels(
         if figures.get("one_class")
     ]
     note = f"Batches of one label, which have no AUC: {', '.join(one_class)}."
-    has_auc = any(figures.get("auc") is not None for figures in scored.values())
+    sensible = {name for f in scored.values() for name, value in f.items() if value is not None}
     return Report(
         goal="labels",
         n=len(labels),
         columns=COLUMNS,
-        leading="auc" if has_auc else "after_matching",
+        leading=next(name for name in ("auc", "accuracy", "after_matching") if name in sensible),
         floors={
             "chance": {"auc": 0.5, "auc_per_batch": 0.5, "accuracy": 1 / classes},
             "majority": dict.fromkeys(("accuracy", "after_matching"), float(share.max())),

@@ -71,7 +71,7 @@ class Report:
         """The leading figure of the attack, and of the best floor, in a sentence."""
 
         def best(rows: Mapping[str, Mapping[str, float | None]]) -> tuple[float, str]:
-            found = [(f[self.leading], name) for name, f in rows.items()]
+            found = [(figures.get(self.leading), name) for name, figures in rows.items()]
             return max((value, name) for value, name in found if value is not None)
 
         attack, row = best(self.attack)

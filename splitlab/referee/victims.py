@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from splitlab.core.client import Client
 from splitlab.core.messages import SmashedData
-from splitlab.data import ImageData
+from splitlab.data import Data, ImageData
 
 
 class Victims:
@@ -24,6 +23,7 @@ class Victims:
         device: Where the first one computes.
 
     Raises:
+        TypeError: If their data are no images.
         ValueError: If there is none, or their data are not of one kind.
     """
 
@@ -82,7 +82,10 @@ class Victims:
         return torch.cat(answers)[order]
 
 
-def _together(parts: Sequence[ImageData]) -> ImageData:
+def _together(data: Sequence[Data]) -> ImageData:
+    parts = [part for part in data if isinstance(part, ImageData)]
+    if len(parts) < len(data):
+        raise TypeError("the clients hold data that are no images: the referee scores ImageData")
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -98,4 +101,6 @@ def _together(parts: Sequence[ImageData]) -> ImageData:
             )
     device = first.x.device
     x, y = (torch.cat([getattr(part, name).to(device) for part in parts]) for name in ("x", "y"))
-    return dataclasses.replace(first, x=x, y=y, block=None, row=None, attributes={})
+    return ImageData(
+        x, y, first.classes, name=first.name, part=first.part, value_range=first.value_range
+    )

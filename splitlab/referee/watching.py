@@ -13,6 +13,7 @@ from splitlab.core.client import Client
 from splitlab.core.messages import Message, SmashedData
 from splitlab.core.observers import Observer
 from splitlab.core.server import Server
+from splitlab.data import ImageData
 from splitlab.referee.metrics import mse
 
 
@@ -68,6 +69,10 @@ class Snapshots(Observer):
                 "leave it out of observers"
             )
         data = clients[0].data
+        if not isinstance(data, ImageData):
+            raise TypeError(
+                "Snapshots watches images, and the client's data are none: leave it out"
+            )
         self.private, self.value_range = data.x[: self.images], data.value_range
         self.taken = []
         self._take(0, clients[0], server)

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import in_turn
 import pytest
 
 from splitlab.course import book
@@ -10,12 +11,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """The folder of a book's build from nothing, with warnings as errors."""
+    """The folder of a book's build, with warnings as errors; see `in_turn` for what runs."""
     if "PYTEST_XDIST_WORKER" in os.environ:  # two workers that both build it would cost minutes
         (tmp_path_factory.getbasetemp().parent / "one worker has the book").touch(exist_ok=False)
     out = tmp_path_factory.mktemp("built")
-    status = book.build(ROOT / "book", out)
-    assert status == 0, "the book does not build; the sentence above says why"
+    assert in_turn.build(out) == 0, "the book does not build; the sentence above says why"
     return out / "_build"
 
 

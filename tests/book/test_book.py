@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import in_turn
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -147,7 +148,7 @@ def test_only_what_marked_cells_print_is_compared():
     assert printed(notebook("It holds.\n", source="verdict()")) != stored
 
 
-@pytest.mark.parametrize("master", SOLUTIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("master", in_turn.RUN, ids=lambda path: path.stem)
 def test_a_page_of_solutions_shows_checks_that_pass_and_folds_the_solutions(master, built, pages):
     executed = nbformat.read(built / "source" / "solutions" / master.name, as_version=4)
     checks = [cell for cell in executed.cells if "check" in runner.tags(cell)]
@@ -173,6 +174,17 @@ def test_a_page_of_exercises_shows_stubs_and_no_solution(master, pages):
         solution = editions.REGION.search(exercise.source)[0].splitlines()[1:-1]
         code = "\n".join(line.strip() for line in solution)
         assert code not in "\n".join(line.strip() for line in text.splitlines())
+
+
+def test_only_solutions_without_a_turn_are_left_out(built):
+    """An executed copy that nobody ran would show a page without what it prints."""
+    ran = [path for path in NOTEBOOKS if _ran(built / "source" / path.relative_to(ROOT))]
+    assert ran == [path for path in NOTEBOOKS if path in CHAPTERS or path in in_turn.RUN]
+    assert sorted(in_turn.SOLUTIONS) == sorted(SOLUTIONS)
+
+
+def _ran(path):
+    return any(cell.execution_count for cell in runner.code_cells(runner.read(path)))
 
 
 @ALL_PAGES

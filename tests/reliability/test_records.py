@@ -1,13 +1,13 @@
 """`make records`: resumes what was stopped, makes nothing twice, and says what is left."""
 
 import importlib.util
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import splitlab as sl
+from splitlab.course import record_files
 from splitlab.course.experiments import CpuTime, Hijack, SplitAgainstWhole, WatchedHijack
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "records.py"
@@ -21,7 +21,7 @@ def script():
 
 
 @pytest.fixture
-def records(tmp_path, monkeypatch):
+def records(tmp_path, monkeypatch, short_referee):
     """The script, in an empty folder, with a record and two rows of twelve steps to make."""
     module = script()
     runs = tmp_path / "runs"
@@ -30,7 +30,7 @@ def records(tmp_path, monkeypatch):
     monkeypatch.setattr(sl.records, "RUNS", runs)
     monkeypatch.setattr(module, "CHECKPOINTS", tmp_path / "build")
     jobs = [
-        WatchedHijack("short", "", 0, 12),
+        WatchedHijack("short", "fast", 0, 12),
         Hijack("table", "no hijack", 5, 12, design=None),
         SplitAgainstWhole("table", "vanilla", 5, 12),
         Hijack("at_scale", "fast", 1, 12, data="mnist", profile="paper"),
@@ -42,22 +42,21 @@ def records(tmp_path, monkeypatch):
 def test_records_are_made_once_and_can_be_read(records, capsys):
     assert records.main(["--list"]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "short: still to do",
+        "short: fast/0: still to do",
         "table: no hijack/5: still to do",
         "table: vanilla/5: still to do",
     ]
     assert records.main([]) == 0
-    job = records.experiments()[0]
-    replayed = sl.replay("short", job.config)
+    replayed = sl.replay("short")
     assert replayed.log.steps == 12
-    assert replayed.command == "python benchmarks/records.py short"
+    assert replayed.row["config"] == records.experiments()[0].config
     assert len(replayed.snapshots.taken) == 13
     table = sl.experiments.recorded("table")
     (row,) = table.of("no hijack")
     assert (row["run"], row["seed"], row["steps"]) == ("no hijack", 5, 12)
     assert row["config"] == records.experiments()[1].config
     assert row["cpu_seconds"] > 0
-    assert set(row["metrics"]) == set(replayed.report["metrics"])
+    assert set(row["rows"]) == set(replayed.row["rows"])
     (row,) = table.of("vanilla")
     assert row["difference"] <= 1e-6
     assert row["accuracy"] == pytest.approx(row["whole_accuracy"], abs=0.01)
@@ -70,7 +69,7 @@ def test_records_are_made_once_and_can_be_read(records, capsys):
     capsys.readouterr()
     assert records.main([]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "short: is there",
+        "short: fast/0: is there",
         "table: no hijack/5: is there",
         "table: vanilla/5: is there",
     ]
@@ -80,7 +79,7 @@ def test_records_are_made_once_and_can_be_read(records, capsys):
 def test_a_stopped_run_goes_on_and_gives_the_same_record(records, capsys, monkeypatch):
     job = records.experiments()[0]
     assert records.main(["short"]) == 0
-    uninterrupted = json.loads((records.RUNS / "short.json").read_text())
+    (uninterrupted,) = sl.records.rows_of(records.RUNS / "short.json").values()
     (records.RUNS / "short.json").unlink()
 
     monkeypatch.setattr(records, "every", lambda job: 5)
@@ -89,15 +88,15 @@ def test_a_stopped_run_goes_on_and_gives_the_same_record(records, capsys, monkey
     assert list(records.CHECKPOINTS.iterdir()) == [records.checkpoint(job)]
     assert sl.files.load(records.checkpoint(job))["step"] == 5
     assert records.main(["short"]) == 0
-    resumed = json.loads((records.RUNS / "short.json").read_text())
-    for name in ("key", "report", "pictures"):
-        assert resumed[name] == uninterrupted[name]
-    assert resumed["log"]["metrics"] == uninterrupted["log"]["metrics"]
+    (resumed,) = sl.records.rows_of(records.RUNS / "short.json").values()
+    for row in (resumed, uninterrupted):
+        del row["log"]["seconds"], row["hash"]
+    assert resumed == uninterrupted
 
 
 def test_without_time_nothing_is_begun(records, capsys):
     assert records.main(["--minutes", "0"]) == 1
-    assert "short: still to do" in capsys.readouterr().out
+    assert "short: fast/0: still to do" in capsys.readouterr().out
     assert not list(records.RUNS.iterdir())
 
 
@@ -106,7 +105,9 @@ def test_stale_rows_are_made_anew(records, monkeypatch, capsys):
     name, path = f"{job.run}/{job.seed}", records.RUNS / "table.json"
 
     def left(row):
-        path.write_text(json.dumps({"rows": {name: row}}))
+        row = row | {"run": job.run, "seed": job.seed}
+        row["hash"] = sl.records.row_hash(row)
+        record_files.write_table(path, "", {name: row})
         records.main(["table", "--list"])
         return "vanilla/5: still to do" in capsys.readouterr().out
 

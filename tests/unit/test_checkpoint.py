@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -181,6 +182,38 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         save("after", path)
     assert load(path) == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_writers_at_once_the_file_is_always_one_writers_as_a_whole(tmp_path):
+    path = tmp_path / "state"
+    states = [{"writer": n, "weights": torch.full((20_000,), float(n))} for n in range(3)]
+    save(states[0], path)
+    start = threading.Barrier(len(states) + 1)
+
+    def write(state):
+        start.wait()
+        for _ in range(20):
+            save(state, path)
+
+    writers = [threading.Thread(target=write, args=(state,)) for state in states]
+    for writer in writers:
+        writer.start()
+    start.wait()
+    while any(writer.is_alive() for writer in writers):
+        seen = load(path)
+        assert torch.equal(seen["weights"], states[seen["writer"]]["weights"])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_is_removed_after_a_while(tmp_path):
+    path = tmp_path / "state"
+    old, new, other = (tmp_path / f".{name}.part" for name in ("state.1-a", "state.2-b", "run.3-c"))
+    for part in (old, new, other):
+        part.write_bytes(b"half")
+    for part in (old, other):
+        os.utime(part, (0, 0))
+    save("state", path)
+    assert {*tmp_path.iterdir()} == {path, new, other}
 
 
 def test_fingerprints_tell_data_apart(digits):

@@ -11,7 +11,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import splitlab as sl
-from splitlab.course import claims, claims_command, cli, records
+from splitlab.course import claims, claims_command, cli, record_files, records
 from splitlab.course.experiments import Experiment, Hijack
 
 SAME = {
@@ -26,7 +26,7 @@ READ = {
     "chapter": 32,
     "statement": "A hijack matches.",
     "records": {"hijack": "digits_tiny/fast"},
-    "metric": {"matched": "hijack.metrics.matched"},
+    "metric": {"matched": "hijack.rows.attack.matched"},
     "rule": "matched >= 0.95",
     "seeds": [100, 101, 102, 103, 104, 105],
 }
@@ -74,13 +74,14 @@ def state(book, same=None, read=None, **others):
 def doctor(book, table, key, where, value):
     """Change one figure of one recorded row."""
     path = runs(book) / f"{table}.json"
-    content = json.loads(path.read_text())
+    rows = records.rows_of(path)
     *parents, last = where.split(".")
-    place = content["rows"][key]
+    place = rows[key]
     for name in parents:
         place = place[name]
     place[last] = value
-    path.write_text(json.dumps(content))
+    rows[key]["hash"] = records.row_hash(rows[key])
+    record_files.write_table(path, "", rows)
 
 
 def by_name():
@@ -238,7 +239,7 @@ def test_a_claim_holds_where_its_rule_is_true_at_every_seed(book):
 
 
 def test_one_doctored_record_is_one_failing_seed(book, capsys):
-    doctor(book, "digits_tiny", "fast/103", "metrics.matched", 0.94)
+    doctor(book, "digits_tiny", "fast/103", "rows.attack.matched", 0.94)
     standing = claims.recorded(by_name()["hijack-reads"])
     assert not standing.holds
     assert standing.badge == "fails at 1 of 6 seeds: 103"
@@ -306,7 +307,11 @@ def ran(monkeypatch):
     def row(self, *arguments, **keywords):
         names.append(self.name)
         low = self.seed == 101
-        figures = {"difference": 0.0, "steps": 400, "metrics": {"matched": 0.5 if low else 0.99}}
+        figures = {
+            "difference": 0.0,
+            "steps": 400,
+            "rows": {"attack": {"matched": 0.5 if low else 0.99}},
+        }
         return {"run": self.run, "seed": self.seed, **figures}
 
     monkeypatch.setattr(Experiment, "row", row)
@@ -322,7 +327,7 @@ def test_a_claim_is_rerun_at_a_seed_that_is_not_recorded(book, capsys, ran):
 
 
 def test_a_claim_is_rerun_beside_its_record(book, capsys, ran):
-    doctor(book, "digits_tiny", "fast/101", "metrics.matched", 0.987)
+    doctor(book, "digits_tiny", "fast/101", "rows.attack.matched", 0.987)
     status, out, _ = shell(capsys, "hijack-reads", "--seed", "101")
     assert status == 1
     assert ["matched", "0.5", "0.987"] in [line.split() for line in out.splitlines()]
@@ -466,7 +471,7 @@ def test_two_notebooks_of_one_chapter_are_refused(book, capsys):
 STALE_CELLS = {
     "another statement": lambda book: state(book, read={"statement": "It does."}),
     "another claim": lambda book: state(book, read={"chapter": 11}),
-    "another record": lambda b: doctor(b, "digits_tiny", "fast/103", "metrics.matched", 0.5),
+    "another record": lambda b: doctor(b, "digits_tiny", "fast/103", "rows.attack.matched", 0.5),
     "edited cell": lambda b: edit(b, lambda cells: cells[2].update(source="It holds 7/7 seeds.")),
     "no tag": lambda b: edit(b, lambda cells: cells[2].metadata.clear()),
     "no cell": lambda b: edit(b, lambda cells: cells.pop(2)),

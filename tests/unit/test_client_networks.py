@@ -15,6 +15,8 @@ from splitlab.data.gaussian import gaussian_like, white_noise
 from splitlab.nets import Shuffle, tiny
 from splitlab.nets.blocks import Patches, Unpatch
 
+pytestmark = pytest.mark.usefixtures("short_referee")
+
 
 def images(*values):
     """Images of one pixel."""

@@ -11,9 +11,11 @@ from splitlab.course.experiments import client_view, faces
 
 KINDS = ["honest", "on the side", "U-shaped", "ten clinics"]
 
+pytestmark = pytest.mark.usefixtures("short_referee")
+
 
 @pytest.fixture(scope="module")
-def short():
+def short(short_referee):
     """A row of some kinds after ten steps, at a seed that is not recorded."""
     kinds = {kind: experiments.find("meanwhile_tiny", kind, 7) for kind in KINDS}
     return {kind: replace(one, steps=10).row() for kind, one in kinds.items()}

@@ -33,9 +33,10 @@ def test_an_experiment_is_found_at_any_seed():
         ("digits_tiny", "fst", "choose from digits_tiny/fast; digits_tiny/no hijack"),
         (
             *("digits", "fast"),
-            "choose from digits_tiny; faces_tiny; honest_metrics; knobs_tiny; labels_tiny; "
-            "leaks_tiny; meanwhile_tiny; mnist_paper_scale; property_tiny; protocols_tiny; "
-            "public_tiny; split_tiny; stopping_tiny; two_dimensions; unsplit_tiny; why_tiny",
+            "choose from digits_tiny; faces_tiny; hijack_digits; hijack_mnist; honest_metrics; "
+            "knobs_tiny; labels_tiny; leaks_tiny; meanwhile_tiny; mnist_paper_scale; "
+            "property_tiny; protocols_tiny; public_tiny; split_tiny; stopping_tiny; "
+            "two_dimensions; unsplit_tiny; why_tiny",
         ),
     ],
 )
@@ -71,7 +72,7 @@ def quick_referee(monkeypatch):
     def evaluate(client, attack, referee):
         x = client.data.x
         images = attack.reconstruct(client.smash(x))
-        report = {"metrics": {"mse": sl.metrics.mse(images, x)}}
+        report = {"rows": {"attack": {"mse": sl.metrics.mse(images, x)}}}
         return SimpleNamespace(to_dict=lambda: report)
 
     monkeypatch.setattr(sl, "evaluate", evaluate)

@@ -143,6 +143,6 @@ def test_an_interrupted_run_goes_on_with_what_it_saw(tmp_path):
     path = tmp_path / "run.checkpoint"
     whole = run.row(checkpoint=path, every=3)
     again = run.row(checkpoint=path, every=3)
-    for name in ("highest_norm", "silent_channels", "rank", "norms", "metrics"):
+    for name in ("highest_norm", "silent_channels", "rank", "norms", "rows"):
         assert whole[name] == again[name]
     assert len(again["norms"]) == 6

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import shutil
+import threading
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import torch
 
 import splitlab as sl
 from splitlab import course
-from splitlab.course import experiments, records, watched_runs
+from splitlab.course import experiments, record_files, records
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,18 +74,15 @@ def test_recorded_hijacks_hold_what_the_chapter_says_beside_its_claims():
     digits = experiments.recorded("digits_tiny")
     for fast, slow in zip(digits.of("fast"), digits.of("paper, ten times the steps"), strict=True):
         assert fast["seed"] == slow["seed"]
-        scores = fast["metrics"]
-        assert scores["mse"] <= 0.75 * fast["floors"]["nearest_public"]["mse"]
+        scores = fast["rows"]["attack"]
+        assert scores["mse"] <= 0.75 * fast["rows"]["nearest_public"]["mse"]
         assert scores["recognized"] >= 0.88
-        assert scores["matched"] > slow["metrics"]["matched"]
+        assert scores["matched"] > slow["rows"]["attack"]["matched"]
     mnist = experiments.recorded("mnist_paper_scale")
-    assert all(run["n_match"] == 1000 for run in mnist)
+    assert all(run["n"] == 1000 for run in mnist)
     for run in mnist.of("fast"):
-        assert run["received"]["mse"] <= 0.030
-        assert run["received"]["matched"] >= 0.99
-
-
-CONFIG = {"profile": "tiny", "data": "digits", "seed": 0, "betas": (0.5, 0.9)}
+        assert run["rows"]["as_received"]["mse"] <= 0.030
+        assert run["rows"]["as_received"]["matched"] >= 0.99
 
 
 @pytest.fixture
@@ -97,37 +95,27 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(make_client, make_attack, digits, folder):
+def run(make_client, make_attack, folder):
     """A watched run of four steps, and a function that records it in a folder of its own."""
-    client, attack, snapshots = make_client(), make_attack("paper"), sl.Snapshots(2, images=3)
-    log = sl.train([client], attack, 4, observers=[snapshots])
-    data = {"private": digits[0], "public": digits[1]}
+    snapshots = sl.Snapshots(2, images=3)
+    log = sl.train([make_client()], make_attack("paper"), 4, observers=[snapshots])
 
-    def write(name="hijack", **changes):
-        arguments = {"config": CONFIG, "data": data, "log": log, "snapshots": snapshots}
-        return watched_runs.write(name, **arguments | changes)
+    def write(seed=0, **changes):
+        row = {"run": "fast", "seed": seed, "config": {}, "log": log, "snapshots": snapshots}
+        records.write_row("hijack", {k: v for k, v in (row | changes).items() if v is not None})
+        return sl.replay("hijack")
 
-    return SimpleNamespace(
-        write=write, log=log, snapshots=snapshots, data=data, client=client, attack=attack
-    )
+    return SimpleNamespace(write=write, log=log, snapshots=snapshots)
 
 
-def edit(**changes):
-    """Change entries of the record's JSON file."""
-    path = records.RUNS / "hijack.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def test_a_record_gives_back_what_was_recorded(run, digits):
-    report = sl.evaluate(run.client, run.attack, digits[2], n_match=100)
-    run.write(report=report)
-    replayed = sl.replay("hijack", CONFIG, data=run.data)
+def test_a_watched_run_comes_back_as_it_was_trained(run):
+    replayed = run.write(metrics={"mse": 0.1})
+    assert replayed.row["metrics"] == {"mse": 0.1}
+    assert replayed.row["versions"]["torch"] == torch.__version__
     assert replayed.log.steps == 4
     assert replayed.log.names() == run.log.names()
     for name in run.log:
         assert replayed.log[name] == pytest.approx(run.log[name], rel=1e-5)
-    assert replayed.report["metrics"] == pytest.approx(report.metrics, rel=1e-5)
-    assert replayed.report["notes"] == list(report.notes)
     step = 1 / 255  # half of one of 256 levels of -1..1
     for before, after in zip(run.snapshots.taken, replayed.snapshots.taken, strict=True):
         assert after.step == before.step
@@ -136,13 +124,10 @@ def test_a_record_gives_back_what_was_recorded(run, digits):
     torch.testing.assert_close(
         replayed.snapshots.private, run.snapshots.private, rtol=0, atol=step + 1e-6
     )
-    assert replayed.versions["torch"] == torch.__version__
-    assert "hijack" in replayed.label
-    assert "cpu, 1 thread" in replayed.label
-    assert "earlier source" not in replayed.label
+    assert replayed.label == experiments.recorded("hijack").label
 
 
-def test_figures_and_the_scrubber_take_a_record(run):
+def test_figures_and_the_scrubber_take_a_watched_run(run):
     replayed = run.write()
     frames = sl.figures.frames(replayed.snapshots, replayed.log)
     assert [frame.label for frame in frames] == ["0", "2", "4"]
@@ -154,17 +139,21 @@ def test_figures_and_the_scrubber_take_a_record(run):
     )
 
 
-def test_a_record_is_small_and_rounded(run):
-    run.write()
-    files = sorted(path.name for path in records.RUNS.iterdir())
-    assert files == ["hijack.json", "hijack.safetensors"]
-    pictures = 4 * 3 * 16 * 16  # private and three snapshots, one byte a pixel
-    assert (records.RUNS / "hijack.safetensors").stat().st_size < pictures + 3000
-    losses = json.loads((records.RUNS / "hijack.json").read_text())["log"]["metrics"]["client_loss"]
+def snapshots_in(folder):
+    return sorted(folder.glob("*.safetensors"))
+
+
+def test_a_watched_run_is_small_and_rounded(run, folder):
+    losses = run.write().log["client_loss"]
     assert all(float(f"{loss:.6g}") == loss for loss in losses)
+    (path,) = snapshots_in(folder)
+    pictures = 4 * 3 * 16 * 16  # private and three snapshots, one byte a pixel
+    assert path.stat().st_size < pictures + 3000
+    lines = (folder / "hijack.json").read_text().splitlines()
+    assert f'     "client_loss": {losses},' in lines  # not a line for each step
 
 
-def test_grey_images_of_three_channels_are_stored_as_one(run):
+def test_grey_images_of_three_channels_are_stored_as_one(run, folder):
     def thrice(images):
         return images.expand(-1, 3, -1, -1)
 
@@ -174,7 +163,7 @@ def test_grey_images_of_three_channels_are_stored_as_one(run):
         snapshots.taken.append(dataclasses.replace(taken, images=thrice(taken.images)))
     back = run.write(snapshots=snapshots).snapshots
     assert back.private.shape == back.taken[0].images.shape == (3, 3, 16, 16)
-    assert (records.RUNS / "hijack.safetensors").stat().st_size < 4 * 3 * 16 * 16 + 3000
+    assert snapshots_in(folder)[0].stat().st_size < 4 * 3 * 16 * 16 + 3000
 
 
 def test_numbers_that_json_lacks_come_back(run):
@@ -182,135 +171,47 @@ def test_numbers_that_json_lacks_come_back(run):
     for value in (float("nan"), float("inf"), float("-inf"), 1 / 3):
         log.append({"loss": torch.tensor(value)})
     log.append({})
-    nan, *others = run.write(log=log, snapshots=None).log.state_dict()["metrics"]["loss"]
+    nan, *others = run.write(log=log).log.state_dict()["metrics"]["loss"]
     assert nan != nan
     assert others == [float("inf"), float("-inf"), 0.333333, None]
 
 
-def test_a_record_without_snapshots_removes_those_of_an_earlier_one(run):
+def test_each_watched_run_has_snapshots_of_its_own_until_it_is_replaced(run, folder):
     run.write()
-    assert run.write(snapshots=None).snapshots is None
-    assert [path.name for path in records.RUNS.iterdir()] == ["hijack.json"]
+    other = sl.Snapshots(2, images=3)
+    other.load_state_dict(run.snapshots.state_dict() | {"taken": []})
+    with pytest.raises(ValueError, match=r"hijack has 2 watched runs.*recorded\('hijack'\)"):
+        run.write(seed=1, snapshots=other)
+    both = {row["snapshots"] for row in experiments.recorded("hijack")}
+    assert both == {path.name for path in snapshots_in(folder)} and len(both) == 2
+    assert run.write(log=None, snapshots=None).log.steps == 4  # of the other seed
+    assert len(snapshots_in(folder)) == 1
+    assert run.write(seed=1, snapshots=None).snapshots is None
+    assert snapshots_in(folder) == []
 
 
-STALE = {
-    "seed": (CONFIG | {"seed": 1}, "seed: 0 recorded, 1 asked for"),
-    "new option": (CONFIG | {"cut": 2}, "cut: absent recorded, 2 asked for"),
-    "lost option": ({k: v for k, v in CONFIG.items() if k != "data"}, "data: digits recorded"),
-}
-
-
-@pytest.mark.parametrize("case", STALE)
-def test_a_record_of_another_configuration_is_refused(run, case):
-    run.write(command="make it so")
-    config, sentence = STALE[case]
-    with pytest.raises(
-        sl.StaleRecord, match=rf"stale \({sentence}.*make it anew with `make it so`"
-    ):
-        sl.replay("hijack", config)
-    assert sl.replay("hijack").config["seed"] == 0  # nobody said what it should be
-
-
-def test_a_record_of_other_data_is_refused(run):
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"other")])
+def test_snapshots_that_are_missing_or_others_are_refused(run, folder, damage):
     run.write()
-    with pytest.raises(sl.StaleRecord, match="the public data are others"):
-        sl.replay("hijack", data=run.data | {"public": run.data["public"].subset(20)})
-
-
-def test_a_record_of_other_mathematics_is_refused(run, monkeypatch):
-    run.write()
-    now = records.NUMERICS + 1
-    monkeypatch.setattr(records, "NUMERICS", now)
-    with pytest.raises(sl.StaleRecord, match=f"made with NUMERICS {now - 1}, now {now}"):
-        sl.replay("hijack", CONFIG)
-
-
-def test_a_stale_record_marked_historical_is_shown_as_such(run, monkeypatch):
-    run.write()
-    monkeypatch.setattr(records, "NUMERICS", records.NUMERICS + 1)
-    edit(historical="")
-    with pytest.raises(sl.StaleRecord):
-        sl.replay("hijack", CONFIG | {"seed": 1})
-    edit(historical="took a week on a machine that is gone")
-    replayed = sl.replay("hijack", CONFIG | {"seed": 1})
-    assert "historical: took a week on a machine that is gone" in replayed.label
-
-
-def test_a_record_made_with_another_source_says_so(run, monkeypatch):
-    made = run.write()
-    monkeypatch.setattr(records, "source_hash", lambda: "another")
-    replayed = sl.replay("hijack", CONFIG)
-    assert "made with an earlier source" in replayed.label
-    assert replayed.key == made.key
-
-
-def test_the_source_hash_covers_what_computes_and_not_what_draws(tmp_path, monkeypatch):
-    library = tmp_path / "splitlab"
-    shutil.copytree(ROOT / "splitlab", library, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(records, "__file__", str(library / "course" / "records.py"))
-    before = records.source_hash()
-
-    def after_a_change(path):
-        original = (library / path).read_text()
-        (library / path).write_text(original + "# changed\n")
-        changed = records.source_hash()
-        (library / path).write_text(original)
-        return changed
-
-    computing = ("attacks/fsha.py", "nets/paper.py", "data/mnist.py", "core/party.py")
-    for path in (*computing, "defenses/norms.py", "referee/metrics.py", "settings.py"):
-        assert after_a_change(path) != before, path
-    for path in ("show/figures.py", "course/records.py"):
-        assert after_a_change(path) == before, path
-    assert records.source_hash() == before
-
-
-def damage_json(text):
-    (records.RUNS / "hijack.json").write_text(text)
-
-
-DAMAGES = {
-    "half a file": (lambda: damage_json('{"format": 1, '), "it is not whole"),
-    "not a record": (lambda: damage_json("[]"), "something is missing"),
-    "another format": (lambda: edit(format=2), "its format is 2"),
-    "edited": (lambda: edit(config=CONFIG | {"seed": 5}), "key does not belong"),
-    "no pictures": (
-        lambda: (records.RUNS / "hijack.safetensors").unlink(),
-        "hijack.safetensors is missing, or of another run",
-    ),
-    "other pictures": (
-        lambda: (records.RUNS / "hijack.safetensors").write_bytes(b"other"),
-        "hijack.safetensors is missing, or of another run",
-    ),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_record_is_refused_in_one_sentence(run, damage):
-    run.write()
-    do, sentence = DAMAGES[damage]
-    do()
-    with pytest.raises(ValueError, match=sentence) as error:
+    damage(snapshots_in(folder)[0])
+    with pytest.raises(ValueError, match=r"safetensors is missing or damaged: restore it with git"):
         sl.replay("hijack")
-    assert "restore it with git" in str(error.value)
 
 
-def test_the_recorded_hijack_is_of_the_present_data_and_mathematics(digits):
-    data = {"private": digits[0], "public": digits[1]}
-    replayed = sl.replay("hijack_digits", data=data)
+def test_the_recorded_hijack_is_what_the_first_chapter_shows():
+    replayed = sl.replay("hijack_digits")
     steps = sl.tiny.default_steps("digits")
-    assert replayed.log.steps == steps == replayed.config["steps"]
-    assert replayed.config["client_rate"] == sl.tiny.client_rate
-    assert replayed.report["metrics"]["matched"] >= 0.95
+    assert replayed.log.steps == steps == replayed.row["config"]["steps"]
+    assert replayed.row["rows"]["attack"]["matched"] >= 0.95
     errors = [taken.mse for taken in replayed.snapshots.taken]
     assert errors[-1] < 0.3 * errors[0]
 
 
-def test_a_table_of_runs_is_no_record_of_one():
+def test_a_table_without_a_watched_run_is_not_replayed():
     with pytest.raises(
-        ValueError, match=r"table of runs.*sl\.experiments\.recorded\('digits_tiny'\)"
+        ValueError, match=r"has 0 watched runs.*sl\.experiments\.recorded\('split_tiny'\)"
     ):
-        sl.replay("digits_tiny")
+        sl.replay("split_tiny")
 
 
 @pytest.fixture
@@ -325,11 +226,13 @@ def table(folder):
     return write
 
 
-def edit_rows(**changes):
+def edit_rows(signed=True, **changes):
+    """Change the rows of the table, and their hashes unless told otherwise."""
     path = records.RUNS / "split_tiny.json"
-    content = json.loads(path.read_text())
-    content["rows"] = {key: row | changes for key, row in content["rows"].items()}
-    path.write_text(json.dumps(content))
+    rows = {key: row | changes for key, row in records.rows_of(path).items()}
+    if signed:
+        rows = {key: row | {"hash": records.row_hash(row)} for key, row in rows.items()}
+    record_files.write_table(path, "make it so", rows)
 
 
 def test_a_table_gives_back_its_rows_and_says_where_they_come_from(table):
@@ -354,37 +257,37 @@ def test_a_table_gives_back_its_rows_and_says_where_they_come_from(table):
     with pytest.raises(KeyError, match=r"no run of split_tiny is called 'moon'.*other; vanilla"):
         runs.of("vanilla", "moon")
     today = datetime.date.today().isoformat()
-    expected = f"split_tiny, recorded {today} on cpu, 1 thread, splitlab {sl.__version__}"
-    assert runs.label == some.label == expected
+    assert runs.label == some.label == f"split_tiny, recorded {today} on cpu, 1 thread"
 
 
-def test_the_label_of_a_table_says_when_its_rows_differ(table, monkeypatch):
+def test_the_label_of_a_table_says_when_its_rows_differ(table):
     table(seed=8)
     edit_rows(made="2025-01-02", device="a big one")
     table(seed=7)  # comes first, and was made last
     label = experiments.recorded("split_tiny").label
     assert f"recorded 2025-01-02 to {datetime.date.today().isoformat()}" in label
-    assert "on cpu, 1 thread and a big one, splitlab" in label
-    assert "earlier source" not in label
-    monkeypatch.setattr(records, "source_hash", lambda: "another")
-    table(seed=9)
-    assert "made with an earlier source" in experiments.recorded("split_tiny").label
+    assert label.endswith("on cpu, 1 thread and a big one")
 
 
-def test_a_table_with_a_row_of_another_configuration_is_refused(table):
+STALE = {
+    "steps": ({"steps": 3}, "steps: 3 recorded, 400 asked for"),
+    "lost option": ({"old": 2}, "old: 2 recorded, absent asked for"),
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_a_row_of_another_configuration_is_refused(table, case):
     table()
-    table(seed=8, config={"steps": 3})
+    config, sentence = STALE[case]
+    table(seed=8, config=config)
     with pytest.raises(
         sl.StaleRecord,
-        match=r"vanilla/8: steps: 3 recorded, 400 asked for\).*`python benchmarks/records\.py "
-        "split_tiny`",
+        match=rf"vanilla/8: {sentence}\).*`python benchmarks/records\.py split_tiny`",
     ):
         experiments.recorded("split_tiny")
-    edit_rows(historical="it took a week")
-    assert "historical: it took a week" in experiments.recorded("split_tiny").label
 
 
-def test_a_table_of_other_mathematics_is_refused(table, monkeypatch):
+def test_rows_of_other_mathematics_are_refused(table, monkeypatch):
     table()
     table(seed=8)
     now = records.NUMERICS + 1
@@ -394,31 +297,121 @@ def test_a_table_of_other_mathematics_is_refused(table, monkeypatch):
         experiments.recorded("split_tiny")
 
 
+def test_a_stale_row_that_is_marked_by_hand_is_shown_as_such(table):
+    table(config={"steps": 3})
+    edit_rows(signed=False, historical="")
+    with pytest.raises(sl.StaleRecord):
+        experiments.recorded("split_tiny")
+    edit_rows(signed=False, historical="it took a week")
+    assert "; historical: it took a week" in experiments.recorded("split_tiny").label
+
+
 def test_rows_that_do_not_say_how_they_were_made_are_refused(folder):
-    path = folder / "own.json"
-    path.write_text('{"rows": {"a/1": {"run": "a", "seed": 1}}}')
+    row = {"run": "a", "seed": 1}
+    row["hash"] = records.row_hash(row)
+    record_files.write_table(folder / "own.json", "", {"a/1": row})
     with pytest.raises(sl.StaleRecord, match="made with NUMERICS None"):
         experiments.recorded("own")
-    path.write_text('{"rows": {"a/1": {"run": "a", "seed": 1, "historical": "from a paper"}}}')
+    row["historical"] = "from a paper"
+    record_files.write_table(folder / "own.json", "", {"a/1": row})
     assert experiments.recorded("own").label == "own; historical: from a paper"
 
 
-@pytest.mark.parametrize("text", ['{"rows": {', "[]", '{"format": 1}'])
+@pytest.mark.parametrize(
+    "text", ['{"rows": {', "[]", '{"format": 1}', '{"table": "a", "command": "", "rows": [1]}']
+)
 def test_a_damaged_table_is_refused_in_one_sentence(table, text):
     (records.RUNS / "split_tiny.json").write_text(text)
     for touch in (lambda: experiments.recorded("split_tiny"), table):
-        with pytest.raises(ValueError, match=r"no whole table of runs.*restore it with git"):
+        with pytest.raises(ValueError, match=r"no whole table of runs: restore it with git, or"):
             touch()
     assert (records.RUNS / "split_tiny.json").read_text() == text
+
+
+def test_a_renamed_or_copied_table_is_refused(table):
+    table()
+    shutil.copy(records.RUNS / "split_tiny.json", records.RUNS / "digits_tiny.json")
+    with pytest.raises(ValueError, match=r"digits_tiny\.json holds the table 'split_tiny'.*git"):
+        experiments.recorded("digits_tiny")
+
+
+def test_a_row_under_another_rows_name_is_refused(table):
+    table(seed=7)
+    table(seed=8)
+    path = records.RUNS / "split_tiny.json"
+    text = path.read_text()
+    path.write_text(text.replace("vanilla/7", "vanilla/9"))
+    with pytest.raises(ValueError, match="vanilla/9, that is not as it was recorded"):
+        experiments.recorded("split_tiny")
+    path.write_text(text.replace("vanilla/7", "vanilla/8"))  # one would hide the other
+    with pytest.raises(ValueError, match="no whole table"):
+        experiments.recorded("split_tiny")
+
+
+@pytest.mark.parametrize("name", ["split_tiny", "hijack_digits", "mnist_public_code"])
+def test_no_digit_can_be_changed_unnoticed(name, tmp_path):
+    """Every digit of a small table, or one in so many of a larger one, one at a time."""
+    path = tmp_path / f"{name}.json"
+    text = records.path_of(name).read_text()
+    path.write_text(text)
+    assert records.rows_of(path)
+    digits = [place for place, letter in enumerate(text) if letter.isdigit()]
+    digits = digits[:: max(1, len(digits) // 400)]
+    assert len(digits) > 70
+    for place in digits:
+        other = str((int(text[place]) + 1) % 10)
+        path.write_text(text[:place] + other + text[place + 1 :])
+        with pytest.raises(ValueError, match=r"restore it with git") as error:
+            records.rows_of(path)
+        assert path.name in str(error.value)
+
+
+def test_a_changed_row_is_named_and_its_table_is_not_written(table):
+    table(difference=0.25)
+    path = records.RUNS / "split_tiny.json"
+    text = path.read_text().replace("0.25", "0.35")
+    path.write_text(text)
+    for touch in (lambda: experiments.recorded("split_tiny"), lambda: table(seed=8)):
+        with pytest.raises(ValueError, match=r"split_tiny\.json has a row, vanilla/7, that is not"):
+            touch()
+    assert path.read_text() == text
+
+
+def test_every_recorded_table_is_whole_and_in_the_one_layout(tmp_path):
+    named = set()
+    for path in records.RUNS.glob("*.json"):
+        rows = records.rows_of(path)
+        assert "source" not in next(iter(rows.values()))
+        again = tmp_path / path.name
+        record_files.write_table(again, json.loads(path.read_text())["command"], rows)
+        assert again.read_bytes() == path.read_bytes()
+        named |= {row["snapshots"] for row in rows.values() if "snapshots" in row}
+    assert named == {path.name for path in records.RUNS.glob("*.safetensors")}
+
+
+def test_rows_that_are_written_at_once_are_all_there(folder):
+    start = threading.Barrier(3)
+
+    def write(run):
+        start.wait()
+        for seed in range(10):
+            records.write_row("shared", {"run": run, "seed": seed, "config": {}})
+
+    writers = [threading.Thread(target=write, args=(run,)) for run in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    keys = {f"{run}/{seed}" for run in "abc" for seed in range(10)}
+    assert records.rows_of(folder / "shared.json").keys() == keys
+    assert {path.name for path in folder.iterdir()} <= {"shared.json", "shared.lock"}
 
 
 def test_quoted_curves_are_marked_as_such():
     assert "historical: measured once" in experiments.recorded("mnist_public_code").label
 
 
-def test_what_cannot_be_recorded_is_refused(run, folder):
-    with pytest.raises(ValueError, match="a record cannot be called"):
-        run.write("../elsewhere")
+def test_what_cannot_be_recorded_is_refused(folder):
     with pytest.raises(ValueError, match="a record cannot be called"):
         records.write_row("../elsewhere", {"run": "a", "seed": 1})
     assert list(folder.iterdir()) == []
@@ -431,7 +424,7 @@ def test_an_installed_package_brings_the_records():
     assert records.RUNS.parent == package
     patterns = settings["package-data"]["splitlab.course"]
     brought = {path for pattern in patterns for path in package.glob(pattern)}
-    assert brought >= {*records.RUNS.iterdir()}
+    assert brought >= {path for path in records.RUNS.iterdir() if path.suffix != ".lock"}
     assert {path.name for path in brought} >= {
         "digits_tiny.json",
         "mnist_paper_scale.json",

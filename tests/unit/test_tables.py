@@ -2,7 +2,9 @@
 
 import re
 
-from splitlab.core.tables import Spread, Table
+import pytest
+
+from splitlab.core.tables import Spread, Table, numbers
 
 
 def test_text_lines_up_and_rounds():
@@ -47,3 +49,30 @@ def test_a_range_follows_its_figure_in_text_and_stands_below_it_on_a_page():
     page = table._repr_html_()
     assert re.search(r'right;[^>]*">0.4<br><small style="[^"]*">0.3 … 0.5</small></td>', page)
     assert Spread("<", "&", ">")._repr_html_().startswith("&lt;<br>")
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((0.25, 0.5, 12.0), ["0.250", "0.500", "12.000"]),
+        ((10.4, 11.0, 12.6), ["10", "11", "13"]),
+        ((6317.2, 18187.0, 45720.0), ["6,317", "18,187", "45,720"]),
+        ((198265328.0, 205949440.0, 217203648.0), ["2.0e8", "2.1e8", "2.2e8"]),
+        ((0.5, 3.0, 1e5), ["5.0e-1", "3.0e0", "1.0e5"]),
+        ((0.0, 4.4e-16, 1e-3), ["0", "4.4e-16", "1.0e-3"]),
+        ((0.0, 0.0, 4e-5), ["0", "0", "4.0e-5"]),
+        ((-2e-4, 0.5, 0.75), ["-0.000", "0.500", "0.750"]),
+        ((0.0, 0.0, 0.0), ["0.000", "0.000", "0.000"]),
+        ((3, 300, 3000), ["3", "300", "3000"]),
+        ((131328, 131328, 2_000_000), ["131,328", "131,328", "2,000,000"]),
+        ((float("-inf"), 0.5, float("inf")), ["-inf", "5.0e-1", "inf"]),
+    ],
+)
+def test_the_numbers_of_a_range_are_in_one_style(values, texts):
+    assert numbers(*values) == texts
+
+
+def test_cells_that_are_large_or_small_can_be_read():
+    cells = [131328, 5000, 2.06e8, 45720.5, 3e-7, 0.0, float("nan"), True]
+    line = str(Table((), [["x", *cells]])).split()
+    assert line == ["x", "131,328", "5000", "2.1e8", "45,720.5", "3.0e-7", "0.000", "nan", "True"]

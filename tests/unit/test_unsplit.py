@@ -238,10 +238,7 @@ def quick(monkeypatch):
     def zeros(images):
         return torch.zeros(len(images), dtype=torch.int64)
 
-    settings = sl.settings.Setting.unsplit
-    monkeypatch.setattr(
-        sl.settings.Setting, "unsplit", lambda self, **options: settings(self, **options) | QUICK
-    )
+    monkeypatch.setattr(sl.attacks.unsplit, "TINY", sl.attacks.unsplit.TINY | QUICK)
     monkeypatch.setattr(sl.referee.images, "_classifiers", lambda referee, seed: (zeros, zeros))
     monkeypatch.setattr(sl.referee.images, "ORACLE_STEPS", 2)
 

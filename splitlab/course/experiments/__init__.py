@@ -28,6 +28,7 @@ from splitlab.course.experiments.catalogue import (
     experiments,
     find,
     recorded,
+    replay,
 )
 from splitlab.course.experiments.client_networks import (
     FAIL,
@@ -123,6 +124,7 @@ __all__ = [
     "locality",
     "probabilities",
     "recorded",
+    "replay",
     "separation",
     "signals",
     "train_whole",

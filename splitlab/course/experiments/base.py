@@ -46,7 +46,7 @@ class Experiment(ABC):
     @property
     def name(self) -> str:
         """The experiment's name in messages."""
-        return f"{self.table}: {self.run}/{self.seed}" if self.run else self.table
+        return f"{self.table}: {self.run}/{self.seed}"
 
     @property
     def setting(self) -> sl.settings.Setting:

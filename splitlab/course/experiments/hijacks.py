@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Unpack
 
 import torch
 
 import splitlab as sl
-from splitlab.course import watched_runs
 from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 
 SNAPSHOTS = 30
@@ -96,29 +94,13 @@ class Hijack(Experiment):
 
 @dataclass(frozen=True)
 class WatchedHijack(Hijack):
-    """A hijack with snapshots: a record of its own, which has no `run`."""
+    """A hijack whose row has its log and its snapshots, too."""
 
-    def make(
-        self,
-        device: Device = "cpu",
-        observers: Sequence[sl.Observer] = (),
-        *,
-        folder: Path | None = None,
-        **keeping: Unpack[Keeping],
-    ) -> dict[str, float]:
-        """Run the experiment, record it, and return the scores; arguments as in `Experiment`."""
+    def measure(
+        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
+    ) -> dict[str, Any]:
+        """Train and score; return steps taken, the report, the log and the snapshots."""
         watched = sl.Snapshots(every=max(1, self.steps // SNAPSHOTS))
         client, attack, split, log = self._train(device, [*observers, watched], **keeping)
-        assert log is not None, "a record of its own has no budget"
-        report = sl.evaluate(client, attack, split.referee)
-        watched_runs.write(
-            self.table,
-            config=self.config,
-            data={"private": split.private, "public": split.public},
-            log=log,
-            report=report,
-            snapshots=watched,
-            device=device,
-            folder=folder,
-        )
-        return dict(report.attack.get("as_received") or report.attack["attack"])
+        report = sl.evaluate(client, attack, split.referee).to_dict()
+        return {"steps": client.step, **report, "log": log, "snapshots": watched}

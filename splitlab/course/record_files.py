@@ -1,0 +1,162 @@
+"""The files of recorded runs: tables of rows that cannot be changed unnoticed.
+
+A table is one file, `{"table": NAME, "command": ..., "rows": {"kind/seed": row}}`; the command
+makes it anew, and is empty where nothing does. The name is the file's own, and each row has a hash
+of itself. So whatever was changed by hand, renamed or damaged is refused. The mark "historical",
+which is made by hand, stands outside the hash.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from splitlab.core import files
+from splitlab.core.identity import NUMERICS
+from splitlab.course import watched_runs
+
+SECONDS = "chapter_seconds_"  # + a profile: the table of the notebooks' seconds
+
+
+def rows_of(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of a table by name, stale or not; none where there is no file.
+
+    Raises:
+        ValueError: If the file is damaged, or holds no table or one of another name, or if a row
+            is not as it was recorded.
+    """
+    if not path.exists():
+        return {}
+    try:
+        text = path.read_text()
+        content = json.loads(text, parse_float=_as_written, object_pairs_hook=_once_each)
+        name, command, rows = (content[entry] for entry in ("table", "command", "rows"))
+        changed = [k for k, r in rows.items() if k != _key(r) or r.get("hash") != row_hash(r)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _refusal(path, "is no whole table of runs", command_of(path.stem)) from error
+    if name != path.stem:
+        raise _refusal(path, f"holds the table {name!r}, under another name", command)
+    if changed:
+        raise _refusal(path, f"has a row, {changed[0]}, that is not as it was recorded", command)
+    return dict(rows)
+
+
+def add_rows(
+    path: Path,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    device: torch.device | str = "cpu",
+    anew: bool = False,
+) -> None:
+    """Add runs to a table, whoever else is adding to it; earlier rows of theirs are replaced.
+
+    Args:
+        path: The table's file. Its folder is made where there is none.
+        rows: The runs, as `splitlab.course.records.write_row` takes them.
+        device: Where they were computed.
+        anew: Whether the table shall have no other rows.
+
+    Raises:
+        ValueError: If the file is there and damaged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        before = {} if anew else rows_of(path)
+        after = before | {_key(row): _finished(row, device, path) for row in rows}
+        write_table(path, command_of(path.stem), dict(sorted(after.items())))
+        kept = {row.get("snapshots") for row in after.values()}
+        for snapshots in {row.get("snapshots") for row in before.values()} - kept:
+            (path.parent / snapshots).unlink(missing_ok=True)
+
+
+def write_table(path: Path, command: str, rows: Mapping[str, Any]) -> None:
+    """Write a table's file: one line for each entry, and for each list of plain values."""
+
+    def in_one_line(match: re.Match[str]) -> str:
+        return "[" + " ".join(line.strip() for line in match[1].split("\n")) + "]"
+
+    content = {"table": path.stem, "command": command, "rows": rows}
+    text = re.sub(r"\[\n([^][{}]*)\n *\]", in_one_line, json.dumps(content, indent=1))
+    files.write_atomically(path, f"{text}\n".encode())
+
+
+def row_hash(row: Mapping[str, Any]) -> str:
+    """Return the hash of a row as it is read, "hash" and "historical" left out."""
+    hashed = {name: value for name, value in row.items() if name not in ("hash", "historical")}
+    text = json.dumps(hashed, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def command_of(name: str) -> str:
+    """Return what makes a table anew."""
+    if name.startswith(SECONDS):
+        return f"make seconds PROFILE={name.removeprefix(SECONDS)}"
+    return f"python benchmarks/records.py {name}"
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    """Return the name of a row in its table, "kind/seed", or "kind" where there is no seed."""
+    return f"{row['run']}/{row['seed']}" if "seed" in row else str(row["run"])
+
+
+def _finished(row: Mapping[str, Any], device: torch.device | str, path: Path) -> dict[str, Any]:
+    """Return a row as it is written: ready for JSON, with where it comes from and its hash."""
+    import splitlab  # its version, known only when all of it is imported
+
+    finished = dict(row)
+    if "log" in finished:
+        finished["log"] = watched_runs.log_to_json(finished["log"])
+    if "snapshots" in finished:
+        finished["snapshots"] = watched_runs.save_snapshots(finished["snapshots"], path)
+    finished |= {
+        "made": datetime.date.today().isoformat(),
+        "device": _device_name(device),
+        "versions": {
+            "splitlab": splitlab.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "numerics": NUMERICS,
+    }
+    finished = json.loads(json.dumps(finished))
+    return finished | {"hash": row_hash(finished)}
+
+
+def _refusal(path: Path, why: str, command: str) -> ValueError:
+    anew = f", or make it anew with `{command}`" if command else ""
+    return ValueError(f"{path} {why}: restore it with git{anew}")
+
+
+def _as_written(text: str) -> float | str:
+    """Read a number; as text, which fits no hash, where it is not the shortest of its value.
+
+    Else a changed digit could go unnoticed: 17 of them are often more than a float can hold.
+    """
+    value = float(text)
+    return value if repr(value) == text else text
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Read an object; of two entries of one name, only one would be seen."""
+    if len(entries := dict(pairs)) < len(pairs):
+        raise ValueError("two entries of one name")
+    return entries
+
+
+def _device_name(device: torch.device | str) -> str:
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' * (threads != 1)}"
