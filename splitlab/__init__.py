@@ -23,6 +23,7 @@ from splitlab.attacks import (
     UnSplitLabelsKnownStart,
     WhiteBoxInversion,
 )
+from splitlab.attacks.critic import Critic
 from splitlab.core import costs, files, tables, threat
 from splitlab.core.audit import audit
 from splitlab.core.client import Client, Defense, HijackingDetected, Turn
@@ -39,9 +40,12 @@ from splitlab.core.messages import (
     Weights,
 )
 from splitlab.core.observers import Log, Observer, Progress, Wiretap
+from splitlab.core.party import Party
 from splitlab.core.protocols import Wire, u_shaped, vanilla
+from splitlab.core.randomness import Sampler, with_own_randomness
 from splitlab.core.rounds import Aggregator, Rounds, Sequential, ServerCopies, SplitFed
 from splitlab.core.server import HonestServer, LabelDefense, Server
+from splitlab.core.state import Stateful
 from splitlab.core.threat import ThreatModel, ThreatModelViolation
 from splitlab.core.train import train
 from splitlab.data import Data, DataError, ImageData
@@ -72,19 +76,19 @@ _NAMES = {
 
 # fmt: off
 __all__ = [
-    "FSHA", "NUMERICS", "PROFILES", "Aggregator", "BlackBoxInversion", "CheckpointError",
-    "Client", "Data", "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine",
+    "FSHA", "NUMERICS", "PROFILES", "Aggregator", "BlackBoxInversion", "CheckpointError", "Client",
+    "Critic", "Data", "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine",
     "GradientNorm", "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "Log",
-    "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "PassiveClient",
+    "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "Party", "PassiveClient",
     "PassiveServer", "Progress", "PropertyInference", "QueryFreeInversion", "ReceivedError",
-    "Report", "Rounds", "Scorer", "Sequential", "Server", "ServerCopies", "ServerOutput",
-    "SignedFSHA", "SmashedData", "Snapshots", "SplitFed", "ThreatModel", "ThreatModelViolation",
-    "Turn", "UnSplit", "UnSplitBrightOnDark", "UnSplitLabels", "UnSplitLabelsKnownStart",
-    "Weights", "WhiteBoxInversion", "Wire", "Wiretap", "accuracies", "accuracy_after_matching",
-    "attacks", "audit", "classifiers", "core", "costs", "data", "defenses", "evaluate", "files",
-    "floors", "gpu", "grant", "intervals", "leak_auc", "logits", "metrics", "nets", "paper",
-    "referee", "settings", "tables", "task_accuracy", "threat", "tiny", "train", "u_shaped",
-    "vanilla",
+    "Report", "Rounds", "Sampler", "Scorer", "Sequential", "Server", "ServerCopies", "ServerOutput",
+    "SignedFSHA", "SmashedData", "Snapshots", "SplitFed", "Stateful", "ThreatModel",
+    "ThreatModelViolation", "Turn", "UnSplit", "UnSplitBrightOnDark", "UnSplitLabels",
+    "UnSplitLabelsKnownStart", "Weights", "WhiteBoxInversion", "Wire", "Wiretap", "accuracies",
+    "accuracy_after_matching", "attacks", "audit", "classifiers", "core", "costs", "data",
+    "defenses", "evaluate", "files", "floors", "gpu", "grant", "intervals", "leak_auc", "logits",
+    "metrics", "nets", "paper", "referee", "settings", "tables", "task_accuracy", "threat", "tiny",
+    "train", "u_shaped", "vanilla", "with_own_randomness",
 ]
 # fmt: on
 

@@ -55,10 +55,19 @@ class Turn:
 
 
 class Defense(Stateful):
-    """Base of all defenses: every hook does nothing. One instance serves one client.
+    """Base of all defenses of a client: every hook does nothing. One instance serves one client.
 
-    Networks, optimizers and generators that it holds are saved with the client; plain values that
-    change, such as counters, are saved if `STATE` names them (see `Stateful`).
+    To write one of your own, override the hooks it needs, and pass it in
+    `Client(..., defenses=[...])`:
+
+    - `torch.randn` and the like draw from the client's own random state, which is lent while its
+      defenses work. They need no generator of their own.
+    - A detector returns dz as it is from `incoming`, or raises `HijackingDetected`, which stops
+      `sl.train`.
+    - Networks, optimizers and generators that it holds are saved with the client. Plain values that
+      change, such as a counter or a list of alarms, are saved if `STATE` names them (`Stateful`).
+    - Write a classmethod `conformance_example(private, public)` that returns a small one, and run
+      `pytest --splitlab-defense my_module:MyDefense`.
     """
 
     def prepare(self, client: Client) -> None:
@@ -68,7 +77,10 @@ class Defense(Stateful):
         """Called before the forward pass: may change labels, `fake` and `update`."""
 
     def smash(self, client: Client, turn: Turn, z: Tensor) -> Tensor:
-        """Return what is sent in place of `z`, same shape, differentiable (noise, clipping)."""
+        """Return what is sent in place of `z`, same shape, differentiable (noise, clipping).
+
+        Called by `client.smash(x)`, too: then the turn has `x` alone, and nothing may be kept.
+        """
         return z
 
     def local_loss(self, client: Client, turn: Turn) -> Tensor | None:
@@ -92,6 +104,12 @@ class Client(Party):
 
     In the U-shaped protocol it holds the last layers, the tail, as well, and the labels stay at
     home. One optimizer trains both of its parts, in one step at the end of the turn.
+
+    A defense is not a subclass but a component (`Defense`). An attack by a client is a subclass: of
+    `PassiveClient` if it only looks, else of this class, with `forward`, `finish` or `backward`
+    overridden. Decorate these with `sl.with_own_randomness`, and call `super()` for the honest
+    part. Card, state, `prepare`, what `sl.evaluate` asks for and `conformance_example` are as in
+    `Server`; the card's `who` begins with "client".
 
     Args:
         net: The client's network f, (B, C, H, W) -> z.

@@ -53,7 +53,8 @@ class PassiveClient(Client):
     """Honest but curious: takes every turn as `Client` does, and looks at the gradient it is sent.
 
     An attack overrides `observe`. Its randomness comes from a state of its own, so that the weights
-    move as if nobody looked.
+    move as if nobody looked. The rest is as in `PassiveServer`, and an attack on the labels that
+    lie with the server derives from `sl.attacks.LabelInference`.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -104,6 +105,17 @@ class PassiveServer(HonestServer):
     An attack overrides `observe` (and `observe_output_gradient`, where the protocol is U-shaped),
     and may read `frozen_net()`. Its randomness comes from a state of its own, so that the honest
     weights move as if nobody looked; that they did is checked after every look.
+
+    To write a passive attack of your own:
+
+    - Override `observe`, or nothing at all if z of the trained client is enough.
+    - `observe` already draws from the attacker's own random state. Elsewhere, such as in `prepare`,
+      write `with self.attacker_randomness.lent():` around what is random. Do not use
+      `sl.with_own_randomness` here: it lends the honest server's state. Batches of public images
+      come from a `sl.Sampler`.
+    - Give `super().__init__` the honest server's network, and `**honest` for its other arguments.
+    - The card's `who` has the word "passive". State, `prepare`, what `sl.evaluate` asks for and
+      `conformance_example` are as in `Server`.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(

@@ -20,7 +20,13 @@ from splitlab.core.tables import Table
 
 
 class Observer(Stateful):
-    """Base of all observers: every hook does nothing. Name what it keeps in `STATE`."""
+    """Base of all observers: every hook does nothing. Pass yours in `train(..., observers=[...])`.
+
+    To write one of your own, override the hooks it needs, set what it keeps in `start` or in the
+    constructor, and name it in `STATE`: a resumed run calls `start` first and then puts it back.
+    An observer looks and changes nothing, neither parties nor messages; one that trains or draws
+    random numbers keeps networks and a `torch.Generator` of its own, which are saved.
+    """
 
     def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
         """Called before the first step."""

@@ -19,6 +19,11 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 class Party(Stateful):
     """Base of clients, servers and whoever else exchanges messages with them.
 
+    To write a party of your own, derive from `Server` or `Client`, or from `Party` for a third one.
+    Give it a card, `threat = sl.ThreatModel(...)`. Where a method draws random numbers, or runs a
+    network with Dropout in training mode, decorate it with `sl.with_own_randomness`: it then draws
+    from the party's own random state, and a run is a function of its seeds.
+
     Args:
         name: The sender's name on the messages.
         seed: Seeds the party's random state.

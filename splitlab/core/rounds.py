@@ -35,6 +35,17 @@ class Rounds:
     else of a protocol that is an object; what it must remember is at the parties, so that a run
     that was killed goes on.
 
+    To write a protocol of your own:
+
+    - What one step is, is a function of (client, server, send), such as `sl.vanilla`. Whatever
+      crosses goes through `send(message, receiver)`, which returns the receiver's copy.
+    - The order of the clients is `whose_turn`. It must follow from the step's number and the
+      settings alone; a random order comes from a `torch.Generator` seeded with these.
+    - What happens between steps, such as handing on weights, is `after`.
+    - Settings that are whole numbers or True and False are in `name`, by which a checkpoint knows
+      its run. Override `name` if there are others.
+    - A third party (an `Aggregator`, say) derives from `sl.Party`, and `parties` returns it.
+
     Args:
         protocol: What one step is.
         turn: Steps that a client takes before the next client's turn, at least 1.

@@ -32,7 +32,9 @@ from splitlab.nets.evaluation import in_parts
 class LabelDefense(Stateful):
     """Base of the defenses of a server that holds labels. One instance serves one server.
 
-    Its random numbers come from the server's own state, which is lent while it works.
+    To write one of your own, override `outgoing`. `torch.rand` and the like draw from the server's
+    own random state, which is lent while a defense works. Whoever makes the server passes it in
+    `HonestServer(..., defenses=[...])`. For STATE and `conformance_example` see `Defense`.
     """
 
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
@@ -50,6 +52,26 @@ class LabelDefense(Stateful):
 
 class Server(Party, ABC):
     """Base of all servers. An attack by the server is a subclass.
+
+    To write an active attack of your own (for a passive one, see `PassiveServer`):
+
+    - Override `reply`, and return `self.gradient(message, dz)`, with dz of z's shape. Override
+      `forward` and `backward` too, or say `PROTOCOLS = ("vanilla",)`.
+    - Decorate `reply` with `sl.with_own_randomness`, and take batches of public images from a
+      `sl.Sampler(len(public), batch_size, owner="public", seed=seed)`: `sampler.next()` returns
+      row numbers. `sl.Critic` is a critic with its loss, penalty and optimizer.
+    - Put scalars (0-d tensors without a graph) in `self.metrics`, and they are in the log.
+    - Keep networks and optimizers as attributes: they are saved. Name plain values that change in
+      `STATE`, what need not be saved in `PASSING`, and what is made late in `LATER` (`Stateful`).
+    - Write a card: `threat = sl.ThreatModel(who="server, malicious (active)", goal=..., sees=...,
+      knows=..., does_not_know=...)`.
+    - Say what it infers by a method that `sl.evaluate` asks: `reconstruct(message)`,
+      `infer_labels` or `infer_property(message)`. Its docstring says what each returns.
+    - If it needs a last preparation after training, write `prepare(grant)`. `sl.grant(attack,
+      client)` calls it once, with what the class attribute `GRANTED` names: "nothing" (None), "an
+      oracle" (a function: images -> `SmashedData`) or "the client's weights" (`Weights`).
+    - Write a classmethod `conformance_example(private, public)` that returns a small one, and run
+      `pytest --splitlab-attack my_module:MyAttack`.
 
     Args:
         seed: Seeds the server's random state.

@@ -39,10 +39,16 @@ class Stateful:
     A party that an observer or a defense holds has a state of its own and is left out, unless
     `STATE` names it.
 
+    To write a class of your own, list plain values that change (a counter, a list of alarms, a
+    tensor that is kept) in `STATE`, and override nothing: not `state_dict`, not `load_state_dict`.
+    A class lists its own names only. Where something changes that no state holds, `sl.train` with
+    `checkpoint=` says what it is and stops.
+
     Attributes:
         STATE: Plain values (numbers, text, tensors, lists, tuples, dictionaries) that change.
         PASSING: What changes and is not needed in the next step, such as the batch under way.
-        LATER: Parts that are None until something makes them; `rebuild` makes them again.
+        LATER: Parts that are None until something makes them, such as a decoder that `prepare`
+            trains; `rebuild(name, state)` makes them again, and then their state is loaded.
         PARTICIPANT: Whether it is a party.
         PROTOCOLS: Of an attack or a defense: the protocols in which it takes part. In the other one
             it raises an error that says why not.
@@ -56,12 +62,16 @@ class Stateful:
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return a small one, on which `tests/conformance` tries every attack and every defense.
+        """Return a small one, on which a list of tests tries every attack and every defense.
+
+        `pytest --splitlab-attack my_module:MyAttack` runs that list on a class of yours, and
+        `--splitlab-defense my_module:MyDefense` on a defense; the plugin comes with the package.
 
         It fits the networks of `splitlab.nets.tiny` at cut 2, where z is (32, 4, 4). A server's
         network ends in ten numbers in both protocols (`tiny.server()`): logits in vanilla, and
         the output `a` in the U-shaped protocol, where the client's tail is a linear layer from ten
         to ten. A client's attack has a batch size of 8. A few steps must be enough to prepare it.
+        A detector's example counts its alarms and does not stop the honest runs of the list.
 
         Args:
             private: A few images with labels, for an attack by the client.

@@ -20,6 +20,10 @@ class ImageData(Data):
 
     All other attributes are those of `Data`.
 
+    To use images of your own, call `ImageData.from_arrays(x, y, value_range=...)`, and then
+    `private, public, referee = data.split(seed)`. Give it a block for each image (its writer, its
+    patient) where images belong together, for `split` never cuts a block.
+
     Before images are hashed (`row_hashes`, `fingerprint`), pixels are rounded to 256 levels of the
     value range, and a repeated grey channel counts once: the same picture has the same hash on
     another scale of values, on another device and with another number of channels, though not at

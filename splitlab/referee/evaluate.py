@@ -43,6 +43,16 @@ def evaluate(
     The attack says by its methods what it infers: `infer_property`, `infer_labels` or
     `reconstruct`. Trained parties are given, and stay as they are.
 
+    What an attack of your own needs, by goal:
+
+    - "images": `reconstruct(message) -> images` (N, C, H, W) for a `SmashedData` message of N rows,
+      in evaluation mode and on the scale of the private images.
+    - "property": `public` images labeled with the property, `infer_property(message) -> scores`
+      (N, K), and `classify(x) -> scores` for images (N, C, H, W), through networks of its own.
+    - "labels": `inferred(first, end)`, which returns what it infers from these steps. A client's
+      attack inherits it from `sl.attacks.LabelInference`, and writes `infer_labels` and perhaps
+      `score`; for a server's, see `sl.UnSplitLabels`.
+
     Args:
         clients: The client, or all clients, after training. An attacker among them is not
             attacked, unless it infers labels of its own images that lie with the server.

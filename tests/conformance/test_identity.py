@@ -7,7 +7,6 @@ from functools import partial
 
 import pytest
 import torch
-from examples import ROWS, few
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam
@@ -16,6 +15,7 @@ import splitlab as sl
 from splitlab.attacks.critic import Critic
 from splitlab.core import checkpoint
 from splitlab.core.identity import outline
+from splitlab.course.conformance.examples import ROWS, few
 
 LIMIT = sl.defenses.ClipGradient
 

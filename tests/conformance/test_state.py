@@ -10,12 +10,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
-from examples import EVERY, Kill, Killed, assert_same, few, killed_run, made, run
 from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import LinearLR, SequentialLR, StepLR
 
 import splitlab as sl
+from splitlab.course.conformance.examples import (
+    EVERY,
+    Kill,
+    Killed,
+    assert_same,
+    few,
+    killed_run,
+    made,
+    run,
+)
 
 
 @pytest.fixture

@@ -107,7 +107,8 @@ def test_nbstripout_finds_nothing_to_strip():
 
 def test_a_chapter_keeps_the_house_rules(chapter):
     assert set(runner.parameters_of(chapter, "the chapter")) == set(runner.PARAMETERS)
-    lengths = [len(cell.source.splitlines()) for cell in runner.code_cells(chapter)]
+    cells = runner.code_cells(chapter)  # a class that a reader would write is shown as a whole
+    lengths = [len(c.source.splitlines()) for c in cells if "own-class" not in runner.tags(c)]
     assert max(lengths) <= 15, "a cell of more than 15 lines belongs into the library"
     assert statistics.median(lengths) <= 6
 

@@ -46,7 +46,8 @@ def project_files():
         shown = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         kept = [p for p in (ROOT / "splitlab").rglob("*") if "__pycache__" not in p.parts]
-        return [*kept, *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE"))]
+        others = ("pyproject.toml", "README.md", "LICENSE", "splitlab_pytest.py")
+        return [*kept, *(ROOT / name for name in others)]
     return [ROOT / line for line in shown.splitlines()]
 
 
@@ -85,7 +86,8 @@ def test_the_wheel_has_the_records_and_the_mark_of_a_typed_package(wheel):
     assert {f"splitlab/course/runs/{name}" for name in runs} <= names
     assert any(name.endswith(".json") for name in runs)
     assert "splitlab/py.typed" in names
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"splitlab"}, "and no tests"
+    top = {name.split("/")[0].split("-")[0] for name in names}
+    assert top == {"splitlab", "splitlab_pytest.py"}, "and no tests of its own"
 
 
 def test_a_recorded_run_is_replayed(away):
@@ -100,6 +102,30 @@ def test_the_claims_are_listed(away):
     listed = run("-m", "splitlab.course.cli", "claims", cwd=folder, env=environment)
     for claim in claims.load():
         assert f"{claim.name}: holds " in listed
+
+
+MINE = """
+import splitlab as sl
+
+class Halve(sl.Defense):
+    def smash(self, client, turn, z):
+        return z / 2
+
+    @classmethod
+    def conformance_example(cls, private, public):
+        return cls()
+"""
+
+
+def test_the_plugin_tries_a_class_of_somebody_else(away, tmp_path):
+    environment, _ = away
+    (tmp_path / "mine.py").write_text(MINE)
+    command = ("-m", "pytest", "-p", "no:cacheprovider", "--splitlab-defense", "mine:Halve")
+    shown = run(*command, cwd=tmp_path, env={**environment, "PYTEST_ADDOPTS": ""})
+    assert " passed, 1 skipped" in shown
+    code = "import splitlab_pytest; print(splitlab_pytest.__file__)"
+    path = run("-c", code, cwd=tmp_path, env=environment)
+    assert is_installed(path, environment), "this test is of the installed plugin"
 
 
 def test_a_chapter_runs(away):

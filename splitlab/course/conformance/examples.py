@@ -1,4 +1,4 @@
-"""What the conformance list needs: small runs of any class, killed runs, states bit by bit."""
+"""What the lists need: small runs of any class, killed runs, and states compared bit by bit."""
 
 import dataclasses
 import inspect
