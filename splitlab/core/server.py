@@ -34,8 +34,11 @@ class LabelDefense(Stateful):
 
     To write one of your own, override `outgoing`. `torch.rand` and the like draw from the server's
     own random state, which is lent while a defense works. Whoever makes the server passes it in
-    `HonestServer(..., defenses=[...])`. For STATE and `conformance_example` see `Defense`.
+    `HonestServer(..., defenses=[...])`. It takes part in the vanilla protocol alone, for in the
+    U-shaped one the client has the labels. For STATE and `conformance_example` see `Defense`.
     """
+
+    PROTOCOLS: ClassVar[tuple[str, ...]] = ("vanilla",)
 
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
         """Return the gradient to send in place of `dz`.
@@ -55,8 +58,11 @@ class Server(Party, ABC):
 
     To write an active attack of your own (for a passive one, see `PassiveServer`):
 
-    - Override `reply`, and return `self.gradient(message, dz)`, with dz of z's shape. Override
-      `forward` and `backward` too, or say `PROTOCOLS = ("vanilla",)`.
+    - Override `reply`, and return `self.gradient(message, dz)`, with dz of z's shape.
+    - For the U-shaped protocol, override `forward` too, which keeps the message in
+      `self.under_way` and returns `sl.ServerOutput(a=..., sender=self.name, step=message.step)`,
+      and `backward`, which gets that message back by `self.asked(message)` and sets
+      `self.under_way = None`. Or say `PROTOCOLS = ("vanilla",)`.
     - Decorate `reply` with `sl.with_own_randomness`, and take batches of public images from a
       `sl.Sampler(len(public), batch_size, owner="public", seed=seed)`: `sampler.next()` returns
       row numbers. `sl.Critic` is a critic with its loss, penalty and optimizer.

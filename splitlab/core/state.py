@@ -67,10 +67,14 @@ class Stateful:
         `pytest --splitlab-attack my_module:MyAttack` runs that list on a class of yours, and
         `--splitlab-defense my_module:MyDefense` on a defense; the plugin comes with the package.
 
-        It fits the networks of `splitlab.nets.tiny` at cut 2, where z is (32, 4, 4). A server's
-        network ends in ten numbers in both protocols (`tiny.server()`): logits in vanilla, and
-        the output `a` in the U-shaped protocol, where the client's tail is a linear layer from ten
-        to ten. A client's attack has a batch size of 8. A few steps must be enough to prepare it.
+        It fits `sl.tiny.client_net()`, whose z is (32, 4, 4). A server's network ends in ten
+        numbers in both protocols (`sl.tiny.server_net()`): logits in vanilla, and the output
+        `a` in the U-shaped protocol, where the client's tail is a linear layer from ten to ten. A
+        few steps must be enough to prepare it.
+
+        A client's attack has a batch size of 8. It is tried as it was made, so it names its one
+        protocol: `PROTOCOLS = ("vanilla",)`, or `("u_shaped",)` if it was made with a tail.
+
         A detector's example counts its alarms and does not stop the honest runs of the list.
 
         Args:

@@ -79,7 +79,7 @@ def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
     if message.index is None:
         raise ValueError(
             f"{who} holds labels and does not know whose z this is: make the client "
-            "with sends_index=True"
+            "with sends_index=True, or if it has a tail, use protocol=u_shaped"
         )
     if message.index.min() < 0 or message.index.max() >= len(labels):
         raise ValueError(

@@ -30,8 +30,6 @@ class GradientNoise(LabelDefense):
         ValueError: If the strength is negative.
     """
 
-    PROTOCOLS = ("vanilla",)  # the only one in which the server has labels
-
     def __init__(self, strength: float) -> None:
         self.strength = _not_negative("GradientNoise", strength)
 
@@ -54,8 +52,6 @@ class MaxNorm(LabelDefense):
     The noise lies in the gradient's own direction: the sign may turn, the line stays. It needs no
     labels and has no strength to choose. A gradient of 0 has no direction and stays 0.
     """
-
-    PROTOCOLS = ("vanilla",)  # the only one in which the server has labels
 
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
         """Return dz_i (1 + s_i e), where e is standard normal and 1 + s_i^2 = max^2 / |dz_i|^2."""
@@ -110,7 +106,6 @@ class Marvell(LabelDefense):
     """
 
     STATE = ("variances", "eps", "direction")
-    PROTOCOLS = ("vanilla",)  # the only one in which the server has labels
 
     def __init__(self, strength: float) -> None:
         self.strength = _not_negative("Marvell", strength)
