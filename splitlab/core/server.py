@@ -130,18 +130,21 @@ class Server(Party, ABC):
             TypeError: If no server answers this kind.
             ValueError: If the step is over and its answer is not kept any more.
         """
-        kept = self.outputs if getattr(message, "asks", "") == "output" else self.answered
-        key = f"{message.sender}: {type(message).__name__}"
-        last = kept.get(key)
-        if last is None or message.step > last["step"]:
+        key, never = f"{message.sender}: {type(message).__name__}", {"step": -1}
+        kept, over = self.answered, -1
+        if getattr(message, "asks", "") == "output":  # not saved: the graph would be missing
+            kept = self.outputs
+            over = self.answered.get(f"{message.sender}: OutputGradient", never)["step"]
+        last = max(kept.get(key, never)["step"], over)
+        if message.step > last:
             answer = self._answer_to(message).delivered(to=message.sender)
             kept[key] = {"step": message.step, "kind": type(answer).__name__} | {
                 "fields": {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
             }
-        elif message.step < last["step"]:
+        elif message.step < last or key not in kept:
             raise ValueError(
-                f"{self.name} has answered step {last['step']} of {message.sender} and keeps no "
-                f"earlier answer: send the step after it, not step {message.step}"
+                f"{self.name} has answered step {last} of {message.sender} and keeps no earlier "
+                f"answer: send the step after it, not step {message.step}"
             )
         return KINDS[kept[key]["kind"]](**kept[key]["fields"]).delivered()
 

@@ -85,3 +85,16 @@ def test_a_step_that_is_over_is_refused_and_changes_nothing(digits):
     with pytest.raises(ValueError, match=r"has answered step 1 of client .* not step 0"):
         server.handle(first)
     assert all(torch.equal(value, before[n]) for n, value in server.net.state_dict().items())
+
+
+def test_after_a_resume_a_late_copy_of_a_step_that_is_over_is_refused(digits):
+    """Its output was lost; to run it anew would move BatchNorm's statistics once more."""
+    client, server = parties(digits, tail=True)
+    smashed = client.forward()
+    client.backward(server.handle(client.finish(server.handle(smashed))))
+    _, resumed = parties(digits, tail=True)
+    resumed.load_state_dict(server.state_dict())
+    assert server.handle(smashed).step == 0
+    with pytest.raises(ValueError, match=r"has answered step 0 .* not step 0"):
+        resumed.handle(smashed)
+    assert resumed.handle(client.forward()).step == 1
