@@ -135,7 +135,7 @@ def test_another_client_is_another_run(saved, digits):
 
 
 def test_data_of_another_seed_are_another_run(saved):
-    with pytest.raises(sl.CheckpointError, match=r"clients\[0\]\.data: digits, 16 images"):
+    with pytest.raises(sl.CheckpointError, match=r"clients\[0\]\.data: digits, 16 rows"):
         train(saved, sl.tiny.split("digits", 1))
 
 

@@ -186,7 +186,7 @@ def run_with(change, make_client, make_attack, digits):
         "seed": r"clients\[0\]\.randomness\.seed: 0 there, 1 here",
         "defense": r"clients\[0\]\.defenses\[0\] is: nothing there, Defense here",
         "clients": "clients: 1 there, 2 here",
-        "public data": r"server\.public: digits, \d+ images, \w+ there, digits, 90 images",
+        "public data": r"server\.public: digits, \d+ rows, \w+ there, digits, 90 rows",
         "server": "server is: FSHA there, NoHijack here",
         "observers": "observers: Snapshots there, none here",
         "snapshots": r"observers\[0\]\.every: 10 there, 3 here",

@@ -138,4 +138,4 @@ def test_what_cannot_be_used_gets_one_sentence(changes, message):
 def test_a_client_and_an_attack_take_them():
     private, public, _ = made(BYTES.repeat(8, 0) / 127.5 - 1, LABELS * 8, (-1, 1)).split(0)
     client = sl.Client(torch.nn.Conv2d(1, 2, 3), private, batch_size=4)
-    assert client.smash(public.x).shape == (len(public), 2, 2, 2)
+    assert client.smash(public.x).z.shape == (len(public), 2, 2, 2)
