@@ -17,7 +17,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class Party(Stateful):
-    """Base of clients, servers and whoever else exchanges messages with them.
+    """Base of clients, servers and the aggregator: those who exchange messages.
 
     To write a party of your own, derive from `Server` or `Client`, or from `Party` for a third one.
     Give it a card, `threat = sl.ThreatModel(...)`. Where a method draws random numbers, or runs a

@@ -33,7 +33,7 @@ class LabelDefense(Stateful):
     """Base of the defenses of a server that holds labels. One instance serves one server.
 
     To write one of your own, override `outgoing`. `torch.rand` and the like draw from the server's
-    own random state, which is lent while a defense works. Whoever makes the server passes it in
+    own random state, which is lent while a defense works. The server is given it as
     `HonestServer(..., defenses=[...])`. It takes part in the vanilla protocol alone, for in the
     U-shaped one the client has the labels. For STATE and `conformance_example` see `Defense`.
     """

@@ -47,7 +47,7 @@ class Stateful:
     Attributes:
         STATE: Plain values (numbers, text, tensors, lists, tuples, dictionaries) that change.
         PASSING: What changes and is not needed in the next step, such as the batch under way.
-        LATER: Parts that are None until something makes them, such as a decoder that `prepare`
+        LATER: Parts that are None at first and made later, such as a decoder that `prepare`
             trains; `rebuild(name, state)` makes them again, and then their state is loaded.
         PARTICIPANT: Whether it is a party.
         PROTOCOLS: Of an attack or a defense: the protocols in which it takes part. In the other one

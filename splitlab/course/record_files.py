@@ -59,7 +59,7 @@ def add_rows(
     device: torch.device | str = "cpu",
     anew: bool = False,
 ) -> None:
-    """Add runs to a table, whoever else is adding to it; earlier rows of theirs are replaced.
+    """Add runs to a table under a lock; a run replaces its earlier row.
 
     Args:
         path: The table's file. Its folder is made where there is none.

@@ -6,10 +6,10 @@ it was made. A run that was watched has its "log", too, and names the file of it
 (`splitlab.course.watched_runs`). `write_row` writes; `recorded` and `ranges` read.
 
 A row is stale when its configuration is not what the caller says, or when it was made with other
-`NUMERICS`, which whoever changes the mathematics raises; `recorded` refuses it. The chapters call
-`splitlab.course.experiments.recorded`, which knows the configurations. A stale row that is worth
-keeping is marked by hand, with a reason as "historical": it is then accepted, and the label gives
-the reason.
+`NUMERICS`, a number that is raised by hand when the mathematics changes. `recorded` refuses a stale
+row. The chapters call `splitlab.course.experiments.recorded`, which knows the configurations. A
+stale row that is worth keeping is marked by hand, with a reason as "historical": it is then
+accepted, and the label gives the reason.
 """
 
 from __future__ import annotations

@@ -78,10 +78,16 @@ def evaluate(
         The report.
 
     Raises:
-        TypeError: If the attack has no method for the goal, or an argument is not the goal's.
+        TypeError: If clients are none, the attack has no method for the goal, or an argument is not
+            the goal's.
         ValueError: If data are missing, do not fit the clients', or are private and public at once.
     """
-    everyone = [clients] if isinstance(clients, Client) else list(clients)
+    everyone = list(clients) if isinstance(clients, Sequence) else [clients]
+    if odd := [one for one in everyone if not isinstance(one, Client)]:
+        raise TypeError(
+            f"clients holds {type(odd[0]).__name__}, which is no Client: write "
+            "evaluate(client, attack, referee), or a list of clients first"
+        )
     if not everyone:
         raise ValueError("there is no client to evaluate: pass the client, or a list of clients")
     goal = goal_of(attack, goal)

@@ -110,8 +110,19 @@ def _labels_of(inferred: Inferred, attacked: AttackedClients, labels: Tensor) ->
     for client in attacked.clients:
         rows[client.name] = [batch + first for batch in _batches(client)]
         first += len(client.data)
-    found = [rows[name][step] for name, step in inferred.batches]
-    return labels[torch.cat(found).to(labels.device)]
+    for name, step in inferred.batches:
+        if step >= len(rows.get(name, ())):
+            raise ValueError(
+                f"the attack inferred labels of step {step} of {name}, which the clients did not "
+                "take: pass the very clients that were trained with it"
+            )
+    found = torch.cat([rows[name][step] for name, step in inferred.batches])
+    if len(found) != len(inferred.labels):
+        raise ValueError(
+            f"the attack inferred {len(inferred.labels)} labels and the clients' batches have "
+            f"{len(found)} rows: pass the very clients that were trained with it"
+        )
+    return labels[found.to(labels.device)]
 
 
 def _batches(client: Client) -> Iterator[Tensor]:

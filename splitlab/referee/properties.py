@@ -27,8 +27,9 @@ def score_property(
 
     The floors: "chance": 1 in K. "public_majority": always the class that is most common among the
     attacker's images. "best_constant": always the class that is most common among those scored,
-    which nobody knows. "best_from_label": where clients send the labels of their task, for each
-    the class that most images scored have with it, which nobody knows either.
+    which no attacker knows. "best_from_label": where clients send the labels of their task, for
+    each label the class that is most common among the images scored with it, which no attacker
+    knows either.
 
     The ceilings: "own_networks": the attack's pilot and head on the private images themselves; no
     strict bound, for f also adapts to the private images. "true_pairs": a linear classifier of z

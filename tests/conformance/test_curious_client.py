@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 import torch
-from watching import Replies
 
 import splitlab as sl
+from splitlab.course.conformance.examples import Replies
 
 KINDS = {
     "norm": lambda *args, **options: sl.GradientNorm(*args, **options),

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from watching import Replies
 
 import splitlab as sl
+from splitlab.course.conformance.examples import Replies
 from splitlab.course.experiments import PassiveInversions
 
 NAMES = ("query_free", "black_box", "white_box")

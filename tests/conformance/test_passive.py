@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from watching import Replies
 
 import splitlab as sl
+from splitlab.course.conformance.examples import Replies
 
 
 class Nosy(sl.PassiveServer):

@@ -143,6 +143,19 @@ def test_a_server_is_scored_on_the_labels_of_the_batches_that_clients_sent(digit
     assert report.headline.startswith("accuracy ")
     with pytest.raises(ValueError, match="has guessed nothing in the steps 100 to 200"):
         sl.evaluate(clients, attack)
+    for wrong, sentence in (
+        (clients[:1], r"step 0 of client 1, which the clients did not take: pass the very clients"),
+        ([resized(clients[0]), clients[1]], r"inferred 65 labels and .* batches have \d+ rows"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            sl.evaluate(wrong, attack, windows={"early": (0, 10)})
+
+
+def resized(client):
+    """A client of the same name and steps, but with larger batches."""
+    other = sl.Client(client.net, client.data, tail=client.tail, batch_size=9, name=client.name)
+    other.step = client.step
+    return other
 
 
 def test_what_has_no_labels_gets_a_sentence(told, make_client, digits):
@@ -161,3 +174,6 @@ def test_what_has_no_labels_gets_a_sentence(told, make_client, digits):
         sl.evaluate(attack, attack, truth=truth, n_match=5)
     with pytest.raises(ValueError, match="no client to evaluate"):
         sl.evaluate([], attack)
+    for clients in (sl.HonestServer(sl.tiny.server_net()), [truth]):
+        with pytest.raises(TypeError, match=r"which is no Client: write evaluate\(client, attack, r"):
+            sl.evaluate(clients, attack)

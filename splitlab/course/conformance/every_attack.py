@@ -1,4 +1,4 @@
-"""What every attack must do, whoever wrote it; its class says how to make a small example."""
+"""What every attack must do; its class says how to make a small example."""
 
 import copy
 
