@@ -42,7 +42,8 @@ def refused(attack: Any, given: Any) -> TypeError:
         "an oracle": "prepare(client.smash)",
         "the client's weights": "prepare(client.weights())",
     }
+    what = "nothing" if given is None else type(given).__name__
     return TypeError(
-        f"{type(attack).__name__} is granted {attack.GRANTED}, not {type(given).__name__}: call "
+        f"{type(attack).__name__} is granted {attack.GRANTED}, not {what}: call "
         f"{calls[attack.GRANTED]}"
     )

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from splitlab.core import validate
 from splitlab.core.client import Client
 from splitlab.core.messages import Message
 from splitlab.core.observers import Observer
@@ -37,11 +38,7 @@ class Wire:
 
     def __call__(self, message: M, receiver: Party) -> M:
         """Return the copy that the receiver gets: own memory, no computation graph."""
-        if not isinstance(message, Message):
-            raise TypeError(
-                f"only messages cross the wire, not {type(message).__name__}: "
-                "send SmashedData or Gradient (splitlab.core.messages)"
-            )
+        validate.can_be_sent(message, receiver)
         delivered = message.delivered(to=receiver.name)
         for observer in self.observers:
             observer.message(delivered)

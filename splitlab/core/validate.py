@@ -6,7 +6,26 @@ from typing import Any
 
 from torch import Tensor
 
-from splitlab.core.messages import SmashedData
+from splitlab.core.messages import Message, SmashedData
+from splitlab.core.party import Party
+
+
+def can_be_sent(message: Any, receiver: Any) -> None:
+    """Refuse to send what is no message, or to what is no party.
+
+    Raises:
+        TypeError: If it is either.
+    """
+    if not isinstance(message, Message):
+        raise TypeError(
+            f"only messages cross the wire, not {type(message).__name__}: "
+            "send SmashedData or Gradient (splitlab.core.messages)"
+        )
+    if not isinstance(receiver, Party):
+        raise TypeError(
+            f"a message is sent to a party, not to {type(receiver).__name__}: write "
+            "send(message, server), with the client or server itself"
+        )
 
 
 def answers(step: int, asked: int | None, *, who: str, what: str, first: str) -> None:

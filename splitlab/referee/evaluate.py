@@ -79,8 +79,9 @@ def evaluate(
 
     Raises:
         TypeError: If clients are none, the attack has no method for the goal, or an argument is not
-            the goal's.
-        ValueError: If data are missing, do not fit the clients', or are private and public at once.
+            the goal's or no images.
+        ValueError: If there is no such goal, or data are missing, do not fit the clients', or are
+            private and public at once.
     """
     everyone = list(clients) if isinstance(clients, Sequence) else [clients]
     if odd := [one for one in everyone if not isinstance(one, Client)]:
@@ -91,6 +92,12 @@ def evaluate(
     if not everyone:
         raise ValueError("there is no client to evaluate: pass the client, or a list of clients")
     goal = goal_of(attack, goal)
+    for name, data in {"referee": referee, "truth": truth, "public": public}.items():
+        if data is not None and not isinstance(data, ImageData):
+            raise TypeError(
+                f"{name} is a {type(data).__name__} and must be ImageData: pass one part of the "
+                "split, such as the third one as referee"
+            )
     given = {"truth": truth, "public": public, "n_match": n_match, "windows": windows}
     _refuse_others(goal, {name for name, value in given.items() if value is not None})
     if goal == "labels" and any(client is attack for client in everyone):
@@ -112,10 +119,12 @@ def goal_of(attack: Any, goal: Goal | None = None) -> Goal:
             f"{type(attack).__name__} infers nothing that can be scored: give it "
             f"{', '.join(METHODS.values())}, or pass an attack such as sl.FSHA"
         )
+    if goal is not None and goal not in METHODS:
+        raise ValueError(f"there is no goal {goal!r}: choose from {', '.join(METHODS)}")
     if goal is not None and goal not in able:
         raise TypeError(
             f"{type(attack).__name__} cannot be scored on {goal!r}, only on {', '.join(able)}: "
-            f"choose one of those as goal, or give it the method {METHODS.get(goal, goal)}"
+            f"choose one of those as goal, or give it the method {METHODS[goal]}"
         )
     return goal or able[0]
 

@@ -99,7 +99,7 @@ class Scorer:
         notes: What a reader must know to read the figures.
 
     Raises:
-        ValueError: If there are too few private images.
+        ValueError: If there are too few private images, or the referee's part holds some of them.
     """
 
     def __init__(
@@ -123,6 +123,11 @@ class Scorer:
             notes.append(
                 f"The classifiers trained on {len(referee)} private images that are not scored: "
                 "this split has no third part."
+            )
+        elif shared := self.images.row_hashes() & referee.row_hashes():
+            raise ValueError(
+                f"{len(shared)} of the scored images are in the referee's part, too: a classifier "
+                "that was trained on them recognizes anything like them, so pass a part of its own"
             )
         self.notes = tuple(notes)
         self._classifier, self._second = _classifiers(referee, seed)

@@ -205,6 +205,8 @@ class TestBlackBox:
             attack.prepare(lambda x: client.smash(x[1:]))
         with pytest.raises(TypeError, match=r"an oracle, not Weights: call prepare\(client"):
             attack.prepare(client.weights())
+        with pytest.raises(TypeError, match="an oracle, not nothing: call"):
+            attack.prepare(None)
 
     def test_a_second_query_trains_from_scratch(self, trained, digits):
         client, _ = trained

@@ -99,7 +99,23 @@ def test_an_attack_without_public_images_is_scored_against_given_ones(make_clien
         sl.evaluate(make_client(), Blank(), referee, public=private)
 
 
-def test_several_clients_are_scored_as_one_set_of_images(make_attack, digits):
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        (lambda d: {"referee": d}, TypeError, "referee is a Split and must be ImageData: pass one"),
+        (lambda d: {"referee": d[0]}, ValueError, "scored images are in the referee's part, too"),
+        (lambda d: {"referee": d[2], "goal": "image"}, ValueError, "no goal 'image': choose from"),
+    ],
+    ids=["the split", "the private part", "an unknown goal"],
+)
+def test_a_wrong_argument_gets_a_sentence(
+    make_client, make_attack, digits, arguments, error, sentence
+):
+    with pytest.raises(error, match=sentence):
+        sl.evaluate(make_client(), make_attack(), **arguments(digits))
+
+
+def test_several_clients_are_scored_as_one_set_of_images(make_attack, digits, short_oracle):
     """As if their rows lay with one client: same images chosen, each drawn from its client's z."""
     private, _, referee = digits
     net, attack = sl.tiny.client_net(), make_attack()
@@ -118,7 +134,7 @@ def test_several_clients_are_scored_as_one_set_of_images(make_attack, digits):
         sl.evaluate([clients[0], odd], attack, referee)
 
 
-def test_an_attacker_among_the_clients_is_no_victim(digits):
+def test_an_attacker_among_the_clients_is_not_attacked(digits, short_oracle):
     class Spy(sl.PassiveClient):
         public = digits[1]
 
