@@ -29,10 +29,8 @@ class Spread:
         return f"{self.middle} ({self.low} to {self.high})"
 
     def _repr_html_(self) -> str:
-        low, high = html.escape(self.low), html.escape(self.high)
-        return (
-            f'{html.escape(self.middle)}<br><small style="font-size:0.75em">{low} … {high}</small>'
-        )
+        middle, low, high = map(_unbroken, (self.middle, self.low, self.high))
+        return f'{middle}<br><small style="font-size:0.75em">{low} … {high}</small>'
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Table:
 
     def _row(self, number: int, row: Sequence[Any], align: Sequence[str]) -> str:
         first, *others = (
-            cell._repr_html_() if isinstance(cell, Spread) else html.escape(_text(cell))
+            cell._repr_html_() if isinstance(cell, Spread) else _unbroken(_text(cell))
             for cell in row
         )
         weight = "bold" if number == self.strong else "normal"
@@ -118,6 +116,13 @@ def numbers(*values: float) -> list[str]:
         return [_scientific(value) for value in values]
     decimals = 0 if counts or min(values) >= 10 else 3
     return [f"{value:{_comma(values)}.{decimals}f}" for value in values]
+
+
+def _unbroken(text: str) -> str:
+    """Escape a text for a page; a number such as 1.8e-16 stays in one line."""
+    escaped = html.escape(text)
+    is_number = "e-" in text and text.replace("e-", "").replace(".", "").lstrip("-").isdigit()
+    return f'<span style="white-space:nowrap">{escaped}</span>' if is_number else escaped
 
 
 def _text(cell: Any) -> str:

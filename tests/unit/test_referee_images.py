@@ -115,7 +115,7 @@ def test_a_wrong_argument_gets_a_sentence(
         sl.evaluate(make_client(), make_attack(), **arguments(digits))
 
 
-def test_several_clients_are_scored_as_one_set_of_images(make_attack, digits, short_oracle):
+def test_several_clients_are_scored_as_one_set_of_images(make_attack, digits):
     """As if their rows lay with one client: same images chosen, each drawn from its client's z."""
     private, _, referee = digits
     net, attack = sl.tiny.client_net(), make_attack()
@@ -134,7 +134,7 @@ def test_several_clients_are_scored_as_one_set_of_images(make_attack, digits, sh
         sl.evaluate([clients[0], odd], attack, referee)
 
 
-def test_an_attacker_among_the_clients_is_not_attacked(digits, short_oracle):
+def test_an_attacker_among_the_clients_is_not_attacked(digits):
     class Spy(sl.PassiveClient):
         public = digits[1]
 

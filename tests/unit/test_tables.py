@@ -76,3 +76,11 @@ def test_cells_that_are_large_or_small_can_be_read():
     cells = [131328, 5000, 2.06e8, 45720.5, 3e-7, 0.0, float("nan"), True]
     line = str(Table((), [["x", *cells]])).split()
     assert line == ["x", "131,328", "5000", "2.1e8", "45,720.5", "3.0e-7", "0.000", "nan", "True"]
+
+
+def test_a_small_number_stays_in_one_line_of_a_page():
+    page = Table(("", "mse"), [("attack", 1.8e-16), ("well-e-known", Spread("1.0e-4", "0", "1"))])
+    shown = page._repr_html_()
+    for number in ("1.8e-16", "1.0e-4"):
+        assert f'<span style="white-space:nowrap">{number}</span>' in shown
+    assert shown.count("nowrap") == 2

@@ -260,8 +260,8 @@ class TailLabels(Experiment):
             labels, guesses = (torch.cat(kept[part]) for kept in (truth.labels, attack.guesses))
             row[name] = float((guesses == labels).double().mean())
             row[f"{name}_matched"] = sl.accuracy_after_matching(guesses, labels)
-            heaps = directions(torch.cat(truth.da[part]))
-            found = clusters(heaps, len(client.data.classes), seed=seed)
+            found = directions(torch.cat(truth.da[part]))
+            found = clusters(found, len(client.data.classes), seed=seed)
             row[f"{name}_clusters"] = sl.accuracy_after_matching(found, labels)
         classes = client.data.y.bincount()
         assert split.referee is not None, "at tiny scale every split has one"
