@@ -65,7 +65,9 @@ __version__ = "0.1.0"
 # for: as modules, and a few of their names.
 _MODULES = {
     **dict.fromkeys(("figures", "scrubber", "stepper"), "splitlab.show"),
-    **dict.fromkeys(("checks", "data_cards", "disguises", "experiments"), "splitlab.course"),
+    **dict.fromkeys(
+        ("checks", "claims", "data_cards", "disguises", "experiments"), "splitlab.course"
+    ),
     "records": "splitlab.course",
 }
 _NAMES = {

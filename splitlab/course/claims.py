@@ -312,6 +312,27 @@ def recorded(claim: Claim) -> Standing:
     )
 
 
+def verify(chapter: int | str) -> None:
+    """Assert that all claims of a chapter hold at every recorded seed: what a verdict cell does.
+
+    Args:
+        chapter: What the page's name begins with, such as 32.
+
+    Raises:
+        AssertionError: If a claim does not hold; names it, its rule, and the seeds.
+        ClaimError: If the chapter has no claims, or they cannot be read.
+    """
+    claims = [claim for claim in load() if claim.chapter == f"{chapter:0>2}"]
+    if not claims:
+        chapters = ", ".join(sorted({claim.chapter for claim in load()}))
+        raise ClaimError(f"chapter {chapter} has no claims: choose one of {chapters}")
+    for claim in claims:
+        standing = recorded(claim)
+        if not standing.holds:
+            why = f" ({standing.problem})" if standing.problem else ""
+            raise AssertionError(f"{claim.name} {standing.badge}{why}: {claim.rule}")
+
+
 def rerun(claims: Sequence[Claim], *, seed: int | None = None, jobs: int = 1) -> list[Standing]:
     """Run the claims' experiments again; one that several claims need runs once.
 

@@ -11,11 +11,12 @@ import ipywidgets as w
 from splitlab.show.pictures import Frame, img
 
 
-def _figure(frame: Frame, label: str) -> str:
-    """A frame as HTML: a picture with alt text, and its place in the sequence as the caption."""
+def _figure(frame: Frame, label: str, caption: str) -> str:
+    """A frame as HTML: a picture with alt text; the caption, and its place in the sequence."""
+    words = " ".join([*([caption] if caption else []), f"({label} {frame.label})"])
     return (
         f'<figure class="splitlab">{img(frame.png, frame.alt)}'
-        f"<figcaption>{html.escape(f'{label} {frame.label}')}</figcaption></figure>"
+        f"<figcaption>{html.escape(words)}</figcaption></figure>"
     )
 
 
@@ -27,22 +28,28 @@ class Scrubber(w.VBox):
 
     Args:
         frames: The pictures in order; the slider shows their labels.
-        label: What the frames' labels count, such as "step"; the captions read "step 40".
+        label: What the frames' labels count, such as "step"; the captions end with "(step 40)".
         interval: Milliseconds between two frames while playing.
+        caption: A sentence or two under each picture: what to look at.
 
     Raises:
         ValueError: If there are no frames, or the interval is not positive.
     """
 
     def __init__(
-        self, frames: Sequence[Frame], *, label: str = "step", interval: int = 400
+        self,
+        frames: Sequence[Frame],
+        *,
+        label: str = "step",
+        interval: int = 400,
+        caption: str = "",
     ) -> None:
         frames = tuple(frames)
         if not frames:
             raise ValueError("A scrubber needs at least one frame; this run recorded none.")
         if interval <= 0:
             raise ValueError(f"The interval between frames is in milliseconds above 0: {interval}.")
-        figures = [_figure(frame, label) for frame in frames]
+        figures = [_figure(frame, label, caption) for frame in frames]
         last = len(frames) - 1
         play = w.Play(min=0, max=last, value=0, interval=interval)
         # A selection slider, not a number slider: its readout is the frame's own label, in the

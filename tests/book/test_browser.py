@@ -178,7 +178,7 @@ def the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(output):
         wait_for_change(output, before)
         readout = output.locator(".jupyter-widgets .widget-readout").first.inner_text()
         caption = output.locator(".jupyter-widgets figcaption:visible").inner_text()
-        assert caption.endswith(readout.strip())
+        assert caption.endswith(f"{readout.strip()})")
         assert readout.strip()
     assert shown(output) == first
 

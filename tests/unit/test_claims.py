@@ -250,6 +250,17 @@ def test_one_doctored_record_is_one_failing_seed(book, capsys):
     assert "6 of 6" not in out
 
 
+def test_a_verdict_asserts_all_claims_of_its_chapter(book):
+    claims.verify(11)
+    claims.verify("32")
+    with pytest.raises(claims.ClaimError, match="chapter 99 has no claims: choose one of 11, 32"):
+        claims.verify(99)
+    doctor(book, "digits_tiny", "fast/103", "rows.attack.matched", 0.94)
+    with pytest.raises(AssertionError, match="hijack-reads fails at 1 of 6 seeds: 103: matched >="):
+        claims.verify(32)
+    claims.verify(11)
+
+
 def test_a_doctored_rule_fails(book, capsys):
     state(book, same={"rule": "difference < 0"})
     assert claims.recorded(by_name()["split-is-whole"]).badge.startswith("fails at 5 of 5 seeds")
