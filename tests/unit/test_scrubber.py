@@ -39,11 +39,11 @@ def links(scrubber):
 
 
 def test_every_frame_is_in_the_page_and_the_browser_links_them():
-    scrubber = Scrubber(frames())
+    scrubber = Scrubber(frames(), caption="Figure 1. Noise < digits.")
     play, slider, view = parts(scrubber)
     assert isinstance(view, ipywidgets.Stack)
     for number, child in enumerate(view.children):
-        assert f">step {number * 10}<" in child.value
+        assert f">Figure 1. Noise &lt; digits. (step {number * 10})<" in child.value
     assert links(scrubber) == {
         (play, "value", slider, "index"),
         (slider, "index", view, "selected_index"),
