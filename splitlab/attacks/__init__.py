@@ -10,7 +10,6 @@ from splitlab.attacks.multitask import MultitaskFSHA
 from splitlab.attacks.no_hijack import NoHijack
 from splitlab.attacks.property_inference import PropertyInference
 from splitlab.attacks.query_free import QueryFreeInversion
-from splitlab.attacks.signed import SignedFSHA
 from splitlab.attacks.unsplit import UnSplit, UnSplitBrightOnDark
 from splitlab.attacks.unsplit_labels import UnSplitLabels, UnSplitLabelsKnownStart
 from splitlab.attacks.white_box import WhiteBoxInversion
@@ -27,7 +26,6 @@ __all__ = [
     "PropertyInference",
     "QueryFreeInversion",
     "Received",
-    "SignedFSHA",
     "UnSplit",
     "UnSplitBrightOnDark",
     "UnSplitLabels",

@@ -1,7 +1,9 @@
 """A hijack that trains the agreed task as well, so that the client sees its loss fall.
 
-The hijack is that of Pasquini, Ateniese, Bernaschi (CCS 2021). The task beside it, and how the two
-are weighed, are this library's.
+The hijack is that of Pasquini, Ateniese, Bernaschi (CCS 2021). Servers that keep the task beside it
+are known: SplitSpy (Fu et al., NDSS 2023) trains a network for the task to deceive a detector, and
+SplitOut (Erdogan et al., CANS 2024) is evaluated against multitask servers. How the two gradients
+are weighed here is this library's.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class MultitaskFSHA(Server):
             "the task's network s, which it trains",
         ),
         does_not_know=("the private images", "the client's network f: neither weights nor layers"),
-        source="Pasquini, Ateniese, Bernaschi, CCS 2021; the task beside it is this library's",
+        source="Pasquini, Ateniese, Bernaschi, CCS 2021; with the task beside it: Fu et al., NDSS "
+        "2023, and Erdogan, Kupcu, Cicek, CANS 2024",
     )
 
     def __init__(self, hijack: FSHA, *, task: HonestServer, weight: float = 1.0) -> None:

@@ -55,15 +55,10 @@ def falling(steps: int, *, start: float = 140 / 240, to: float = 0.2) -> Schedul
     return factor
 
 
-def spike(size: float) -> Schedule:
-    """Return a factor of `size` at step 0 and of 1 afterwards."""
-    return lambda step: size if step == 0 else 1.0
-
-
 def effective_rate(
     factors: Sequence[float], betas: tuple[float, float] = ADAM_BETAS
 ) -> list[float]:
-    """Return how far Adam moves at each step, in parts of its learning rate.
+    """Return how far Adam moves at each step, divided by its learning rate.
 
     For a gradient that is the same at every step but for these factors. Adam then moves by 1 at
     every step where the factors are constant, whatever the constant. Its epsilon is left out, so a

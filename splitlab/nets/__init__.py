@@ -2,7 +2,6 @@
 
 from splitlab.nets import paper, tiny
 from splitlab.nets.blocks import (
-    ChannelRotation,
     DepthToSpace,
     ResBlock,
     Shuffle,
@@ -15,7 +14,6 @@ from splitlab.nets.pair_decoder import PairDecoder, train_decoder
 
 __all__ = [
     "EVALUATION_BATCH",
-    "ChannelRotation",
     "DepthToSpace",
     "PairDecoder",
     "ResBlock",

@@ -101,38 +101,6 @@ class DepthToSpace(nn.Module):
         return image.expand(-1, self.image_channels, -1, -1) if self.grey else image
 
 
-class ChannelRotation(nn.Module):
-    """Turns the channels of z by one orthonormal matrix, the same at each position.
-
-    (B, C, H, W) -> (B, C, H, W). A pilot with this after it puts each coordinate of its code into
-    all channels; `inverse()` in front of its decoder takes it out again.
-
-    Args:
-        channels: Channels C of z.
-        seed: Draws the matrix, evenly among all of them.
-    """
-
-    turn: Tensor
-
-    def __init__(self, channels: int, *, seed: int = 0) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
-        q, r = torch.linalg.qr(drawn)
-        # Without the signs, the draw would not be even.
-        self.register_buffer("turn", (q * r.diagonal().sign()).float())
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Return z with its channels turned."""
-        return torch.einsum("oc,bchw->bohw", self.turn, z)
-
-    def inverse(self) -> ChannelRotation:
-        """Return the rotation that undoes this one: its matrix is the transpose."""
-        back = ChannelRotation(len(self.turn))
-        back.turn = self.turn.T.clone()
-        return back
-
-
 class FirstChannel(nn.Module):
     """(B, C, H, W) -> (B, 1, H, W): a grey image needs only one of its equal channels."""
 

@@ -7,7 +7,7 @@ from splitlab.course.conformance.every_attack import *  # noqa: F403
 from splitlab.course.conformance.examples import classes_of, made
 
 ATTACKS = classes_of(sl.attacks, sl.Server, sl.Client)
-HIJACKS = [sl.FSHA, sl.MultitaskFSHA, sl.PropertyInference, sl.SignedFSHA]
+HIJACKS = [sl.FSHA, sl.MultitaskFSHA, sl.PropertyInference]
 FLOORS = [sl.NoHijack]  # published by nobody
 
 

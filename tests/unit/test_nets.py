@@ -134,23 +134,6 @@ def test_space_to_depth_refuses_too_few_channels():
         nets.SpaceToDepth(8, 32, mean=0.0, std=1.0)(torch.zeros(1, 1, 16, 16))
 
 
-def test_a_rotation_of_channels_is_undone_exactly_and_leaves_no_channel_empty():
-    turn = nets.ChannelRotation(32, seed=3)
-    assert torch.allclose(turn.turn @ turn.turn.T, torch.eye(32), atol=1e-6)
-    code = {"mean": 0.3, "std": 0.7}
-    x = torch.rand(5, 1, 16, 16)
-    plain = nets.SpaceToDepth(4, 32, **code)
-    z = torch.nn.Sequential(plain, turn)(x)
-    assert z.shape == (5, 32, 4, 4)
-    assert (plain(x).flatten(2).abs().amax((0, 2)) == 0).sum() == 16
-    assert (z.flatten(2).abs().amax((0, 2)) > 0.1).all()
-    assert torch.allclose(z[2, :, 1, 3], turn.turn @ plain(x)[2, :, 1, 3], atol=1e-6)
-    decoder = torch.nn.Sequential(turn.inverse(), nets.DepthToSpace(4, 1, **code))
-    torch.testing.assert_close(decoder(z), x, atol=1e-5, rtol=0)
-    assert torch.equal(nets.ChannelRotation(32, seed=3).turn, turn.turn)
-    assert not torch.allclose(nets.ChannelRotation(32, seed=4).turn, turn.turn)
-
-
 def test_upsampling_decoder_handles_dense_z_and_refuses_odd_sizes():
     assert nets.upsampling_decoder((100,), (1, 16, 16))(torch.zeros(2, 100)).shape == (2, 1, 16, 16)
     with pytest.raises(ValueError, match="doubling does not lead"):

@@ -37,9 +37,9 @@ from splitlab.course.experiments.client_networks import (
     attackers_classifier,
     locality,
 )
-from splitlab.course.experiments.client_view import MEANWHILE, Meanwhile
+from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
 from splitlab.course.experiments.faces import FACES_KINDS, Faces
-from splitlab.course.experiments.hijack_settings import Knob, likeness
+from splitlab.course.experiments.hijack_settings import HijackSetting
 from splitlab.course.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
 from splitlab.course.experiments.label_inference import LabelLeak, worst_auc
 from splitlab.course.experiments.passive_inversions import PassiveInversions
@@ -54,7 +54,6 @@ from splitlab.course.experiments.protocols_against_whole import (
     ProtocolAgainstWhole,
 )
 from splitlab.course.experiments.public_images import PublicImages
-from splitlab.course.experiments.stopping_rule import Stopping
 from splitlab.course.experiments.success_signals import (
     SIGNALS,
     LastMessages,
@@ -68,6 +67,7 @@ from splitlab.course.experiments.unsplit import Inversion, TailLabels, correlati
 from splitlab.course.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
+    "CLIENT_VIEWS",
     "CPU_BUDGET",
     "CUTS",
     "DEPTHS",
@@ -76,7 +76,6 @@ __all__ = [
     "FAIL",
     "LABELS",
     "LEAKS",
-    "MEANWHILE",
     "METRICS_SEEDS",
     "MNIST_SEEDS",
     "PLANE",
@@ -87,17 +86,17 @@ __all__ = [
     "SPLIT_SEEDS",
     "SUCCEED",
     "TAILS",
+    "ClientView",
     "ClippedAdam",
     "CpuTime",
     "Device",
     "Experiment",
     "Faces",
     "Hijack",
+    "HijackSetting",
     "Inversion",
-    "Knob",
     "LabelLeak",
     "LastMessages",
-    "Meanwhile",
     "OtherClient",
     "PassiveInversions",
     "PropertiesInPictures",
@@ -120,7 +119,6 @@ __all__ = [
     "find",
     "labelled",
     "largest_difference",
-    "likeness",
     "locality",
     "probabilities",
     "recorded",

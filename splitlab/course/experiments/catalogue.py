@@ -12,9 +12,9 @@ from splitlab.course.experiments.against_whole import SplitAgainstWhole
 from splitlab.course.experiments.base import Experiment
 from splitlab.course.experiments.client_networks import HONEST, TWICE, Honest, OtherClient, Twice
 from splitlab.course.experiments.client_networks import KINDS as WHY
-from splitlab.course.experiments.client_view import MEANWHILE, Meanwhile
+from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
 from splitlab.course.experiments.faces import FACES_KINDS, Faces
-from splitlab.course.experiments.hijack_settings import CORE, FURTHER, MORE, Knob
+from splitlab.course.experiments.hijack_settings import CORE, FURTHER, MORE, HijackSetting
 from splitlab.course.experiments.hijacks import Hijack, WatchedHijack
 from splitlab.course.experiments.label_inference import LabelLeak
 from splitlab.course.experiments.passive_inversions import PassiveInversions
@@ -27,7 +27,6 @@ from splitlab.course.experiments.property_inference import (
 from splitlab.course.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.course.experiments.public_images import KINDS as PUBLIC_IMAGES
 from splitlab.course.experiments.public_images import STAGES, PublicImages
-from splitlab.course.experiments.stopping_rule import Stopping
 from splitlab.course.experiments.two_dimensions import TwoDimensions
 from splitlab.course.experiments.unsplit import Inversion, TailLabels
 from splitlab.course.experiments.without_attack import WithoutAttack
@@ -162,11 +161,13 @@ def experiments() -> tuple[Experiment, ...]:
             digits += [PublicImages("public_tiny", n, seed, **PUBLIC_IMAGES[n]) for n in stage]
     for kinds in (CORE, MORE, FURTHER):
         for seed in SPLIT_SEEDS:
-            digits += [Knob("knobs_tiny", n, seed, 200, **o) for n, o in kinds.items()]
+            digits += [
+                HijackSetting("hijack_settings_tiny", n, seed, 200, **o) for n, o in kinds.items()
+            ]
     for seed in SPLIT_SEEDS:
-        digits += [Meanwhile("meanwhile_tiny", n, seed, 200, **o) for n, o in MEANWHILE.items()]
-    long: Any = {"design": "paper"}
-    digits += [Stopping("stopping_tiny", "paper", s, 1000, **long) for s in SPLIT_SEEDS]
+        digits += [
+            ClientView("client_view_tiny", n, seed, 200, **o) for n, o in CLIENT_VIEWS.items()
+        ]
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
         digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]

@@ -1,4 +1,4 @@
-"""What the client sees while it is hijacked: its task's loss and accuracy, beside the attack."""
+"""What the client sees during a hijack: the loss and the accuracy of its task."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from splitlab.course.experiments.hijacks import Hijack
 from splitlab.referee.floors import nearest_public
 from splitlab.referee.report import as_rows
 
-WINDOW = 5  # steps that a point of a curve averages
+WINDOW = 5  # steps over which the last loss is averaged
 TURN = 5  # steps of a clinic's turn, where there are several
 
-# The kinds of `meanwhile_tiny`. "On the side": the server trains the task's network without sending
-# its gradient. "U-shaped": it shows the tail a network that never learns.
-MEANWHILE: dict[str, dict[str, Any]] = {
+# The kinds of `client_view_tiny`. "On the side": the server trains the task's network and sends
+# none of its gradient. "U-shaped": it shows the tail a network that never learns.
+CLIENT_VIEWS: dict[str, dict[str, Any]] = {
     "honest": {"server": "honest"},
     "on the side": {"weight": 1.0},
     "lambda 0.5": {"weight": 0.5},
-    "U-shaped, honest": {"server": "honest", "u_shaped": True},
     "U-shaped": {"server": "hijack", "u_shaped": True},
     "ten clinics, honest": {"server": "honest", "clinics": 10},
     "ten clinics": {"weight": 1.0, "clinics": 10},
@@ -36,8 +35,8 @@ MEANWHILE: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Meanwhile(Hijack):
-    """A hijack by the fast design, and what the client is shown of its task meanwhile.
+class ClientView(Hijack):
+    """A hijack by the fast design, and what the client is shown of its task.
 
     Attributes:
         server: "multitask"; "hijack", which trains nothing for the task; or "honest".
@@ -68,10 +67,9 @@ class Meanwhile(Hijack):
         """Train and score.
 
         Returns:
-            `task_accuracy` on public images; `task_loss`, the curve of what is reported to the
-            client or seen by its tail, a mean over `WINDOW` steps each, and `last_task_loss`; where
-            the server attacks, the `metrics` of all pictures, and the `floors` and `ceilings`;
-            `steps` and `cpu_seconds`.
+            `task_accuracy` on public images; `last_task_loss`, which is reported to the client or
+            computed by its tail, a mean over the last `WINDOW` steps; where the server attacks, the
+            `metrics` of all pictures, and the `floors` and `ceilings`; `steps` and `cpu_seconds`.
         """
         split, clock = self.split(), CpuTime()
         clients, server = self.clients(split, device), self.attack(split, device)
@@ -88,8 +86,7 @@ class Meanwhile(Hijack):
             "task_accuracy": sl.task_accuracy(client, server, split.public),
         }
         if "task_loss" in log.names():
-            curve = sl.records.window_means(log["task_loss"], WINDOW)[1]
-            row |= {"task_loss": [round(v, 4) for v in curve], "last_task_loss": curve[-1]}
+            row["last_task_loss"] = sl.records.window_means(log["task_loss"], WINDOW)[1][-1]
         return row if self.server == "honest" else row | scores(client, server, split)
 
     def clients(self, split: sl.data.Split, device: Device) -> list[sl.Client]:

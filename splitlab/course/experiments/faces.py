@@ -15,39 +15,34 @@ from splitlab.course.experiments.hijacks import Hijack
 from splitlab.referee.metrics import matched, mse
 from splitlab.referee.report import as_rows
 
-# The kinds of `faces_tiny`. With "the sign rule" the server looks after two fifths of the steps.
+# The kinds of `faces_tiny`.
 FACES_KINDS: dict[str, dict[str, Any]] = {
-    "grey": {},
-    "grey, sign rule": {"rule": True},
-    "colour": {"channels": 3},
-    "ORL, grey": {"data": "orl_faces"},
-    "ORL, grey, sign rule": {"data": "orl_faces", "rule": True},
+    "gray": {},
+    "color": {"channels": 3},
+    "ORL, gray": {"data": "orl_faces"},
 }
 SCORED = 1000  # private images, where there are so many
-LOOK = 0.4  # of the steps
 PATCH, WIDTH = 4, 48  # a patch of three channels needs so many channels of z
 
 
 @dataclass(frozen=True)
 class Faces(Hijack):
-    """The fast hijack of faces, in grey or in colour, and of the pictures' negatives.
+    """The fast hijack of faces, in gray or in color, and of the pictures' negatives.
 
-    They are drawn, or photographs of forty people (`data="orl_faces"`, which are grey).
-    In colour z has more channels than the tiny client's: a patch of the image would not fit into
+    They are drawn, or photographs of forty people (`data="orl_faces"`, which are gray).
+    In color z has more channels than the tiny client's: a patch of the image would not fit into
     them.
 
     Attributes:
-        channels: 1 for grey, 3 for colour.
-        rule: Whether the server looks for negatives, and turns them over.
+        channels: 1 for gray, 3 for color.
     """
 
     channels: int = 1
-    rule: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
         """What the run is a function of."""
-        return super().config | {"channels": self.channels, "rule": self.rule}
+        return super().config | {"channels": self.channels}
 
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
@@ -56,10 +51,9 @@ class Faces(Hijack):
 
         Returns:
             `metrics`: mean squared error and matched, 1 of `n_match`, of the pictures; `negatives`:
-            the same of their negatives; `floors`; `error`, in parts of the nearest public images';
-            `upright`, 1 where the pictures err less than their negatives, else 0; `agreement`,
-            the rule's figure at the end, for all private images; `sign`, -1 where the server has
-            turned its pictures over; `steps` and `cpu_seconds`.
+            the same of their negatives; `floors`; `error`, divided by the nearest public images';
+            `upright`, 1 where the pictures have a smaller error than their negatives, else 0;
+            `steps` and `cpu_seconds`.
         """
         split, clock = self.split(), CpuTime()
         client, attack = self.client(split, device), self.attack(split, device)
@@ -81,8 +75,6 @@ class Faces(Hijack):
             ),
             "error": shown / figures["nearest"]["mse"],
             "upright": int(shown < turned),
-            "agreement": sl.attacks.signed.skewness_agreement(pictures, public.x),
-            "sign": getattr(attack, "sign", 1),
         }
 
     def split(self) -> sl.data.Split:
@@ -105,10 +97,7 @@ class Faces(Hijack):
             code: Any = {"mean": float(public.x.mean()), "std": float(public.x.std())}
             options["pilot"] = nets.SpaceToDepth(PATCH, WIDTH, **code, grey=False)
             options["decoder"] = nets.DepthToSpace(PATCH, 3, **code, grey=False)
-        hijack = sl.FSHA.at(self.setting, public, **options)
-        if self.rule:
-            return sl.SignedFSHA(hijack, look_at=round(LOOK * self.steps))
-        return hijack
+        return sl.FSHA.at(self.setting, public, **options)
 
 
 def negatives(pictures: Tensor, public: sl.ImageData) -> Tensor:

@@ -1,72 +1,63 @@
-"""Hijacks with one choice changed, of the attacker's or of the client's, and what each costs."""
+"""Hijacks with one setting changed, of the attacker's or of the client's."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from statistics import fmean
 from typing import Any, Literal, Unpack, get_args
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD
 
 import splitlab as sl
-from splitlab.attacks.schedules import Schedule, effective_rate, falling, growing, spike
+from splitlab.attacks.schedules import Schedule, falling, growing
 from splitlab.course.experiments.base import CpuTime, Device, Keeping
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.defenses import ClipGradient, NormAlarm, SetNorm
-from splitlab.nets import ChannelRotation, tiny
+from splitlab.nets import tiny
 from splitlab.nets.blocks import seeded
 from splitlab.referee.report import as_rows
 
-Pilot = Literal["", "the client's layers", "one convolution", "dense"]
-Critic = Literal["", "half", "double", "one convolution", "no convolution"]
-
-CURVE = 40  # points of a recorded curve
+Pilot = Literal["", "the client's layers", "dense"]
+Critic = Literal["", "half", "double", "no convolution"]
 
 
 @dataclass(frozen=True)
-class Knob(Hijack):
-    """A hijack with one choice changed; nets and settings are those of "tiny".
+class HijackSetting(Hijack):
+    """A hijack with one setting changed; networks and other settings are those of "tiny".
 
     Attributes:
         cut_at: Where the network is split; None for the setting's.
+        relu: Whether the client's first block has its ReLU. At cut 1, z has no negative values with
+            it.
         pilot: The paper's design: another network in the pilot's place, the decoder being the same.
         critic: The fast design: another critic.
-        rotated: Whether a rotation over all channels of z follows the fixed pilot.
         optimizer: The client's; "SGD" has momentum .9.
         factor: A constant factor on the gradient sent.
         growth: Growth of that factor from each step to the next.
-        spike: Factor on the first gradient alone.
         steady: Whether the fast design's gradient does not fall towards the end.
         clip: The client clips the incoming gradient's norm at this; None for not at all.
         same_norm: Whether the client gives every incoming gradient the same norm.
-        curve: Whether the row keeps the norms of the gradients that arrive.
     """
 
     cut_at: int | None = None
+    relu: bool = True
     pilot: Pilot = ""
     critic: Critic = ""
-    rotated: bool = False
     optimizer: Literal["Adam", "SGD"] = "Adam"
     factor: float = 1.0
     growth: float = 1.0
-    spike: float = 1.0
     steady: bool = False
     clip: float | None = None
     same_norm: bool = False
-    curve: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of; of this class's choices those that were changed."""
-        own = {
-            f.name: getattr(self, f.name) for f in fields(Knob) if f.name in Knob.__annotations__
-        }
-        defaults = {f.name: f.default for f in fields(Knob)}
-        changed = {name: value for name, value in own.items() if value != defaults[name]}
+        """What the run is a function of; of this class's settings those that were changed."""
+        own = [f for f in fields(HijackSetting) if f.name in HijackSetting.__annotations__]
+        values = {f.name: getattr(self, f.name) for f in own}
+        changed = {f.name: values[f.name] for f in own if values[f.name] != f.default}
         return super().config | changed | {"cut": self.cut_at or self.setting.cut}
 
     def client(self, split: sl.data.Split, device: Device) -> sl.Client:
@@ -78,7 +69,9 @@ class Knob(Hijack):
         defenses: list[sl.Defense] = [NormAlarm(LIMIT, stop=False)]
         defenses += [ClipGradient(self.clip)] if self.clip else []
         defenses += [SetNorm()] if self.same_norm else []
-        net = self.setting.client_net(cut=self.cut_at, seed=seed)
+        net: Any = self.setting.client_net(cut=self.cut_at, seed=seed)
+        if not self.relu:  # convolution, BatchNorm, ReLU, pooling
+            net[0][2] = nn.Identity()
         return sl.Client(net, split.private, defenses=defenses, **arguments)
 
     def attack(self, split: sl.data.Split, device: Device) -> Any:
@@ -92,43 +85,33 @@ class Knob(Hijack):
             options["pilot"] = _pilot(self.pilot, seed=seed)
         if self.critic:
             options["critic"] = image_critic(self.critic, seed=seed)
-        if self.rotated:
-            plain = sl.FSHA.at(self.setting, public, **options)
-            turn = ChannelRotation(self.setting.nets.Z_SHAPE[cut or self.setting.cut][0], seed=seed)
-            options["pilot"] = nn.Sequential(plain.pilot, turn)
-            options["decoder"] = nn.Sequential(turn.inverse(), plain.decoder)
         return sl.FSHA.at(self.setting, public, **options)
 
     def schedule(self) -> Schedule:
         """Return the factor on the gradient sent, by step; the paper's design alone has none."""
         falls = self.design == "fast" and not self.steady
         always = falling(self.steps) if falls else growing(1.0)
-        grows, first = growing(self.growth, start=self.factor), spike(self.spike)
-        return lambda step: always(step) * grows(step) * first(step)
-
-    def mean_rate(self) -> float:
-        """Return the rate that a client's Adam has on average over the run, by `effective_rate`."""
-        factors = [self.schedule()(step) for step in range(self.steps)]
-        return (self.rate or self.setting.client_rate) * fmean(effective_rate(factors))
+        grows = growing(self.growth, start=self.factor)
+        return lambda step: always(step) * grows(step)
 
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
-        """Train and score; return CPU seconds, alarms, what z looks like, and the scores."""
-        clock, seen = CpuTime(), Gradients()
+        """Train and score, with f in evaluation mode.
+
+        Returns:
+            `cpu_seconds`; `alarms`, the steps at which the norm of the gradient was above `LIMIT`;
+            `highest_norm` of a gradient that arrived; and the scores of the reconstructions, also
+            as received during training, of the nearest public images and of the attacker's own
+            pilot and decoder.
+        """
+        clock, seen = CpuTime(), HighestNorm()
         client, attack, split, _ = self._train(device, [*observers, clock, seen], **keeping)
-        alarms = client.defenses[0].alarms
         row: dict[str, Any] = {"steps": client.step, "cpu_seconds": round(clock.seconds, 1)}
-        row |= {"alarms": len(alarms), "first_alarm": alarms[0] if alarms else None}
-        row |= {"highest_norm": max(seen.norms), "silent_channels": seen.silent, "rank": seen.rank}
-        if self.curve:
-            every = max(1, self.steps // CURVE)
-            row["norms"] = [float(f"{norm:.3g}") for norm in seen.norms[::every]]
+        row |= {"alarms": len(client.defenses[0].alarms), "highest_norm": seen.highest}
         scorer = sl.Scorer(split.private, split.referee, n_match=min(500, len(split.private)))
         x = scorer.images.x
-        message = client.smash(x)
-        row["looks"] = likeness(message.z, x)
-        decoded = attack.reconstruct(message)
+        decoded = attack.reconstruct(client.smash(x))
         received = attack.reconstruct(client.smash(x, training_mode=True))
         nearest = sl.floors.nearest_public(x, split.public.x)
         return row | {
@@ -141,56 +124,23 @@ class Knob(Hijack):
         }
 
 
-class Gradients(sl.Observer):
-    """Looks at every gradient that arrives.
+class HighestNorm(sl.Observer):
+    """Keeps the highest norm, over the whole batch, of the gradients that arrive.
 
     Attributes:
-        norms: The norm of each, over the whole batch.
-        last: The last one, a row for each image and position, a column for each channel.
+        highest: The norm; 0 before the first gradient.
     """
 
-    STATE = (
-        "norms",
-        "last",
-    )
+    STATE = ("highest",)
 
     def __init__(self) -> None:
-        self.norms: list[float] = []
-        self.last = torch.empty(0)
+        self.highest = 0.0
 
     def message(self, message: sl.Message) -> None:
-        """Note a gradient."""
+        """Look at a gradient."""
         if isinstance(message, sl.Gradient):
-            self.last = message.dz.movedim(1, -1).flatten(0, -2)
-            self.norms.append(float(self.last.norm()))
-
-    @property
-    def silent(self) -> int:
-        """How many channels of the last one are 0 throughout."""
-        return int((self.last == 0).all(0).sum())
-
-    @property
-    def rank(self) -> int:
-        """How many directions of the channels the last one uses."""
-        return int(torch.linalg.matrix_rank(self.last))
-
-
-def likeness(z: Tensor, x: Tensor) -> float:
-    """Return how much the channel of z that is most like the image is like it, from 0 to 1.
-
-    Args:
-        z: Smashed data with positions, (N, channels, h, w).
-        x: The images, (N, C, H, W), made as small as z by means over patches.
-
-    Returns:
-        The largest absolute correlation of a channel with the small images, over all of their
-        pixels. A channel of one value throughout has 0.
-    """
-    small = nn.functional.adaptive_avg_pool2d(x.mean(1, keepdim=True), z.shape[-2:])
-    a = z.movedim(1, 0).flatten(1).double()
-    b = small.movedim(1, 0).flatten(1).double()
-    a, b = (v - v.mean(1, keepdim=True) for v in (a, b))
-    return float(nn.functional.cosine_similarity(a, b).abs().max())
+            rows = message.dz.movedim(1, -1).flatten(0, -2)
+            self.highest = max(self.highest, float(rows.norm()))
 
 
 @seeded
@@ -198,14 +148,14 @@ def image_critic(kind: Critic, *, seed: int = 0) -> nn.Module:
     """Return another critic on decoded images: (B, 1, 16, 16) -> scores (B, 1).
 
     Args:
-        kind: "half" or "double": the width of `nets.tiny.image_critic`; "one convolution" with two
-            dense layers; "no convolution": two hidden dense layers.
+        kind: "half" or "double": the width of `nets.tiny.image_critic`; "no convolution": two
+            hidden dense layers.
         seed: Seeds the initial weights.
 
     Raises:
         ValueError: If there is no such kind.
     """
-    dense = [nn.LeakyReLU(0.2), nn.Linear(64, 1)]
+    last = [nn.LeakyReLU(0.2), nn.Linear(64, 1)]  # first, or the recorded weights would be others
     match kind:
         case "half" | "double":
             a, b = (16, 32) if kind == "half" else (64, 128)
@@ -213,12 +163,9 @@ def image_critic(kind: Critic, *, seed: int = 0) -> nn.Module:
             for width_in, width_out in ((1, a), (a, b), (b, b)):
                 layers += [nn.Conv2d(width_in, width_out, 4, 2, 1), nn.LeakyReLU(0.2)]
             return nn.Sequential(*layers, nn.Flatten(), nn.Linear(b * 2 * 2, 1))
-        case "one convolution":
-            first = [nn.Conv2d(1, 32, 4, 4), nn.LeakyReLU(0.2), nn.Flatten()]
-            return nn.Sequential(*first, nn.Linear(32 * 4 * 4, 64), *dense)
         case "no convolution":
             first = [nn.Flatten(), nn.Linear(256, 128), nn.LeakyReLU(0.2)]
-            return nn.Sequential(*first, nn.Linear(128, 64), *dense)
+            return nn.Sequential(*first, nn.Linear(128, 64), *last)
     known = ", ".join(map(repr, get_args(Critic)[1:]))
     raise ValueError(f"there is no critic {kind!r}: choose one of {known}")
 
@@ -229,8 +176,6 @@ def _pilot(kind: Pilot, *, seed: int = 0) -> nn.Module:
     match kind:
         case "the client's layers":  # other weights: the seed is not the client's
             return tiny.client(cut=2, seed=seed + 1)
-        case "one convolution":
-            return nn.Conv2d(1, 32, 4, 4)
         case "dense":
             first = [nn.Flatten(), nn.Linear(256, 256), nn.SiLU(), nn.Linear(256, 512)]
             return nn.Sequential(*first, nn.Unflatten(1, (32, 4, 4)))
@@ -251,13 +196,12 @@ PAPER: dict[str, Any] = {"design": "paper"}
 SGD_SLOW: dict[str, Any] = {"optimizer": "SGD", "rate": 1e-3}
 
 CORE: dict[str, dict[str, Any]] = {
-    "fast": {"curve": True},
+    "fast": {},
     "paper": PAPER,
-    "no hijack": {"design": None, "curve": True},
-    "rotated": {"rotated": True},
-    "Adam 1e-4": SLOW | {"curve": True},
-    "Adam 1e-4, growing": GROWTH | {"curve": True},
-    "Adam 1e-4, growing quietly, clipped": QUIET | {"curve": True},
+    "no hijack": {"design": None},
+    "Adam 1e-4": SLOW,
+    "Adam 1e-4, growing": GROWTH,
+    "Adam 1e-4, growing quietly, clipped": QUIET,
     "Adam 1e-4, growing quietly, one norm": QUIET | {"clip": None, "same_norm": True},
     "paper, Adam 1e-4": PAPER | {"rate": 1e-4},
 }
@@ -269,6 +213,7 @@ MORE: dict[str, dict[str, Any]] = {
 }
 FURTHER: dict[str, dict[str, Any]] = {
     "cut 1": {"cut_at": 1},
+    "cut 1, no ReLU": {"cut_at": 1, "relu": False},
     "cut 3": {"cut_at": 3},
     "cut 4": {"cut_at": 4},
     "paper, cut 1": PAPER | {"cut_at": 1},
@@ -281,7 +226,6 @@ FURTHER: dict[str, dict[str, Any]] = {
     "Adam 1e-5": SLOW | {"rate": 1e-5},
     "paper, Adam 1e-5": PAPER | {"rate": 1e-5},
     "gradient not falling": {"steady": True},
-    "first gradient times ten": {"steady": True, "spike": 10.0},
     "SGD": SGD_SLOW,
     "SGD, five times the gradient": SGD_SLOW | {"factor": 5.0},
 }
