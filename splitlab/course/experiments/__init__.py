@@ -31,6 +31,7 @@ from splitlab.course.experiments.catalogue import (
     replay,
 )
 from splitlab.course.experiments.client_networks import (
+    CLIENTS,
     FAIL,
     SUCCEED,
     OtherClient,
@@ -60,7 +61,6 @@ from splitlab.course.experiments.success_signals import (
     LastMessages,
     decoded,
     probabilities,
-    separation,
     signals,
 )
 from splitlab.course.experiments.two_dimensions import TwoDimensions, apart, cloud
@@ -68,6 +68,7 @@ from splitlab.course.experiments.unsplit import Inversion, TailLabels, correlati
 from splitlab.course.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
+    "CLIENTS",
     "CPU_BUDGET",
     "CUTS",
     "DEPTHS",
@@ -125,7 +126,6 @@ __all__ = [
     "probabilities",
     "recorded",
     "replay",
-    "separation",
     "signals",
     "train_whole",
     "unattacked",
