@@ -65,25 +65,26 @@ def shuffled_client(*, seed: int = 0) -> nn.Module:
 
 
 @seeded
-def patch_client(*, shared: bool = True, seed: int = 0) -> nn.Module:
+def patch_client(*, shared: bool = True, units: int = 16, seed: int = 0) -> nn.Module:
     """Return a client that looks at one patch of 4x4 pixels for each place of z, and nowhere else.
 
-    (B, 1, 16, 16) -> z of (32, 4, 4), as at cut 2. Two layers, 16 units a place between them.
+    (B, 1, 16, 16) -> z of (32, 4, 4), as at cut 2, by two layers.
 
     Args:
         shared: Whether all places have the same weights, as in a convolution, or each its own.
+        units: Units between the two layers, for each place.
         seed: Seeds the initial weights.
     """
     if shared:
-        layers = (nn.Conv2d(1, 16, 4, 4), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 1))
-        return nn.Sequential(*layers)
+        one, two = nn.Conv2d(1, units, 4, 4), nn.Conv2d(units, 32, 1)
+        return nn.Sequential(one, nn.BatchNorm2d(units), nn.ReLU(), two)
     places = PATCHES**2
     return nn.Sequential(
         Patches(4),
-        nn.Conv1d(16 * places, 16 * places, 1, groups=places),
-        nn.BatchNorm1d(16 * places),
+        nn.Conv1d(16 * places, units * places, 1, groups=places),
+        nn.BatchNorm1d(units * places),
         nn.ReLU(),
-        nn.Conv1d(16 * places, 32 * places, 1, groups=places),
+        nn.Conv1d(units * places, 32 * places, 1, groups=places),
         Unpatch(PATCHES),
     )
 

@@ -31,6 +31,7 @@ from splitlab.course.experiments.catalogue import (
     replay,
 )
 from splitlab.course.experiments.client_networks import (
+    CLIENTS,
     FAIL,
     SUCCEED,
     OtherClient,
@@ -59,7 +60,6 @@ from splitlab.course.experiments.success_signals import (
     LastMessages,
     decoded,
     probabilities,
-    separation,
     signals,
 )
 from splitlab.course.experiments.two_dimensions import TwoDimensions, apart, cloud
@@ -67,6 +67,7 @@ from splitlab.course.experiments.unsplit import Inversion, TailLabels, correlati
 from splitlab.course.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
+    "CLIENTS",
     "CLIENT_VIEWS",
     "CPU_BUDGET",
     "CUTS",
@@ -123,7 +124,6 @@ __all__ = [
     "probabilities",
     "recorded",
     "replay",
-    "separation",
     "signals",
     "train_whole",
     "unattacked",

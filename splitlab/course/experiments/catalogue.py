@@ -10,7 +10,7 @@ import splitlab as sl
 from splitlab.course import records, watched_runs
 from splitlab.course.experiments.against_whole import SplitAgainstWhole
 from splitlab.course.experiments.base import Experiment
-from splitlab.course.experiments.client_networks import HONEST, TWICE, Honest, OtherClient, Twice
+from splitlab.course.experiments.client_networks import HONEST, Honest, OtherClient
 from splitlab.course.experiments.client_networks import KINDS as WHY
 from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
 from splitlab.course.experiments.faces import FACES_KINDS, Faces
@@ -154,7 +154,6 @@ def experiments() -> tuple[Experiment, ...]:
         ]
     for seed in SPLIT_SEEDS:  # seed by seed, too
         digits += [OtherClient("why_tiny", n, seed, **o) for n, o in WHY.items()]
-        digits += [Twice("why_tiny", n, seed, **o) for n, o in TWICE.items()]
         digits += [Honest("why_tiny", n, seed, **o) for n, o in HONEST.items()]
     for stage in STAGES:
         for seed in SPLIT_SEEDS:
