@@ -33,7 +33,7 @@ def test_an_experiment_is_found_at_any_seed():
         ("digits_tiny", "fst", "choose from digits_tiny/fast; digits_tiny/no hijack"),
         (
             *("digits", "fast"),
-            "choose from digits_tiny; faces_tiny; hijack_digits; hijack_mnist; honest_metrics; "
+            "choose from digits_tiny; faces_tiny; honest_metrics; "
             "knobs_tiny; labels_tiny; leaks_tiny; meanwhile_tiny; mnist_paper_scale; "
             "property_tiny; protocols_tiny; public_tiny; split_tiny; stopping_tiny; "
             "two_dimensions; unsplit_tiny; why_tiny",
