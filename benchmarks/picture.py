@@ -1,6 +1,6 @@
-"""Draws the README's picture: one hijack, from the first step to the last.
+"""Draws the picture of the README and of the book's first page: one hijack, playing once.
 
-python benchmarks/picture.py    # writes book/hijack.png
+python benchmarks/picture.py    # writes book/hijack.gif
 """
 
 from __future__ import annotations
@@ -8,25 +8,37 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import pad
 
 import splitlab as sl
 
-TARGET = Path(__file__).parent.parent / "book" / "hijack.png"
+TARGET = Path(__file__).parent.parent / "book" / "hijack.gif"
+PLAYING = 4500  # milliseconds; a page must offer a pause for what moves for over 5 seconds
+SIDE, GRAYS = 4, 15  # pixels of the picture for one of an image; steps from black to white
 
 
 def main() -> None:
-    """Run the hijack of chapter 32 and draw four moments of it."""
+    """Run the hijack of chapter 32 and draw a frame for every tenth step."""
     torch.set_num_threads(1)
     private, public, _ = sl.tiny.split("digits", 0)
     client = sl.Client(sl.tiny.client_net(), private, **sl.tiny.client())
     attack = sl.FSHA.at(sl.tiny, public)
-    steps = sl.tiny.default_steps("digits")
-    watched = sl.Snapshots(every=steps // 30)
-    sl.train([client], attack, steps, observers=[sl.Progress(), watched])
-    rows = {"private": watched.private}
-    rows |= {f"step {watched.taken[n].step}": watched.taken[n].images for n in (0, 3, 8, 30)}
-    figure = sl.figures.strip(rows, value_range=watched.value_range)
-    TARGET.write_bytes(sl.figures.png(figure))
+    watched = sl.Snapshots(every=10)
+    sl.train([client], attack, sl.tiny.default_steps("digits"), observers=[sl.Progress(), watched])
+    first, *others = [_frame(watched.private, taken.images) for taken in watched.taken]
+    each = PLAYING // len(watched.taken)
+    first.save(TARGET, save_all=True, append_images=others, duration=each, optimize=True)
+
+
+def _frame(*rows: Tensor) -> Image.Image:
+    """Draw rows of images (n, 1, H, W), values -1 to 1, one below the other on white."""
+    padded = [pad(images.clamp(-1, 1), (1, 1, 1, 1), value=1.0) for images in rows]
+    values = torch.cat([torch.cat(list(row), dim=-1) for row in padded], dim=-2)[0]
+    levels = ((values + 1) / 2 * GRAYS).round() * (255 // GRAYS)
+    pixels = levels.repeat_interleave(SIDE, 0).repeat_interleave(SIDE, 1)
+    return Image.fromarray(pixels.to(torch.uint8).numpy())
 
 
 if __name__ == "__main__":

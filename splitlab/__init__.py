@@ -69,11 +69,7 @@ _MODULES = {
     ),
     "records": "splitlab.course",
 }
-_NAMES = {
-    "Record": "splitlab.course.watched_runs",
-    "StaleRecord": "splitlab.course.records",
-    "replay": "splitlab.course.experiments",
-}
+_NAMES = {"StaleRecord": "splitlab.course.records"}
 
 # fmt: off
 __all__ = [

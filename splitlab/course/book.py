@@ -7,6 +7,7 @@ by all the files that go into it.
 
 import argparse
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -162,7 +163,7 @@ def stage(book: Path, source: Path) -> None:
             target = source / page.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(page, target)
-    for path in (*book.glob("*.yml"), *book.glob("*.bib")):
+    for path in itertools.chain(*map(book.glob, ("*.yml", "*.bib", "*.gif"))):
         target = source / path.relative_to(root)
         shutil.copyfile(path, target)
         keep.add(target)

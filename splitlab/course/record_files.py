@@ -23,7 +23,6 @@ from filelock import FileLock
 
 from splitlab.core import files
 from splitlab.core.identity import NUMERICS
-from splitlab.course import watched_runs
 
 SECONDS = "chapter_seconds_"  # + a profile: the table of the notebooks' seconds
 
@@ -73,11 +72,8 @@ def add_rows(
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         before = {} if anew else rows_of(path)
-        after = before | {_key(row): _finished(row, device, path) for row in rows}
+        after = before | {_key(row): _finished(row, device) for row in rows}
         write_table(path, command_of(path.stem), dict(sorted(after.items())))
-        kept = {row.get("snapshots") for row in after.values()}
-        for snapshots in {row.get("snapshots") for row in before.values()} - kept:
-            (path.parent / snapshots).unlink(missing_ok=True)
 
 
 def write_table(path: Path, command: str, rows: Mapping[str, Any]) -> None:
@@ -110,15 +106,11 @@ def _key(row: Mapping[str, Any]) -> str:
     return f"{row['run']}/{row['seed']}" if "seed" in row else str(row["run"])
 
 
-def _finished(row: Mapping[str, Any], device: torch.device | str, path: Path) -> dict[str, Any]:
+def _finished(row: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
     """Return a row as it is written: ready for JSON, with where it comes from and its hash."""
     import splitlab  # its version, known only when all of it is imported
 
     finished = dict(row)
-    if "log" in finished:
-        finished["log"] = watched_runs.log_to_json(finished["log"])
-    if "snapshots" in finished:
-        finished["snapshots"] = watched_runs.save_snapshots(finished["snapshots"], path)
     finished |= {
         "made": datetime.date.today().isoformat(),
         "device": _device_name(device),

@@ -2,8 +2,7 @@
 
 A table is one JSON file of rows (`splitlab.course.record_files`), and a row is one run: "run" (the
 kind), "seed", "config" (what the run is a function of), its figures, and when, where and with what
-it was made. A run that was watched has its "log", too, and names the file of its "snapshots"
-(`splitlab.course.watched_runs`). `write_row` writes; `recorded` and `ranges` read.
+it was made. `write_row` writes; `recorded` and `ranges` read.
 
 A row is stale when its configuration is not what the caller says, or when it was made with other
 `NUMERICS`, a number that is raised by hand when the mathematics changes. `recorded` refuses a stale
@@ -95,8 +94,7 @@ def write_row(
     Args:
         name: The table's name: letters, digits, "-" and "_".
         row: "run" (the name of the kind), "seed", "config" (what the run is a function of) and the
-            figures, ready for JSON; and, of a run that was watched, the `Log` as "log" and the
-            `Snapshots` as "snapshots".
+            figures, ready for JSON.
         device: Where the run was computed.
         folder: Where to write; the default is the package's own folder.
 

@@ -97,6 +97,7 @@ def curves(
     xlabel: str,
     ylabel: str,
     log: bool = False,
+    log_x: bool = False,
     points: Collection[str] = (),
 ) -> "Figure":
     """Draw one line for each label.
@@ -108,6 +109,7 @@ def curves(
         xlabel: What x is, with its unit.
         ylabel: What y is, with its unit.
         log: Whether y is on a logarithmic scale.
+        log_x: Whether x is, too.
         points: Labels drawn as open circles without a line, which hide no line that they lie on.
 
     Raises:
@@ -130,7 +132,8 @@ def curves(
         else:
             marker = _MARKERS[(drawn[party] - 1) % len(_MARKERS)]
             axis.plot(x, y, label=label, linewidth=1, color="#707070", marker=marker)
-    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    scales = {"xscale": "log" if log_x else "linear", "yscale": "log" if log else "linear"}
+    axis.set(xlabel=xlabel, ylabel=ylabel, **scales)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure

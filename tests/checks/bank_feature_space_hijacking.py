@@ -204,7 +204,7 @@ def first_channel(reconstructions, private):
     return hits(errors(reconstructions[:, :1], private[:, :1]).argmin(dim=1)).double().mean()
 
 
-@bank.mistake("matched", "a constant grey picture")
+@bank.mistake("matched", "a constant gray image")
 def generous(reconstructions, private):
     error = errors(reconstructions, private)
     return (error.diagonal() <= error.amin(dim=1)).double().mean()

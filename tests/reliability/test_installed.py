@@ -90,9 +90,9 @@ def test_the_wheel_has_the_records_and_the_mark_of_a_typed_package(wheel):
     assert top == {"splitlab", "splitlab_pytest.py"}, "and no tests of its own"
 
 
-def test_a_recorded_run_is_replayed(away):
+def test_recorded_runs_are_read(away):
     environment, folder = away
-    code = "import splitlab as sl; print(sl.replay('hijack_digits')); print(sl.__file__)"
+    code = "import splitlab as sl; sl.experiments.recorded('digits_tiny'); print(sl.__file__)"
     *_, path = run("-c", code, cwd=folder, env=environment).splitlines()
     assert is_installed(path, environment), "this test is of the installed package"
 

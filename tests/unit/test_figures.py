@@ -144,9 +144,11 @@ def axis_of(figure):
 
 def test_points_are_circles_on_the_lines_and_no_line_of_their_own():
     series = {"whole": ([1, 2, 3], [3, 2, 1], "server"), "split": ([1, 3], [3, 1], "client")}
-    figure = figures.curves(series, xlabel="step", ylabel="loss", points=["split"])
-    whole, split = axis_of(figure).lines
+    figure = figures.curves(series, xlabel="step", ylabel="loss", points=["split"], log_x=True)
+    axis = axis_of(figure)
+    whole, split = axis.lines
     plt.close(figure)
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
     assert (whole.get_linestyle(), whole.get_marker()) == ("--", "None")
     assert (split.get_linestyle(), split.get_marker()) == ("None", "o")
     assert (split.get_fillstyle(), split.get_color()) == ("none", PARTY["client"]["color"])

@@ -82,9 +82,9 @@ class Design:
         z: What the client's smashed data are called.
         loss: Equation (1).
         mean: What (1) is a mean over.
-        others: Message -> what is minimised in place of (1); None where the sizes do not allow it.
-        scores: Message -> what the critic minimises in place of (2).
-        pulls: Message -> what the client is made to minimise in place of (3).
+        others: Message -> what is minimized in place of (1); None where the sizes do not allow it.
+        scores: Message -> what the critic minimizes in place of (2).
+        pulls: Message -> what the client is made to minimize in place of (3).
     """
 
     function: str

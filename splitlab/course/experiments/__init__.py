@@ -28,7 +28,6 @@ from splitlab.course.experiments.catalogue import (
     experiments,
     find,
     recorded,
-    replay,
 )
 from splitlab.course.experiments.client_networks import (
     CLIENTS,
@@ -41,7 +40,7 @@ from splitlab.course.experiments.client_networks import (
 from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
 from splitlab.course.experiments.faces import FACES_KINDS, Faces
 from splitlab.course.experiments.hijack_settings import HijackSetting
-from splitlab.course.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
+from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak, worst_auc
 from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.property_inference import (
@@ -83,7 +82,6 @@ __all__ = [
     "PROTOCOLS",
     "SGD_RATE",
     "SIGNALS",
-    "SNAPSHOTS",
     "SPLIT_SEEDS",
     "SUCCEED",
     "TAILS",
@@ -108,7 +106,6 @@ __all__ = [
     "Stopping",
     "TailLabels",
     "TwoDimensions",
-    "WatchedHijack",
     "WithoutAttack",
     "accuracy",
     "apart",
@@ -123,7 +120,6 @@ __all__ = [
     "locality",
     "probabilities",
     "recorded",
-    "replay",
     "signals",
     "train_whole",
     "unattacked",

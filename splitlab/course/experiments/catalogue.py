@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import splitlab as sl
-from splitlab.course import records, watched_runs
+from splitlab.course import records
 from splitlab.course.experiments.against_whole import SplitAgainstWhole
 from splitlab.course.experiments.base import Experiment
 from splitlab.course.experiments.client_networks import HONEST, Honest, OtherClient
@@ -15,7 +15,7 @@ from splitlab.course.experiments.client_networks import KINDS as WHY
 from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
 from splitlab.course.experiments.faces import FACES_KINDS, Faces
 from splitlab.course.experiments.hijack_settings import CORE, FURTHER, MORE, HijackSetting
-from splitlab.course.experiments.hijacks import Hijack, WatchedHijack
+from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak
 from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.property_inference import KINDS as PROPERTIES
@@ -121,8 +121,9 @@ PLANE: dict[str, dict[str, Any]] = {
 @cache
 def experiments() -> tuple[Experiment, ...]:
     """Return all recorded experiments, those worth most first."""
-    digits: list[Experiment] = [WatchedHijack("hijack_digits", "fast", 0, 300)]
-    digits += [SplitAgainstWhole("split_tiny", "vanilla", seed, 400) for seed in SPLIT_SEEDS]
+    digits: list[Experiment] = [
+        SplitAgainstWhole("split_tiny", "vanilla", seed, 400) for seed in SPLIT_SEEDS
+    ]
     for name, options in PROTOCOLS.items():
         digits += [
             ProtocolAgainstWhole("protocols_tiny", name, seed, 30, **options)
@@ -176,7 +177,7 @@ def experiments() -> tuple[Experiment, ...]:
         WithoutAttack("honest_metrics", "drawn faces", s, 0, **faces) for s in METRICS_SEEDS[:5]
     ]
     at_scale: Any = {"data": "mnist", "profile": "paper"}
-    mnist: list[Experiment] = [WatchedHijack("hijack_mnist", "fast", 0, 240, **at_scale)]
+    mnist: list[Experiment] = []
     rate = sl.paper.client_rate
     for name, data in (("MNIST", "mnist"), ("Fashion-MNIST", "fashion_mnist")):
         own = {"data": data, "profile": "paper", "size": 32}
@@ -212,27 +213,6 @@ def recorded(table: str) -> Runs:
             return None
 
     return records.recorded(table, config)
-
-
-def replay(table: str) -> watched_runs.Record:
-    """Return the one watched run of a table, as if it had just been trained.
-
-    Args:
-        table: Its name in `splitlab/course/runs/`.
-
-    Raises:
-        FileNotFoundError: If there is no such table.
-        ValueError: If the table has no watched run or several, or a file is damaged.
-        StaleRecord: As in `splitlab.course.records.recorded`.
-    """
-    runs = recorded(table)
-    watched = [row for row in runs if "log" in row]
-    if len(watched) != 1:
-        raise ValueError(
-            f"{table} has {len(watched)} watched runs, and replay takes a table of one: read it "
-            f"with sl.experiments.recorded({table!r})"
-        )
-    return watched_runs.replayed(watched[0], records.RUNS, runs.label)
 
 
 def find(table: str, run: str, seed: int) -> Experiment:

@@ -12,8 +12,6 @@ import torch
 import splitlab as sl
 from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 
-SNAPSHOTS = 30
-
 
 @dataclass(frozen=True)
 class Hijack(Experiment):
@@ -90,17 +88,3 @@ class Hijack(Experiment):
                 **keeping,
             )
         return client, attack, split, log
-
-
-@dataclass(frozen=True)
-class WatchedHijack(Hijack):
-    """A hijack whose row has its log and its snapshots, too."""
-
-    def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
-    ) -> dict[str, Any]:
-        """Train and score; return steps taken, the report, the log and the snapshots."""
-        watched = sl.Snapshots(every=max(1, self.steps // SNAPSHOTS))
-        client, attack, split, log = self._train(device, [*observers, watched], **keeping)
-        report = sl.evaluate(client, attack, split.referee).to_dict()
-        return {"steps": client.step, **report, "log": log, "snapshots": watched}

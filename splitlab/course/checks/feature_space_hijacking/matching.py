@@ -10,7 +10,7 @@ from torch import Tensor
 from splitlab.course.checks.base import Answer, check, expect_number, wrong
 
 
-@check("only the very image counts, and a picture that fits all of them equally well is no match.")
+@check("only the right image counts, and an image equally near to all of them is no match.")
 def matched(answer: Answer) -> None:
     """`matched(reconstructions, private)`: how often the nearest private image is the right one."""
     cases = []
@@ -34,21 +34,20 @@ def matched(answer: Answer) -> None:
     else:
         wrong(
             "the share is not right: compare every reconstruction with every private image, over "
-            "all channels and pixels, and count where the nearest one has the same number"
+            "all channels and pixels, and count where the nearest one has the same index"
         )
     one = torch.rand(1, 1, 2, 3)
     if expect_number(answer(1 - one, one), "the share") != 1:
         wrong("of one private image the nearest is always the right one: the share should be 1")
-    # Black and white pictures, one in all of 2^6: a grey one is equally far from all of them.
+    # Black and white images, all 2^6 of them: a gray one is equally far from all of them.
     corners = torch.tensor(
         [[1.0 - 2 * (number >> bit & 1) for bit in range(6)] for number in range(64)]
     ).reshape(64, 1, 2, 3)
-    grey = expect_number(answer(torch.zeros_like(corners), corners), "the share")
-    if grey > 1 / len(corners) + 1e-6:
+    gray = expect_number(answer(torch.zeros_like(corners), corners), "the share")
+    if gray > 1 / len(corners) + 1e-6:
         wrong(
-            f"a constant grey picture for every image scores {grey:.2f}: it is equally near to all "
-            f"{len(corners)} private images, and to be equally near is no match, or at most "
-            "1 match among so many"
+            f"a constant gray image for every image scores {gray:.2f}: it is equally near to all "
+            f"{len(corners)} private images, which counts as no match, or as one match in all"
         )
 
 
