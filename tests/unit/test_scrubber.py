@@ -43,7 +43,7 @@ def test_every_frame_is_in_the_page_and_the_browser_links_them():
     play, slider, view = parts(scrubber)
     assert isinstance(view, ipywidgets.Stack)
     for number, child in enumerate(view.children):
-        assert f">step {number * 10}<" in child.value
+        assert f"(step {number * 10})" in child.value
     assert links(scrubber) == {
         (play, "value", slider, "index"),
         (slider, "index", view, "selected_index"),
