@@ -91,7 +91,7 @@ def test_what_happens_has_the_color_of_the_party_that_does_it(step):
 
 
 def test_a_diagram_has_all_events_in_the_colors_of_their_parties(step):
-    smashed, gradient, holds, frames = step
+    smashed, gradient, holds, _ = step
     events = [("client", "runs f"), smashed, gradient]
     drawn = stepper.diagram(events, holds=holds, caption="Look at the arrows.")
     picture = below_the_boxes(pixels(drawn))
