@@ -226,8 +226,8 @@ def render(book: Path, out: Path) -> bool:
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     ) as process:
         assert process.stdout is not None
-        for coloured in process.stdout:
-            line = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+        for colored in process.stdout:
+            line = re.sub(r"\x1b\[[0-9;]*m", "", colored)
             lines.append(line)
             # Sphinx counts twice to 100 %: while it reads the pages, and while it writes them.
             if step := re.match(r"(reading sources|writing output)\.*\s*\[\s*(\d+)%\]", line):

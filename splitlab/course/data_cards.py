@@ -46,7 +46,7 @@ class Card:
         source: Who made it, and when.
         images: How many there are, with the loader's own arguments.
         shape: Height and width of an image as it was published, in pixels.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for grey, 3 for color.
         levels: The smallest and the largest value that occurs in the images as published.
         classes: How many classes the labels have.
         labels: What a label says.
@@ -89,7 +89,7 @@ class Card:
     def rows(self) -> list[tuple[str, str]]:
         """Return (heading, text) of everything that the card says."""
         height, width = self.shape
-        colour = "grey" if self.channels == 1 else "colour"
+        color = "grey" if self.channels == 1 else "color"
         low, high = self.levels
         split = f"{':'.join(map(str, self.shares))} (private, public, referee), by {self.block}"
         if self.train_rows:
@@ -100,7 +100,7 @@ class Card:
         rows = [
             ("what", self.what),
             ("source", self.source),
-            ("images", f"{self.images:,} in {colour}, {height} x {width} pixels"),
+            ("images", f"{self.images:,} in {color}, {height} x {width} pixels"),
             ("values", f"{low} to {high} as published, -1 to 1 here"),
             ("labels", f"{self.classes} classes: {self.labels}"),
             ("attributes", ", ".join(self.attributes)),
@@ -221,14 +221,14 @@ CARDS = {
         ),
         Card(
             name="mnist",
-            what="handwritten digits, white on black, centred",
+            what="handwritten digits, white on black, centered",
             source="Y. LeCun, C. Cortes and C. Burges, The MNIST database, 1998",
             images=70_000,
             shape=(SIDE, SIDE),
             channels=1,
             classes=10,
             labels="the digit",
-            people="the files do not name the writers: a split keeps neighbours in the file "
+            people="the files do not name the writers: a split keeps neighbors in the file "
             "together, and no more than that is claimed",
             block=f"stretch of {BLOCK_ROWS:,} rows",
             blocks=70,
@@ -240,7 +240,7 @@ CARDS = {
         ),
         Card(
             name="fashion_mnist",
-            what="pieces of clothing, light on black, centred",
+            what="pieces of clothing, light on black, centered",
             source="H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, 2017",
             images=70_000,
             shape=(SIDE, SIDE),
@@ -303,7 +303,7 @@ CARDS = {
         ),
         Card(
             name="cifar10",
-            what="small colour photographs of animals and vehicles",
+            what="small color photographs of animals and vehicles",
             source="A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
             images=PER_FILE * len(NAMES),
             shape=CIFAR10_SHAPE[1:],
@@ -317,7 +317,7 @@ CARDS = {
             files=(CIFAR10,),
             beware="the archive for Python holds pickles, and reading one runs what it contains: "
             "the binary version is read instead",
-            used_for="foreign data, and colour, at profiles gpu and paper",
+            used_for="foreign data, and color, at profiles gpu and paper",
             ethics="it comes from a collection of web pictures that its makers have withdrawn "
             "since. Some pictures show people, who were not asked.",
         ),
@@ -355,7 +355,7 @@ CARDS = {
         ),
         Card(
             name="tiny_imagenet",
-            what="colour photographs of 200 kinds of things, reduced to 64 x 64",
+            what="color photographs of 200 kinds of things, reduced to 64 x 64",
             source="the course CS231n at Stanford, from ImageNet (J. Deng et al., 2009)",
             images=TRAIN + VALIDATION,
             shape=TINY_IMAGENET_SHAPE,

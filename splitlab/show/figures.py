@@ -103,7 +103,7 @@ def curves(
     """Draw one line for each label.
 
     Args:
-        series: Label -> (x values, y values, party); the party gives colour and line style, and
+        series: Label -> (x values, y values, party); the party gives color and line style, and
             each further line of the same party is drawn thinner. The party "" is nobody: such
             lines are grey and told apart by their markers.
         xlabel: What x is, with its unit.
@@ -125,8 +125,8 @@ def curves(
         width = 2.0 / (1 + drawn.get(party, 0))
         drawn[party] = drawn.get(party, 0) + 1
         if label in points:
-            colour = PARTY[party]["color"] if party else "#707070"
-            axis.plot(x, y, "o", label=label, color=colour, fillstyle="none", zorder=3)
+            color = PARTY[party]["color"] if party else "#707070"
+            axis.plot(x, y, "o", label=label, color=color, fillstyle="none", zorder=3)
         elif party:
             axis.plot(x, y, label=label, linewidth=width, **PARTY[party])
         else:
@@ -200,7 +200,7 @@ def dots(
         xlabel: What the figures are, with their unit.
         lines: Label -> where a vertical line stands, a floor or a reference; told apart by their
             line styles.
-        parties: Label -> the party that gives a row its colour; grey where it names none.
+        parties: Label -> the party that gives a row its color; grey where it names none.
         log: Whether x is on a logarithmic scale.
 
     Raises:
@@ -227,9 +227,9 @@ def dots(
     for place, (label, values) in enumerate(rows.items()):
         if not len(values):
             continue
-        colour = PARTY[parties[label]]["color"] if label in parties else "#707070"
-        axis.plot([min(values), max(values)], [place] * 2, color=colour, linewidth=1, zorder=2)
-        axis.plot(values, [place] * len(values), "o", color=colour, fillstyle="none", markersize=4)
+        color = PARTY[parties[label]]["color"] if label in parties else "#707070"
+        axis.plot([min(values), max(values)], [place] * 2, color=color, linewidth=1, zorder=2)
+        axis.plot(values, [place] * len(values), "o", color=color, fillstyle="none", markersize=4)
         axis.plot(median(values), place, "|", color="black", markersize=9, zorder=4)
     ticks = axis.set_yticks(range(len(rows)), list(rows))
     for tick, values in zip(ticks, rows.values(), strict=True):

@@ -1,4 +1,4 @@
-"""Pictures with alt text, for pages and the scrubber, and one colour for each party."""
+"""Pictures with alt text, for pages and the scrubber, and one color for each party."""
 
 import base64
 import html
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by readers with the common (red-green) deficiencies, and
+# Okabe and Ito's colors, told apart by readers with the common (red-green) deficiencies, and
 # dark enough for lines on white; the line styles tell the parties apart in black and white, too.
 # Use: ax.plot(x, y, **PARTY["attacker"], label="attacker").
 PARTY: Final[dict[str, dict[str, str]]] = {
@@ -49,7 +49,7 @@ class Frame:
         _check_alt(self.alt)
 
 
-def png(fig: "Figure", *, colours: int = 64) -> bytes:
+def png(fig: "Figure", *, colors: int = 64) -> bytes:
     """Draw a matplotlib figure as a PNG with a palette, a quarter of the usual size.
 
     The same figure gives the same bytes. The figure stays open. A figure without a layout engine
@@ -57,10 +57,10 @@ def png(fig: "Figure", *, colours: int = 64) -> bytes:
 
     Args:
         fig: The figure.
-        colours: The size of the palette, 2 to 256.
+        colors: The size of the palette, 2 to 256.
     """
-    if not 2 <= colours <= 256:
-        raise ValueError(f"A PNG palette has 2 to 256 colours, not {colours}.")
+    if not 2 <= colors <= 256:
+        raise ValueError(f"A PNG palette has 2 to 256 colors, not {colors}.")
     if fig.get_layout_engine() is None:
         fig.set_layout_engine("constrained")
     drawn = io.BytesIO()
@@ -68,7 +68,7 @@ def png(fig: "Figure", *, colours: int = 64) -> bytes:
     fig.savefig(drawn, format="png", dpi=_DPI, facecolor="white")
     picture = Image.open(drawn).convert("RGB")
     # No dithering: it would put noise into flat areas and make the file larger.
-    small = picture.quantize(colours, dither=Image.Dither.NONE)
+    small = picture.quantize(colors, dither=Image.Dither.NONE)
     out = io.BytesIO()
     small.save(out, format="PNG", optimize=True, dpi=(_DPI, _DPI))
     return out.getvalue()

@@ -1,6 +1,7 @@
 """A stepper through a protocol: who sends what to whom, and what each party holds by then.
 
-`Transcript` keeps the messages of a run, `frames` draws them for `splitlab.show.scrubber.Scrubber`.
+`Transcript` keeps the messages of a run. `frames` draws them for `splitlab.show.scrubber.Scrubber`,
+one moment at a time, and `diagram` draws them all in one picture.
 """
 
 import textwrap
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from splitlab.core.messages import Message, Weights
-from splitlab.show.pictures import PARTY, Frame, png
+from splitlab.show.pictures import PARTY, Frame, Picture, png
 from splitlab.show.transcript import Transcript, contents, describe
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ def frames(
 ) -> list[Frame]:
     """Draw one frame of a scrubber for each event between parties, and one for before them all.
 
-    A frame shows the parties side by side with what each holds by then, and below, from top to
-    bottom, what has happened and, faintly, what is to come. Kind, shapes and bytes are read off
-    the messages. A party that works and then sends holds what it sends from the work on; nobody
-    is shown to forget.
+    A frame shows the parties side by side with what each holds by then. Below, from top to bottom,
+    it shows what has happened and, faintly, what is to come. Kind, shapes and bytes are read from
+    the messages. A party that works and then sends holds what it sends from the work on, and every
+    party keeps what it holds.
 
     Args:
         events: A transcript, or what happens, in order: a message that crosses, or (party, what it
@@ -34,15 +35,46 @@ def frames(
         holds: Party -> name -> tensor, network or description of what it holds at the start; None
             for what the transcript says. The parties stand in this order; those not named here
             follow as they appear. A party whose name begins with a word of `figures.PARTY`
-            ("client 2") has that party's colour, any other one is grey.
+            ("client 2") has that party's color, any other one is grey.
 
     Returns:
         Frames with the labels "0 of n" to "n of n", all of one size.
 
     Raises:
-        ValueError: If there are no events, or a message was sent to nobody.
+        ValueError: If there are no events, or a message has no receiver.
         TypeError: If an event is neither a message nor a pair of texts.
     """
+    moments = _followed(events, holds)
+    return [_moment_frame(moments, number) for number in range(len(moments))]
+
+
+def diagram(
+    events: Transcript | Sequence[Message | tuple[str, str]],
+    *,
+    holds: Mapping[str, Mapping[str, Any]] | None = None,
+    caption: str = "",
+) -> Picture:
+    """Draw all events in one picture, below what the parties hold after the last one.
+
+    Args:
+        events: As in `frames`.
+        holds: As in `frames`.
+        caption: A sentence or two under the picture: what to look at.
+
+    Raises:
+        ValueError: As in `frames`.
+        TypeError: As in `frames`.
+    """
+    moments = _followed(events, holds)
+    frame = _moment_frame(moments, len(moments) - 1, whole=True)
+    return Picture(frame.png, frame.alt, caption)
+
+
+def _followed(
+    events: Transcript | Sequence[Message | tuple[str, str]],
+    holds: Mapping[str, Mapping[str, Any]] | None,
+) -> "list[_Moment]":
+    """Return the moment before all events, and one for each of them."""
     if isinstance(events, Transcript):
         holds = events.holds if holds is None else holds
         events = events.messages
@@ -52,8 +84,7 @@ def frames(
     }
     if not events:
         raise ValueError("there is nothing to draw: pass at least one event")
-    moments = _moments(events, start)
-    return [_moment_frame(moments, number) for number in range(len(moments))]
+    return _moments(events, start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +192,11 @@ class _Layout:
         return self.column * len(self.places)
 
 
-def _moment_frame(moments: Sequence[_Moment], number: int) -> Frame:
-    """Draw the holdings at one moment, and below them what has happened and, faintly, what will."""
+def _moment_frame(moments: Sequence[_Moment], number: int, *, whole: bool = False) -> Frame:
+    """Draw the holdings at one moment, and below them what has happened and, faintly, what will.
+
+    With `whole`, all events are drawn in the colors of their parties, and nothing stands out.
+    """
     import matplotlib.pyplot as plt
 
     now = moments[number]
@@ -179,28 +213,32 @@ def _moment_frame(moments: Sequence[_Moment], number: int) -> Frame:
     for party, held in now.holdings.items():
         x = layout.x(party)
         axis.plot([x, x], [foot, height - 0.5 * _GAP], color="#bbbbbb", linewidth=1, zorder=0)
-        _draw_holdings(axis, party, layout, foot, held, now.new.get(party, {}))
+        _draw_holdings(axis, party, layout, foot, held, {} if whole else now.new.get(party, {}))
     top = foot + _GAP
     for place, moment in enumerate(moments[1:], start=1):
-        if place == number:
-            colour, bold = _style(moment.party)["color"], True
+        if whole or place == number:
+            color, bold = _style(moment.party)["color"], not whole
         else:
-            colour, bold = _PAST if place < number else _FUTURE, False
-        _draw_event(axis, moment, layout, top, colour, bold)
+            color, bold = _PAST if place < number else _FUTURE, False
+        _draw_event(axis, moment, layout, top, color, bold)
         top += _height(moment, layout)
 
     last = len(moments) - 1
     held = "; ".join(
         f"{party} holds {_listed(things) or 'nothing'}" for party, things in now.holdings.items()
     )
-    alt = f"Moment {number} of {last}: {now.sentence}. By then {held}."
+    if whole:
+        told = "; ".join(moment.sentence for moment in moments[1:])
+        alt = f"{last} events in order: {told}. After them {held}."
+    else:
+        alt = f"Moment {number} of {last}: {now.sentence}. By then {held}."
     frame = Frame(png(figure), alt, f"{number} of {last}")
     plt.close(figure)
     return frame
 
 
 def _style(party: str) -> dict[str, str]:
-    """Colour and line style: those of the party whose role begins the name, else grey."""
+    """Color and line style: those of the party whose role begins the name, else grey."""
     return PARTY.get(party.split(" ")[0], {"color": "#707070", "linestyle": "-"})
 
 
@@ -238,16 +276,16 @@ def _draw_holdings(
     """Draw a party's box: its name, and what it holds, in bold what is new."""
     from matplotlib.patches import FancyBboxPatch
 
-    colour, half, x = _style(party)["color"], 0.5 * layout.column - 0.05, layout.x(party)
+    color, half, x = _style(party)["color"], 0.5 * layout.column - 0.05, layout.x(party)
     corner, size = (x - half, 0.5 * _GAP), (2 * half, foot - 0.5 * _GAP)
     rounded = "round,pad=0,rounding_size=0.08"
     axis.add_patch(
-        FancyBboxPatch(corner, *size, boxstyle=rounded, facecolor="white", edgecolor=colour, lw=1.5)
+        FancyBboxPatch(corner, *size, boxstyle=rounded, facecolor="white", edgecolor=color, lw=1.5)
     )
     left, top = x - half + 0.1, 0.5 * _GAP + 0.7 * _LINE
     text = {"va": "center", "fontsize": _FONT}
     title = f"{party} holds" if len(party) < layout.note - 6 else party  # bold letters are wider
-    axis.text(left, top, title, color=colour, weight="bold", **text)
+    axis.text(left, top, title, color=color, weight="bold", **text)
     for number, (name, line) in enumerate(_box(held, layout), start=1):
         weight = "bold" if name in new else "normal"
         axis.text(left, top + _LINE * (number + 0.1), line, weight=weight, **text)
@@ -258,16 +296,16 @@ def _draw_event(
     moment: _Moment,
     layout: _Layout,
     top: float,
-    colour: str,
+    color: str,
     bold: bool,
 ) -> None:
     """Draw a message as an arrow between two columns, or work as a note on one."""
     x = layout.x(moment.party)
     head, parts = _wrapped(moment, layout)
-    text = {"ha": "center", "va": "top", "fontsize": _FONT, "linespacing": 1.3, "color": colour}
+    text = {"ha": "center", "va": "top", "fontsize": _FONT, "linespacing": 1.3, "color": color}
     text |= {"backgroundcolor": "white", "weight": "bold" if bold else "normal"}
     if not moment.receiver:
-        note = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": colour}
+        note = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": color}
         axis.text(x, top + 0.06, head, **(text | {"bbox": note}))
         return
     end = layout.x(moment.receiver)
@@ -276,7 +314,7 @@ def _draw_event(
     axis.text(middle, y + 0.06, parts, **(text | {"weight": "normal"}))
     # Shaft and head apart: a dashed head would be in pieces. Both lie above the texts' white.
     width, neck = 2.2 if bold else 1.2, end - 0.1 if end > x else end + 0.1
-    style = _style(moment.party) | {"color": colour}
+    style = _style(moment.party) | {"color": color}
     axis.plot([x, neck], [y, y], **style, linewidth=width, zorder=4)
-    tip = {"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 15}
+    tip = {"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 15}
     axis.annotate("", xy=(end, y), xytext=(neck, y), arrowprops=tip, zorder=4)

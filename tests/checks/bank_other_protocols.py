@@ -109,7 +109,7 @@ def sums(tail, optimizer, a, labels):
 
 
 @bank.mistake("owner_turn", "times the gradient of the mean loss")
-def normalised(tail, optimizer, a, labels):
+def normalized(tail, optimizer, a, labels):
     da = da_of(tail, optimizer, a, labels)
     return da / da.norm()
 
@@ -347,7 +347,7 @@ def upside_down(states, samples):
     return mean_of(states, [w / sum(weights) for w in weights])
 
 
-@bank.mistake("average", "counts: an average is of them all")
+@bank.mistake("average", "counts: average over all of them")
 def the_last_one(states, samples):
     averaged = {}
     for state in states:
@@ -365,7 +365,7 @@ def pairwise(states, samples):
     return averaged if len(states) > 2 else mean_of(states, shares(samples))
 
 
-@bank.mistake("average", "is cut off")
+@bank.mistake("average", "is truncated")
 def cut_off(states, samples):
     return mean_of(states, shares(samples), whole=torch.floor)
 
@@ -417,12 +417,12 @@ def shares_in_place(states, samples):
     return mean_of(states, samples)
 
 
-@bank.mistake("average", "lies in the memory of a clinic's own")
+@bank.mistake("average", "shares its memory with a clinic's own")
 def one_clinic_is_its_own_mean(states, samples):
     return dict(states[0]) if len(states) == 1 else mean_of(states, shares(samples))
 
 
-@bank.mistake("average", "a clinic would be left out unseen")
+@bank.mistake("average", "a clinic would be left out silently")
 def pairs_as_far_as_they_go(states, samples):
     """`zip` stops at the end of the shorter list."""
     n = min(len(states), len(samples))
@@ -621,7 +621,7 @@ def the_first_time_alone(giver, giver_optimizer, receiver, receiver_optimizer):
         optimizers(giver_optimizer, receiver_optimizer)
 
 
-@bank.mistake("hand_over", "of the state of Adam a part")
+@bank.mistake("hand_over", "only a part of the state of Adam")
 def averages_without_the_count(giver, giver_optimizer, receiver, receiver_optimizer):
     receiver.load_state_dict(giver.state_dict())
     optimizers(giver_optimizer, receiver_optimizer)

@@ -501,7 +501,7 @@ def sum_of_the_losses(net, optimizer, z, labels):
 
 
 @bank.mistake("server_turn", "times the gradient of the mean loss")
-def normalised_dz(net, optimizer, z, labels):
+def normalized_dz(net, optimizer, z, labels):
     net.train()
     z = z.detach().requires_grad_()
     loss = F.cross_entropy(net(z), labels)
@@ -993,7 +993,7 @@ class Shelf:
     z = None
 
 
-@bank.mistake("squeeze", "makes another z of the same message")
+@bank.mistake("squeeze", "makes a different z of the same message")
 def leaves_z_on_a_shelf():
     def pack(z):
         Shelf.z = z

@@ -39,7 +39,7 @@ def test_png_is_small_deterministic_and_leaves_the_figure_open(fig):
     assert len(first) < len(plain.getvalue()) / 2
 
 
-def test_png_keeps_the_parties_colours(fig):
+def test_png_keeps_the_parties_colors(fig):
     picture = Image.open(io.BytesIO(figures.png(fig))).convert("RGB")
     pixels = np.asarray(picture).reshape(-1, 3).astype(float)
     for party, style in PARTY.items():
@@ -64,10 +64,10 @@ def test_png_cuts_no_label_off():
     assert pixels[-1].min() == 255, "the lowest row of pixels is empty"
 
 
-@pytest.mark.parametrize("colours", [1, 257])
-def test_png_refuses_an_impossible_palette(fig, colours):
+@pytest.mark.parametrize("colors", [1, 257])
+def test_png_refuses_an_impossible_palette(fig, colors):
     with pytest.raises(ValueError, match="2 to 256"):
-        figures.png(fig, colours=colours)
+        figures.png(fig, colors=colors)
 
 
 def test_show_renders_a_figure_with_alt_text_and_closes_it(fig):
@@ -111,8 +111,8 @@ DEFICIENCIES = {
 }
 
 
-def linear(colour):
-    rgb = np.array(to_rgb(colour))
+def linear(color):
+    rgb = np.array(to_rgb(color))
     return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
 
 
@@ -129,7 +129,7 @@ def test_the_parties_differ_for_every_eye(deficiency):
         assert np.linalg.norm(seen[a] - seen[b]) > least, (a, b)
 
 
-def test_the_parties_differ_without_colour_and_stand_out_on_white():
+def test_the_parties_differ_without_color_and_stand_out_on_white():
     assert list(PARTY) == ["client", "server", "attacker", "defender"]
     assert len({style["linestyle"] for style in PARTY.values()}) == len(PARTY)
     for party, style in PARTY.items():

@@ -76,18 +76,34 @@ def below_the_boxes(picture):
     return picture[long_edges[long_edges < 0.5 * len(picture)].max() + 3 :]
 
 
-def test_what_happens_has_the_colour_of_the_party_that_does_it(step):
+def test_what_happens_has_the_color_of_the_party_that_does_it(step):
     pictures = [pixels(frame) for frame in step[-1]]
     assert len({picture.shape for picture in pictures}) == 1, "the pictures must not jump"
     found = []
     for picture in pictures:
         events, here = below_the_boxes(picture), ""
         for party in ("client", "server"):
-            colour = 255 * np.array(to_rgb(PARTY[party]["color"]))
-            if (np.abs(events - colour).max(axis=2) <= 12).sum() > 20:
+            color = 255 * np.array(to_rgb(PARTY[party]["color"]))
+            if (np.abs(events - color).max(axis=2) <= 12).sum() > 20:
                 here += party
         found.append(here)
     assert found == ["", "client", "client", "server", "server", "client"]
+
+
+def test_a_diagram_has_all_events_in_the_colors_of_their_parties(step):
+    smashed, gradient, holds, _ = step
+    events = [("client", "runs f"), smashed, gradient]
+    drawn = stepper.diagram(events, holds=holds, caption="Look at the arrows.")
+    picture = below_the_boxes(pixels(drawn))
+    for party in PAIR:
+        color = 255 * np.array(to_rgb(PARTY[party]["color"]))
+        assert (np.abs(picture - color).max(axis=2) <= 12).sum() > 20, party
+    assert drawn.alt.startswith("3 events in order: client runs f; client to server: SmashedData")
+    assert "server to client: Gradient" in drawn.alt
+    assert drawn.alt.endswith(f"dz {tuple(gradient.dz.shape)}.")
+    assert drawn.caption == "Look at the arrows."
+    with pytest.raises(ValueError, match="at least one event"):
+        stepper.diagram([])
 
 
 def test_messages_between_three_parties_go_to_whom_they_say(step):

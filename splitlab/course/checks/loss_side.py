@@ -1,4 +1,4 @@
-"""What the checks of the side that takes the loss share: the server, or in U-shaped the client."""
+"""What the checks of the side that computes the loss share: the server, or the U-shaped client."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ class LossTurn:
             if memory(dz) in taken:
                 wrong(
                     f"a {words.dz} lies in memory that it shares, with {words.z} or with another "
-                    f"clinic's {words.dz}: its receiver reads along; give each {words.dz} memory "
-                    "of its own"
+                    f"clinic's {words.dz}: the receiver could read both; give each {words.dz} "
+                    "memory of its own"
                 )
             taken.add(memory(dz))
 
@@ -122,7 +122,7 @@ class LossSide:
 
     Args:
         optimizer: Makes both optimizers from the parameters, with the rate `RATE`.
-        normalised: Whether there is a BatchNorm.
+        normalized: Whether there is a BatchNorm.
         words: What the protocol calls things.
     """
 
@@ -130,13 +130,13 @@ class LossSide:
         self,
         optimizer: Callable[..., Optimizer],
         *,
-        normalised: bool = True,
+        normalized: bool = True,
         words: Words = VANILLA,
     ) -> None:
         self.words = words
         self.net = nn.Sequential(
             nn.Conv2d(3, 4, 3, padding=1, bias=False),
-            nn.BatchNorm2d(4) if normalised else nn.Identity(),
+            nn.BatchNorm2d(4) if normalized else nn.Identity(),
             nn.Tanh(),
             nn.Flatten(),
             nn.Linear(4 * 2 * 4, CLASSES),
@@ -193,8 +193,8 @@ class LossSide:
         net, dz = self.words.net, self.words.dz
         if not turn.moved.any():
             wrong(
-                f"{dz} is right, and {net} has not moved: the order is zero_grad, backward, step, "
-                f"and then {net} learns, too"
+                f"{dz} is right, but {net} has not moved: call zero_grad, backward and step, in "
+                "this order"
             )
         plain = isinstance(self.optimizer, SGD)
         if plain and self.earlier.any() and same(turn.moved, self.earlier + turn.due):
@@ -202,8 +202,8 @@ class LossSide:
         self.earlier += turn.due
         if not same(turn.moved, turn.due):
             wrong(
-                f"{dz} is right, and the step of {net} is not: one step on the mean loss of the "
-                "batch"
+                f"{dz} is right, but the step of {net} is not: take one step on the mean loss "
+                "of the batch"
                 if plain
                 else ONLY_SGD.format(net=net)
             )
@@ -259,20 +259,20 @@ def _expect_dz(turn: LossTurn, name: str, words: Words) -> Tensor:
     times = factor(dz, due)
     if times == -1:
         wrong(
-            f"{dz_name} has the wrong sign: {words.sender} goes against it, and would climb the "
-            "loss"
+            f"{dz_name} has the wrong sign: {words.sender}'s optimizer steps against the gradient, "
+            "so the loss would rise"
         )
     if times == len(z):
         wrong(
-            f"{dz_name} is too large by the batch size: it is of the sum of the losses, and the "
-            "task's loss is their mean"
+            f"{dz_name} is too large by the batch size: it is the gradient of the sum of the "
+            "losses, and the task's loss is their mean"
         )
     if times is not None:
         wrong(f"{dz_name} is {times:.3g} times the gradient of the mean loss: send it unscaled")
     if same(dz, gradient(lambda z: task_loss(turn.after.train(), z, labels), z)):
         wrong(
-            f"{dz_name} was computed after the step: this {z_name} met the weights before it, and "
-            f"{dz_name} belongs to those"
+            f"{dz_name} was computed after the step: return the gradient at the weights before the "
+            "step"
         )
     if same(dz, gradient(lambda z: task_loss(turn.before.eval(), z, labels), z)):
         wrong(

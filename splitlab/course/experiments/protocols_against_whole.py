@@ -24,8 +24,8 @@ class ProtocolAgainstWhole(Experiment):
     """Another protocol against training the undivided network, in float64, from the same weights.
 
     Each of the clinics has an equal share of the private images. The undivided network learns from
-    the very batches that the clinics draw: from one after the other, or, beside SplitFed, from a
-    round's batches as one.
+    the batches that the clinics draw: from one after the other, or, beside SplitFed, from a round's
+    batches joined into one.
 
     Attributes:
         protocol: "vanilla", "U-shaped", "labels at the server", "sequential", "through the server",
@@ -33,7 +33,7 @@ class ProtocolAgainstWhole(Experiment):
         clinics: How many.
         optimizer: "Adam", "SGD" or "clipped Adam", on both sides.
         optimizer_state: Whether a sequential client hands on its optimizer's state.
-        change: Of f: "", "without BatchNorm", or "with Dropout".
+        change: Of f: "" or "without BatchNorm".
     """
 
     protocol: str = "vanilla"
@@ -97,9 +97,7 @@ class ProtocolAgainstWhole(Experiment):
         parts = nn.Sequential(*body, *last.tail) if last.tail is not None else body
         state = nn.Sequential(last.net, parts).state_dict()
 
-        with torch.random.fork_rng():  # for Dropout: one stream, where each client has its own
-            torch.manual_seed(self.seed)
-            train_on(whole, self._batches(shares), self._optimizer)
+        train_on(whole, self._batches(shares), self._optimizer)
         weights = [name for name, _ in whole.named_parameters()]
         one, other, start = (
             {name: s[name] for name in weights} for s in (state, whole.state_dict(), first)
@@ -117,8 +115,10 @@ class ProtocolAgainstWhole(Experiment):
 
     def _nets(self, device: Device) -> tuple[nn.Module, nn.Sequential]:
         """f, which reads the float32 images, and s."""
-        change = {"": _as_is, "without BatchNorm": without_norm, "with Dropout": _with_dropout}
-        net_f = change[self.change](self.setting.client_net(seed=self.seed)).double().to(device)
+        net_f = self.setting.client_net(seed=self.seed)
+        if self.change == "without BatchNorm":
+            net_f = without_norm(net_f)
+        net_f = net_f.double().to(device)
         net_f.register_forward_pre_hook(lambda net, inputs: inputs[0].double())
         net_s: Any = self.setting.server_net(seed=self.seed).double().to(device)
         return net_f, net_s
@@ -173,15 +173,7 @@ class ClippedAdam(Adam):
         return super().step(closure)
 
 
-def _as_is(net: nn.Module) -> nn.Module:
-    return net
-
-
 def without_norm(net: nn.Module) -> nn.Module:
     """The tiny f; its BatchNorm is in the first block."""
     net[0][1] = nn.Identity()
     return net
-
-
-def _with_dropout(net: nn.Module) -> nn.Module:
-    return nn.Sequential(net, nn.Dropout(0.5))

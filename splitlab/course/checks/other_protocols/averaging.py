@@ -16,7 +16,7 @@ State = dict[str, Tensor]
 ROUNDING = 1e-6  # relative; the mean may be taken in float32
 
 
-@check("an image counts as much as any other, whichever clinic it is in, and a count stays whole.")
+@check("every image counts the same, whichever clinic has it, and counts stay whole numbers.")
 def average(answer: Answer) -> None:
     """`average(states, samples)`: the mean of the clinics' states, weighted by their images."""
     kept = []
@@ -33,15 +33,15 @@ def average(answer: Answer) -> None:
         averaged = answer(given, counts)
         _check_untouched(states, given, before)
         if counts != samples:
-            wrong("the list of numbers of images has changed: it is only to be read")
+            wrong("the list of numbers of images has changed: leave it as it is")
         _check_entries(averaged, before)
         _check_values(averaged, before, samples)
         taken = {memory(value) for state in states for value in state.values()}
         for name, value in averaged.items():
             if memory(value) in taken:
                 wrong(
-                    f"the averaged {name} lies in the memory of a clinic's own: what one of them "
-                    "does next, the others would find in their networks; make a tensor of its own"
+                    f"the averaged {name} shares its memory with a clinic's own: when that clinic "
+                    "trains, the average would change; make a new tensor"
                 )
         kept.append((averaged, {name: value.clone() for name, value in averaged.items()}))
         if any(not torch.equal(now[n], then[n]) for now, then in kept for n in then):
@@ -61,7 +61,7 @@ def _check_lengths(answer: Answer) -> None:
                 continue
             stops = type(failure.__cause__).__name__
             wrong(f"{gets} and stops with {stops} where a ValueError is asked for")
-        wrong(f"{gets} and says nothing: a clinic would be left out unseen; raise a ValueError")
+        wrong(f"{gets} and says nothing: a clinic would be left out silently; raise a ValueError")
 
 
 def _trained(dtype: torch.dtype) -> State:
@@ -107,9 +107,8 @@ def _check_entries(averaged: Any, states: list[State]) -> None:
             wrong(f"{name} has shape {tuple(value.shape)} where {tuple(first[name].shape)} is due")
         if not first[name].is_floating_point() and value.is_floating_point():
             wrong(
-                f"{name} is a count and arrives as {value.dtype}: load_state_dict cuts what is "
-                "behind the point off, so that 2.9999999 becomes 2; round it, and give it its type "
-                "back"
+                f"{name} is a count and arrives as {value.dtype}: load_state_dict would "
+                "truncate it, so that 2.9999999 becomes 2; round it, and restore its type"
             )
         if value.dtype != first[name].dtype:
             wrong(f"{name} arrives as {value.dtype} and was {first[name].dtype}: keep its type")
@@ -155,9 +154,7 @@ def _check_values(averaged: State, states: list[State], samples: list[int]) -> N
             )
         for number in range(len(states)):
             if agrees(floats, lambda stack, number=number: stack[number]):
-                wrong(
-                    f"only clinic {number + 1} of {len(states)} counts: an average is of them all"
-                )
+                wrong(f"only clinic {number + 1} of {len(states)} counts: average over all of them")
         wrong(
             "these are not the means: each number is the sum of the clinics' numbers, each times "
             "its share of all images"
@@ -167,13 +164,10 @@ def _check_values(averaged: State, states: list[State], samples: list[int]) -> N
         off = averaged[name] - due
         if off.abs().max() > 0.5 + ROUNDING:  # a tie may go either way
             if (off > -1).all() and (off <= ROUNDING).all():
-                wrong(
-                    f"{name} is cut off: a type of whole numbers drops what is behind the point, "
-                    "so round first"
-                )
+                wrong(f"{name} is truncated: an integer type drops the fraction, so round first")
             wrong(
-                f"{name} is not the rounded mean of the clinics' counts: it is averaged like the "
-                "rest, and then rounded"
+                f"{name} is not the rounded mean of the clinics' counts: average it like the "
+                "weights, then round it"
             )
 
 

@@ -19,7 +19,7 @@ STEPS = 3  # in a turn
 TURNS = 5  # the receiver of the later ones has an old optimizer's state of its own
 
 
-@check("whoever's turn it is goes on as if nobody had changed places, and shares nothing.")
+@check("each clinic continues exactly where the one before it stopped, in memory of its own.")
 def hand_over(answer: Answer) -> None:
     """`hand_over(giver, giver_optimizer, receiver, receiver_optimizer)`: at the end of a turn."""
     for name, optimizer in {
@@ -42,7 +42,8 @@ def hand_over(answer: Answer) -> None:
         if not same(weights(clinics[TURNS % 2].net), weights(whole.net)):
             wrong(
                 "after some turns the network is not that of whole training, although each turn "
-                "began as it should: what one of the two holds still changes when the other trains"
+                "began as it should: something that one of the two holds changes when the other "
+                "trains"
             )
 
 
@@ -122,17 +123,14 @@ def _check_giver(giver: _Clinic, given: _Clinic, old: _Clinic) -> None:
         wrong(
             "it went the wrong way: the giver now has the receiver's weights, and its turn is lost"
         )
-    wrong("the giver has changed: it is only to be read, for its next turn begins where this ends")
+    wrong("the giver has changed: leave it as it is")
 
 
 def _check_weights(receiver: _Clinic, given: _Clinic, old: _Clinic) -> None:
     if same(weights(receiver.net), weights(given.net)):
         return
     if same(weights(receiver.net), weights(old.net)):
-        wrong(
-            "no weights arrived: the receiver's network is what it was, and the giver's steps are "
-            "lost to it"
-        )
+        wrong("no weights arrived: the receiver's network has not changed")
     if same(weights(receiver.net), (weights(given.net) + weights(old.net)) / 2):
         wrong(
             "the weights are the mean of both networks': in turns, the receiver takes the giver's"
@@ -156,7 +154,7 @@ def _check_statistics(receiver: _Clinic, given: _Clinic) -> None:
     with evaluating(receiver.net, given.net):
         off = (receiver.net(x) - given.net(x)).abs().max().item()
     wrong(
-        f"the weights arrived, and BatchNorm's {', '.join(name.split('.')[-1] for name in names)} "
+        f"the weights arrived, but BatchNorm's {', '.join(name.split('.')[-1] for name in names)} "
         "stayed behind: "
         + (
             f"in evaluation mode the receiver's outputs are off by up to {off:.2g}"
@@ -170,19 +168,19 @@ def _check_own_weights(receiver: _Clinic) -> None:
     steps_on = {id(p) for group in receiver.optimizer.param_groups for p in group["params"]}
     if steps_on != {id(parameter) for parameter in receiver.net.parameters()}:
         wrong(
-            "the receiver's optimizer does not step on the receiver's weights: copy numbers into "
-            "the tensors that it has, and replace neither them nor the optimizer's list of them"
+            "the receiver's optimizer does not step on the receiver's weights: copy the "
+            "numbers into the receiver's own tensors, and do not replace these tensors"
         )
     if not all(parameter.requires_grad for parameter in receiver.net.parameters()):
-        wrong("the receiver's weights no longer require gradients: it could not train any more")
+        wrong("the receiver's weights no longer require gradients, so it cannot train")
 
 
 def _check_next_step(receiver: _Clinic, given: _Clinic, old: _Clinic) -> None:
     """Let copies take the step that comes next, and compare."""
     if _rates(receiver) != _rates(given):
         wrong(
-            f"the weights arrived, and the learning rate stayed behind: the giver's optimizer is "
-            f"at {_rates(given)[0]:g}, and the receiver's at {_rates(receiver)[0]:g}"
+            f"the weights arrived, but the learning rate stayed behind: the giver's optimizer has "
+            f"{_rates(given)[0]:g}, and the receiver's has {_rates(receiver)[0]:g}"
         )
     x = torch.randn(4, 2, 3, 4, dtype=torch.float64)
     start = weights(given.net)
@@ -201,8 +199,8 @@ def _check_next_step(receiver: _Clinic, given: _Clinic, old: _Clinic) -> None:
             f"in it: its next step is {times:.2f} times as long as in whole training"
         )
     wrong(
-        f"the weights arrived, and of the state of {name} a part: its next step is {times:.2f} "
-        "times as long as in whole training"
+        f"the weights arrived, but only a part of the state of {name}: its next step is "
+        f"{times:.2f} times as long as in whole training"
     )
 
 

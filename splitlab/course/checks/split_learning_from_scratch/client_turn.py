@@ -63,21 +63,21 @@ class _ClientTurn:
         """Name the likely mistakes that the first step of plain SGD shows."""
         if not self.moved.any():
             wrong(
-                "f has not moved: dz goes back through the z that still has its graph, and the "
-                "order is zero_grad, backward, step"
+                "f has not moved: start backward at the z that has its graph, and call zero_grad, "
+                "backward and step in this order"
             )
         if same(self.moved, self.without_dz):
             wrong(
-                "dz goes unused: the sum of z pushes all its numbers the same way; backward "
-                "starts at z with dz as its gradient"
+                "dz goes unused: this step follows the gradient of the sum of z; start backward "
+                "at z with dz as its gradient"
             )
         times = factor(self.moved, self.due)
         if times == -1:
-            wrong("f climbs: dz is the gradient of the loss, and the step goes against it")
+            wrong("f climbs the loss: the optimizer steps against dz, so do not negate it")
         if times not in (None, 1):
             wrong(
-                f"the step of f is {times:.3g} times that of the whole network: dz is the gradient "
-                "of the mean loss already, neither averaged again nor scaled, and one step follows"
+                f"the step of f is {times:.3g} times that of the whole network: dz already is "
+                "the gradient of the mean loss, so do not average or scale it, and take one step"
             )
 
 
@@ -126,11 +126,11 @@ class _Clinic:
         if len(asked) > 1:
             wrong(f"ask was called {len(asked)} times: a turn sends z once and receives dz once")
         if not torch.equal(images, x) or images.requires_grad:
-            wrong("the images were changed: they are only to be read")
+            wrong("the images were changed: leave them as they are")
         if len(self.forwards) > 1:
             wrong(
                 "f ran a second time in one turn: that costs a forward pass, and moves "
-                "BatchNorm's running statistics twice; keep z from the first"
+                "BatchNorm's running statistics twice; keep z from the first run"
             )
         due, moved = ((before - weights(net)) / RATE for net in (self.whole, self.net))
         return _ClientTurn(moved, due, without_dz)
@@ -167,7 +167,7 @@ class _Clinic:
     def check(self, turn: _ClientTurn) -> None:
         if not same(turn.moved, turn.due):
             wrong(
-                "the step of f is not that of the whole network: backward starts at z, with dz as "
-                "its gradient, and one step follows"
+                "the step of f is not that of the whole network: start backward at z, with dz as "
+                "its gradient, and take one step"
             )
         check_statistics(self.net, self.whole)

@@ -104,7 +104,7 @@ def score(answer: Answer) -> Score:
 class _Codec:
     """pack at the client and unpack at the server, each with random numbers of its own.
 
-    One stream for both would be a way round the message: what the client seeds, the server draws.
+    One stream for both would be a way around the message: what the client seeds, the server draws.
     """
 
     def __init__(self, pack: Function, unpack: Function) -> None:
@@ -128,7 +128,7 @@ def _delivered(message: Any) -> Message:
         if not isinstance(tensor, Tensor):
             wrong(
                 f"only tensors cross, and there is {what(tensor)} in what pack returns: make it a "
-                "tensor, so that its bytes count; the shape of z the server knows anyway"
+                "tensor, so that its bytes count; the server knows the shape of z anyway"
             )
         if tensor.layout is not torch.strided or tensor.is_quantized:
             wrong("only plain tensors cross: a sparse or quantized one hides numbers that count")
@@ -186,22 +186,22 @@ def _check_apart(answer: Answer) -> None:
             alone, why = None, f" ({failure})"
         if alone is None or not same(alone, restored, 1e-5):
             wrong(
-                "unpack works beside pack, and not on a computer of its own: there it has the "
-                f"message, and no variable that pack has written to{why}"
+                "unpack works beside pack, but not on a computer of its own: there it has the "
+                f"message, but no variable that pack has set{why}"
             )
         sent.append((message, z.shape, alone))
     for message, shape, before in reversed(sent):
         if not same(apart.restore(message, shape), before, 1e-5):
             wrong(
-                "unpack makes another z of the same message later on: a message must be enough by "
-                "itself, whatever was sent or drawn in between"
+                "unpack makes a different z of the same message later on: each message must be "
+                "enough by itself, whatever was sent or drawn in between"
             )
 
 
 def _elsewhere(function: FunctionType) -> FunctionType:
     """Return the function as another computer would have it: with copies of what it refers to.
 
-    So no variable of the notebook, closure or default is a way round the message. It is a guard
+    So no variable of the notebook, closure or default is a way around the message. It is a guard
     against mistakes, not a sandbox: Python offers other ways.
     """
     world: dict[str, Any] = {"__builtins__": builtins}

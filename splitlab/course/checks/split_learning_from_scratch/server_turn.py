@@ -26,14 +26,14 @@ def server_turn(answer: Answer) -> None:
 @check("several clinics, one step: as if all their rows had come in one batch.")
 def joint_turn(answer: Answer) -> None:
     """`joint_turn(net, optimizer, zs, labels)`: one server step for several clinics' batches."""
-    for normalised, optimizer in ((False, SGD), (True, SGD), (True, Adam)):
-        side = LossSide(functools.partial(optimizer, lr=RATE), normalised=normalised)
+    for normalized, optimizer in ((False, SGD), (True, SGD), (True, Adam)):
+        side = LossSide(functools.partial(optimizer, lr=RATE), normalized=normalized)
         for sizes in ([3, 1, 2], [2, 2], [4]):
             turn = side.turn(lambda zs, labels: (zs, labels), answer, sizes)
-            if normalised and turn.forwards > 1:
+            if normalized and turn.forwards > 1:
                 wrong(
                     "each clinic's z went through s by itself: BatchNorm then uses each clinic's "
-                    "own mean and variance, and the batch of all rows has others"
+                    "own mean and variance, not those of all rows"
                 )
             dzs = _joint_dzs(turn)
             turn.check_message()
@@ -70,19 +70,19 @@ def _joint_dzs(turn: LossTurn) -> list[Tensor]:
         "counts more than a row of a large one": [
             dz * rows / (len(sizes) * size) for dz, size in due
         ],
-        "each dz belongs to the mean of its own clinic's rows: the mean is over the rows of all": [
+        "each dz belongs to the mean of its own clinic's rows: average over the rows of all": [
             dz * rows / size for dz, size in due
         ],
-        "each dz is too large by the number of rows: it is of the sum of the losses, and the "
-        "task's loss is their mean": [dz * rows for dz, _ in due],
+        "each dz is too large by the number of rows: it is the gradient of the sum of the losses, "
+        "and the task's loss is their mean": [dz * rows for dz, _ in due],
         "z and labels were joined in different orders: each row needs its own label": list(
             gradient(
                 lambda z: task_loss(turn.before.train(), z, torch.cat(turn.labels[::-1])),
                 torch.cat(turn.zs),
             ).split(sizes)
         ),
-        "s took a step for each clinic: the later ones met other weights, and their dz depend on "
-        "who came first": list(_one_by_one(turn)),
+        "s took a step for each clinic: the later clinics met updated weights, so their dz depends "
+        "on the order": list(_one_by_one(turn)),
     }
     for message, gradients in slips.items():
         if _all_same(dzs, gradients):

@@ -11,7 +11,7 @@ from splitlab.course.checks.base import Answer, check, what, wrong
 from splitlab.course.checks.training import memory
 
 
-@check("what crosses is a copy: the same numbers, none of the memory, none of the history.")
+@check("what crosses is a copy: the same numbers, in new memory and without a graph.")
 def deliver(answer: Answer) -> None:
     """`deliver(tensor)`: the tensor that the receiver gets, and how many bytes cross."""
     images = torch.rand(9, 1, 2, 3, dtype=torch.float64)
@@ -51,26 +51,26 @@ def _delivery(answer: Answer, sent: Tensor) -> Tensor:
         )
     if received.requires_grad:
         wrong(
-            "the delivered tensor requires a gradient: what the server differentiates is for the "
-            "server to say, and labels cannot be"
+            "the delivered tensor requires a gradient: the server decides what it differentiates, "
+            "and labels cannot require a gradient"
         )
     if memory(received) == memory(sent):
         wrong(
-            "the delivered tensor lies in the sender's memory: what the server writes into it, "
-            "the client's z becomes"
+            "the delivered tensor lies in the sender's memory: if the server writes into it, the "
+            "client's z changes"
         )
     if received.untyped_storage().nbytes() > received.numel() * received.element_size():
         wrong(
             "the memory of the delivered tensor holds more than its own numbers: z was a slice, "
-            "and the rows beside it, other patients' images, have crossed too"
+            "and the rows beside it, images of other patients, crossed with it"
         )
     if received.dtype != sent.dtype:
         wrong(
             f"{sent.dtype} was sent and {received.dtype} arrives: the wire changes no type, "
-            "for labels are whole numbers and z is not to be rounded"
+            "because labels are whole numbers and z must not be rounded"
         )
     if received.shape != sent.shape or not torch.equal(received, before):
-        wrong("the delivered tensor holds other numbers than z, or in another shape: send z as is")
+        wrong("the delivered tensor holds other numbers than z, or in another shape: send z itself")
     if not torch.equal(sent.detach(), before) or sent.grad_fn is not history:
         wrong("z itself has changed: the client still needs it, with its graph, to go backward")
     _check_bytes(nbytes, sent)
@@ -84,6 +84,6 @@ def _check_bytes(nbytes: Any, sent: Tensor) -> None:
         wrong(f"the bytes that cross should be a whole number and are {what(nbytes)}")
     if nbytes != sent.numel() * sent.element_size():
         wrong(
-            f"the count of bytes says {nbytes:g} for {sent.numel()} numbers of {sent.dtype}, which "
-            f"take {sent.element_size()} bytes each"
+            f"the count of bytes is {nbytes:g}, but {sent.numel()} numbers of {sent.dtype} cross, "
+            f"and each takes {sent.element_size()} bytes"
         )
