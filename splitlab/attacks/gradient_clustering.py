@@ -1,7 +1,7 @@
 """Label inference without any label: gradients of one class point one way, so they form clusters.
 
 The same leak as in Li, Sun and others, ICLR 2022, with the known example replaced by k-means on
-directions. It finds who belongs together, not what the groups are called.
+directions. It finds which rows share a label, not which label.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class GradientClustering(LabelInference):
     )
 
     def infer_labels(self, received: Received) -> Tensor:
-        """Return the cluster of each gradient, int64 (n,). Which class it is, nobody has said.
+        """Return the cluster of each gradient, int64 (n,). The clusters have no names.
 
         A gradient of 0 has no direction and lies at the origin. There are as many clusters as
         classes, or as gradients where those are fewer.
@@ -45,11 +45,11 @@ def clusters(directions: Tensor, classes: int, *, seed: int = 0) -> Tensor:
     """Return the k-means cluster of each direction, int64 (n,).
 
     Args:
-        directions: Rows of length 1, or 0, (n, d), as `Received.directions` returns them.
+        directions: Rows of norm 1, or 0, (n, d), as `Received.directions` returns them.
         classes: How many clusters; fewer where there are fewer rows.
         seed: Seeds k-means.
     """
-    from sklearn.cluster import KMeans  # whoever does not cluster need not wait for it
+    from sklearn.cluster import KMeans  # slow to import, and needed only here
 
     rows = directions.float().cpu().numpy()
     means = KMeans(min(classes, len(rows)), n_init=STARTS, random_state=seed)

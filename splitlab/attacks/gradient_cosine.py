@@ -102,5 +102,5 @@ class GradientCosine(LabelInference):
 
 
 def _nearest(mine: Received, steps: Tensor) -> Tensor:
-    """A known row's gradient nearest in time to each step, at length 1, (n, d)."""
+    """A known row's gradient nearest in time to each step, with norm 1, (n, d)."""
     return mine.directions()[(steps[:, None] - mine.step[None]).abs().argmin(1)]

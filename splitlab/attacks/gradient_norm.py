@@ -1,8 +1,8 @@
-"""Label inference from the length of the gradient: the rare class pulls harder.
+"""Label inference from the norm of the gradient, which is larger for a rare class.
 
 Li, Sun and others: "Label Leakage and Protection in Two-party Split Learning", ICLR 2022, the norm
-attack. |dz_i| is |p_i - y_i| times a factor. Where label 1 is rare, the network soon says 0 of
-everybody, and |p_i - 1| is large.
+attack. |dz_i| is |p_i - y_i| times a factor. Where label 1 is rare, the network soon predicts 0 for
+every row, and |p_i - 1| is large.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from splitlab.data import ImageData
 
 
 class GradientNorm(LabelInference):
-    """Take the rows with the longest gradients for the rare class, label 1.
+    """Assign label 1, the rare one, to the rows with the largest gradients.
 
     Args:
         net: The client's network f.
@@ -47,17 +47,17 @@ class GradientNorm(LabelInference):
             raise ValueError(f"share is {share}: label 1 has a share between 0 and 1")
         if self.classes != 2:
             raise ValueError(
-                f"a length cannot tell {self.classes} classes apart: use GradientCosine or "
+                f"a norm cannot distinguish {self.classes} classes: use GradientCosine or "
                 "GradientClustering"
             )
         self.share = share
 
     def score(self, received: Received) -> Tensor:
-        """Return the length of each gradient, (n,)."""
+        """Return the norm of each gradient, (n,)."""
         return received.norms()
 
     def infer_labels(self, received: Received) -> Tensor:
-        """Give label 1 to the longest gradients, as many as are to be expected; int64 (n,)."""
+        """Give label 1 to the largest gradients, as many as its share says; int64 (n,)."""
         score = self.score(received)
         longest = score.topk(round(self.share * len(score))).indices
         return torch.zeros_like(received.index).scatter(0, longest, 1)

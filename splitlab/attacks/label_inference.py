@@ -44,15 +44,16 @@ class Received:
         return Received(self.step[rows], self.index[rows], self.dz[rows])
 
     def norms(self) -> Tensor:
-        """Return the length of each gradient, float64 (n,)."""
+        """Return the norm of each gradient, float64 (n,)."""
         norms: Tensor = self.dz.double().norm(dim=1)
         return norms
 
     def directions(self) -> Tensor:
-        """Return each gradient at length 1, float64 (n, d); a gradient of 0 stays 0.
+        """Return each gradient scaled to norm 1, float64 (n, d); a gradient of 0 stays 0.
 
-        However short it is: a network that is sure sends gradients of 1e-14, whose direction says
-        what it always said. Libraries' `normalize` treats such lengths as 0.
+        That includes very small ones: a confident network sends gradients with norms of 1e-14,
+        whose direction still reveals the label. `torch.nn.functional.normalize` treats such norms
+        as 0.
         """
         return directions(self.dz)
 
@@ -81,7 +82,7 @@ class Inferred:
 
 
 def directions(gradients: Tensor) -> Tensor:
-    """Return each gradient, (n, ...), flattened and at length 1, float64 (n, d); 0 stays 0."""
+    """Return each gradient, (n, ...), flattened and scaled to norm 1, float64 (n, d); 0 stays 0."""
     rows = gradients.flatten(1).double()
     norms = rows.norm(dim=1, keepdim=True)
     return rows / torch.where(norms == 0, 1.0, norms)
@@ -105,7 +106,7 @@ class LabelInference(PassiveClient, ABC):
         net: The client's network f.
         data: The private images, without labels: `data.without_labels()`.
         classes: Number of classes.
-        known: Labels that it was told, by row number; most attacks need none.
+        known: Known labels by row number; most attacks need none.
         keep: Steps whose gradients it keeps, from the first on: (B, d) numbers each.
         honest: Further arguments of `Client`. Row numbers are sent unless it says otherwise.
 
@@ -168,7 +169,7 @@ class LabelInference(PassiveClient, ABC):
     def inferred(self, first: int = 0, end: int | None = None) -> Inferred:
         """Return what follows from the steps from `first` up to, and without, `end`.
 
-        Rows whose label it was told are left out.
+        Rows whose label is known are left out.
 
         Raises:
             ValueError: If nothing was kept of these steps.
@@ -199,6 +200,6 @@ class LabelInference(PassiveClient, ABC):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that tells two classes apart."""
+        """Return one for two classes."""
         images, adam = private.without_labels(), partial(Adam, lr=1e-3)
         return cls(tiny.client(), images, optimizer=adam, batch_size=8)

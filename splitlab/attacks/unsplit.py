@@ -2,7 +2,9 @@
 
 Erdogan, Kupcu, Cicek: "UnSplit: Data-Oblivious Model Inversion, Model Stealing, and Label Inference
 Attacks Against Split Learning", WPES 2022, arXiv 2108.09033, Algorithm 1. The labels of the
-U-shaped protocol are in `unsplit_labels.py`. Where the public code does otherwise, it is said.
+U-shaped protocol are in `unsplit_labels.py`. The paper minimizes the feature error and the total
+variation of the images. The public code adds the squared distance to black, and starts at 0.5. This
+module adds several starts, one clone for all images of a batch, and the value of the background.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Search(TypedDict, total=False):
     clone_rate: float
     tv_weight: float
     background_weight: float
+    start: float
 
 
 # Chosen on public digits at tiny scale.
@@ -58,9 +61,9 @@ class Moment:
         round: Rounds so far.
         images: The images x^ of then, (N, C, H, W), in the range of the data.
         z: What the clone makes of them, in z's shape; of the images before they are clamped to
-            the range of the data, or turned round.
-        error: The mean squared difference of that to the z that was sent: all that the attacker
-            sees of its way.
+            the range of the data, or inverted.
+        error: The mean squared difference between that and the z that was sent: all that the
+            attacker can see.
     """
 
     round: int
@@ -97,8 +100,8 @@ class UnSplit(PassiveServer):
 
     It takes turns: some steps on the images x^ with the clone f^ held still, some on the clone with
     the images held still, so that f^(x^) comes close to z. Both are unknown, so the search can end
-    at other images with another network: at negatives, say, or at a stall. It is started several
-    times, and the start with the smallest feature error is kept.
+    at other images with another network, for example at negatives, or stall. It starts several
+    times, and keeps the start with the smallest feature error.
 
     Every call makes fresh clones, and the images of one call are found together, with one clone for
     all of them. (The public code takes one image after the other and goes on with the same clone.)
@@ -114,7 +117,7 @@ class UnSplit(PassiveServer):
         clone_steps: Steps on the clone in a round.
         image_rate: Learning rate of the images (Adam with amsgrad).
         clone_rate: Learning rate of the clone (Adam with amsgrad).
-        tv_weight: Weight of the images' total variation: neighbouring pixels are alike.
+        tv_weight: Weight of the images' total variation: neighboring pixels are alike.
         background_weight: Weight of the mean squared distance of the pixels to the background.
         background: The value of most pixels, as a share of the range: 0 the smallest, 1 the
             largest.
@@ -135,7 +138,7 @@ class UnSplit(PassiveServer):
         knows=(
             "the architecture of f",
             "the shape and the range of the images",
-            "that neighbouring pixels are alike, and the background's value",
+            "that neighboring pixels are alike, and the background's value",
             "its own network s",
         ),
         does_not_know=("the private images, or any other", "the weights of f"),
@@ -248,21 +251,21 @@ class UnSplit(PassiveServer):
         return Attempt(tuple(moments), clone.requires_grad_(False))
 
     def image_loss(self, clone: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-        """What the images x descend, the clone held still: the feature error and two priors."""
+        """The loss of the images x, the clone held still: the feature error and two priors."""
         smooth = total_variation(x).mean()
         dark = (x - self.background).square().mean()
         return mse_loss(clone(x), z) + self.tv_weight * smooth + self.background_weight * dark
 
     def clone_loss(self, clone: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-        """What the clone descends, the images x held still: the feature error."""
+        """The loss of the clone, the images x held still: the feature error."""
         return mse_loss(clone(x), z)
 
     def choose(self, attempts: list[Attempt]) -> Attempt:
-        """Return the attempt with the smallest feature error: no other figure is the attacker's."""
+        """Return the attempt with the smallest feature error, the only figure the attacker has."""
         return min(attempts, key=lambda attempt: attempt.error)
 
     def sign(self, images: Tensor) -> Tensor:
-        """Return the images (N, C, H, W) or their negatives. As they are: z does not say."""
+        """Return the images (N, C, H, W) unchanged: z does not distinguish them from negatives."""
         return images
 
     @classmethod
@@ -284,12 +287,14 @@ class UnSplit(PassiveServer):
             setting: `sl.tiny`, `sl.gpu` or `sl.paper`.
             net: As in the constructor.
             architecture: As in the constructor; `nets.tiny.shallow_client` by default.
-            background: As in the constructor; the search starts a little above it.
+            background: As in the constructor; the search starts a little above it, unless `search`
+                says otherwise.
             starts: As in the constructor.
             seed: As in the constructor.
             device: As in the constructor.
-            search: Numbers of steps, rates and weights in place of the setting's.
+            search: Numbers of steps, rates, weights and a start in place of the setting's.
         """
+        ours: Search = {**TINY, "start": background + 0.05}
         shallow = partial(tiny.shallow_client, channels=setting.channels)
         return cls(
             net,
@@ -297,12 +302,11 @@ class UnSplit(PassiveServer):
             image_shape=(setting.channels, setting.size, setting.size),
             value_range=(-1.0, 1.0),
             background=background,
-            start=background + 0.05,
             starts=starts,
             optimizer=setting.client_optimizer,
             seed=seed,
             device=device,
-            **TINY | search,
+            **ours | search,
         )
 
     @classmethod
@@ -327,10 +331,10 @@ class UnSplit(PassiveServer):
 
 
 class UnSplitBrightOnDark(UnSplit):
-    """UnSplit with one more grant: the pictures are bright on dark, so negatives are turned round.
+    """UnSplit with one more grant: the pictures are bright on dark, so negatives are inverted.
 
-    A clone can explain the same z with negatives, and so z does not say which of the two was sent.
-    This is knowledge of the data, and holds for digits; for faces it would be false.
+    A clone can explain the same z with negatives, so z does not show which of the two was sent.
+    This is knowledge of the data; it holds for digits and would be false for faces.
     """
 
     threat: ClassVar[ThreatModel] = replace(
@@ -345,7 +349,7 @@ class UnSplitBrightOnDark(UnSplit):
 def brighter_sides(images: Tensor) -> bool:
     """Whether the sides of images are brighter than their middle, on average over all of them.
 
-    One answer for all: they were found with one clone, so that all of them are negatives or none.
+    One answer for all images: they were found with one clone, so all are negatives or none.
 
     Args:
         images: (N, C, H, W); the outermost eighth of the columns on either side is compared with
@@ -359,7 +363,7 @@ def brighter_sides(images: Tensor) -> bool:
 
 
 def negatives(images: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Return the images, any shape, with light for dark: mirrored at the middle of their range."""
+    """Return the images, any shape, mirrored at the middle of their range: dark becomes light."""
     low, high = value_range
     return low + high - images
 

@@ -1,7 +1,7 @@
 """Noise against label inference: what the label party adds to gradients before they leave.
 
 Li, Sun and others: "Label Leakage and Protection in Two-party Split Learning", ICLR 2022. A
-gradient dz_i is (p_i - y_i) times a vector, so its length and its direction tell the label y_i. The
+gradient dz_i is (p_i - y_i) times a vector, so its norm and its direction reveal the label y_i. The
 server's own step is taken with the true gradient; only what is sent carries noise.
 """
 
@@ -23,7 +23,7 @@ class GradientNoise(LabelDefense):
     """The same Gaussian noise in all directions and for all rows.
 
     Args:
-        strength: The noise's length (the square root of its mean square), in parts of the longest
+        strength: The root mean squared norm of the noise, divided by the norm of the largest
             gradient of the batch.
 
     Raises:
@@ -42,12 +42,12 @@ class GradientNoise(LabelDefense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one whose noise is as long as the longest gradient."""
+        """Return one whose noise has the norm of the largest gradient."""
         return cls(1.0)
 
 
 class MaxNorm(LabelDefense):
-    """Stretch each gradient at random, so that all have the mean square length of the longest.
+    """Scale each gradient at random, so that all have the expected squared norm of the largest.
 
     The noise lies in the gradient's own direction: the sign may turn, the line stays. It needs no
     labels and has no strength to choose. A gradient of 0 has no direction and stays 0.
@@ -55,7 +55,7 @@ class MaxNorm(LabelDefense):
 
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
         """Return dz_i (1 + s_i e), where e is standard normal and 1 + s_i^2 = max^2 / |dz_i|^2."""
-        rows = dz.flatten(1).double()  # some are a billion times as long as others
+        rows = dz.flatten(1).double()  # some are a billion times larger than others
         norms = rows.norm(dim=1)
         ratio = torch.where(norms == 0, 1.0, norms.max() / norms)
         stretch = (ratio.square() - 1).sqrt() * torch.randn_like(norms)
@@ -80,13 +80,13 @@ class Variances:
     across: tuple[float, float]
 
     def power(self, share: float, d: int) -> float:
-        """Return the mean squared length of the noise; `share` is that of class 1."""
+        """Return the mean squared norm of the noise; `share` is that of class 1."""
         zero, one = (a + (d - 1) * b for a, b in zip(self.along, self.across, strict=True))
         return share * one + (1 - share) * zero
 
 
 class Marvell(LabelDefense):
-    """Gaussian noise that makes two classes of gradients as alike as its power allows.
+    """Gaussian noise that makes two classes of gradients as similar as its power allows.
 
     It takes the gradients of class c for Gaussian, with their mean and the same variance in every
     direction, and chooses the noise's covariances to minimise KL(0, 1) + KL(1, 0) after noise. If
@@ -96,7 +96,7 @@ class Marvell(LabelDefense):
     none.
 
     Args:
-        strength: The noise's mean squared length, in parts of the squared distance of the means.
+        strength: The mean squared norm of the noise, divided by the squared distance of the means.
 
     Attributes:
         eps: KL(0, 1) + KL(1, 0) that they leave, by that batch.
@@ -129,7 +129,7 @@ class Marvell(LabelDefense):
                 f"Marvell's noise is for the labels 0 and 1, and there is a {int(labels.max())}: "
                 "use GradientNoise for more classes"
             )
-        rows = dz.flatten(1).double()  # late in training they are short, and their squares 0
+        rows = dz.flatten(1).double()  # late in training they are small, and their squares 0
         if labels.min() < labels.max():
             self._choose(rows, labels)
         if self.noise is None:

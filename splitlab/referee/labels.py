@@ -40,7 +40,7 @@ def score_labels(
     referee. A figure that makes no sense is None: an attack that gives no score has no AUC, nor has
     a task of more than two classes, and clusters have no names of their own. The last row,
     "averaged", ranks images by the mean score over all of their visits. Rows whose label the attack
-    was told do not count.
+    knows do not count.
 
     The floors: "chance" (1 in K, AUC 1/2) and "majority" (always the largest class).
     """

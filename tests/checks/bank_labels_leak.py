@@ -6,7 +6,6 @@ import math
 import numpy as np
 import torch
 from bank import Bank
-from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torch.nn import functional as F
@@ -185,7 +184,7 @@ mistakes(
         ("ties are left out", among_unlike),
         ("by the order of the rows", by_argsort),
         ("differ by little", nearly_tied),
-        ("is turned round", lambda s, p: max(auc(s, p), 1 - auc(s, p))),
+        ("is turned around", lambda s, p: max(auc(s, p), 1 - auc(s, p))),
         ("how far the share is from 1/2", lambda s, p: 2 * auc(s, p) - 1),
         ("this is a percentage", lambda s, p: 100 * auc(s, p)),
         (
@@ -259,21 +258,21 @@ mistakes(
     "cosine_score",
     [
         ("these are products", dots),
-        ("the rows keep their lengths", lambda dz, known: dots(dz, known / known.norm())),
+        ("the rows keep their norms", lambda dz, known: dots(dz, known / known.norm())),
         (
-            "the known gradient keeps its length",
+            "the known gradient keeps its norm",
             lambda dz, known: dots(F.normalize(dz.flatten(1)), known),
         ),
         (
-            "the lengths are squared",
+            "the norms are squared",
             lambda dz, known: dots(dz, known) / (norms(dz) * known.norm()) ** 2,
         ),
         (
-            "normalised over the batch",
+            "normalized over the batch",
             lambda dz, known: dots(F.normalize(dz.flatten(1), dim=0), known / known.norm()),
         ),
         (
-            "normalised over the batch",
+            "normalized over the batch",
             lambda dz, known: dots(dz / dz.norm(), known / known.norm()),
         ),
         ("the sign is lost: a negative", lambda dz, known: cosines(dz, known).abs()),
@@ -337,140 +336,137 @@ mistakes(
     ],
 )
 
-# --- matched_accuracy -------------------------------------------------------------------------
+# --- infer_labels -----------------------------------------------------------------------------
 
 
-def counted(clusters, labels, k):
-    table = np.zeros((k, k))
-    np.add.at(table, (clusters.numpy(), labels.numpy()), 1)
-    return table
+@bank.also_right("infer_labels")
+def written_out(a, da, tail):
+    with torch.no_grad():
+        probability = tail(a).softmax(dim=1)
+        truth = torch.eye(len(tail.weight), dtype=a.dtype)
+        gradients = torch.einsum("bkc,cd->bkd", probability[:, None] - truth, tail.weight) / len(a)
+        return (gradients - da[:, None]).square().mean(dim=2).argmin(dim=1)
 
 
-@bank.also_right("matched_accuracy")
-def with_costs(clusters, labels, k):
-    table = counted(clusters, labels, k)
-    classes, named = linear_sum_assignment(-table.T)
-    return table[named, classes].sum() / table.sum()
+@bank.also_right("infer_labels")
+def one_row_at_a_time(a, da, tail):
+    labels = []
+    for one, due in zip(a, da, strict=True):
+        distances = []
+        for label in range(tail.out_features):
+            row = one.clone().requires_grad_()
+            loss = F.cross_entropy(tail(row)[None], torch.tensor([label])) / len(a)
+            distances.append(torch.autograd.grad(loss, row)[0].sub(due).norm().item())
+        labels.append(distances.index(min(distances)))
+    return torch.tensor(labels)
 
 
-@bank.also_right("matched_accuracy")
-def over_all_namings(clusters, labels, k):
-    namings = (torch.tensor(names) for names in itertools.permutations(range(k)))
-    return max((names[clusters] == labels).double().mean().item() for names in namings)
+@bank.also_right("infer_labels")
+def on_a_scaled_da(a, da, tail):
+    """B times da, beside the gradients of the sum."""
+    leaf = a.clone().requires_grad_()
+    scores, nearest = tail(leaf).log_softmax(1), []
+    for label in range(scores.shape[1]):
+        (gradient,) = torch.autograd.grad(-scores[:, label].sum(), leaf, retain_graph=True)
+        nearest.append(torch.linalg.vector_norm(gradient - len(a) * da, dim=1))
+    return torch.stack(nearest, dim=1).min(dim=1).indices
 
 
-@bank.also_right("matched_accuracy")
-def by_renaming(clusters, labels, k):
-    hot = F.one_hot(clusters, k).T @ F.one_hot(labels, k)
-    _, names = linear_sum_assignment(hot.max() - hot)
-    return (torch.tensor(names)[clusters] == labels).float().mean()
+def candidates(a, tail, reduction="mean"):
+    """(K, B, D)"""
+    leaf, found = a.detach().clone().requires_grad_(), []
+    for label in range(tail.out_features):
+        guess = torch.full((len(a),), label)
+        loss = F.cross_entropy(tail(leaf), guess, reduction=reduction)
+        found.append(torch.autograd.grad(loss, leaf)[0])
+    return torch.stack(found)
 
 
-@bank.also_right("matched_accuracy")
-def of_those_that_occur(clusters, labels, k):
-    occurring = [tensor.unique(return_inverse=True)[1] for tensor in (clusters, labels)]
-    return with_costs(*occurring, max(len(tensor.unique()) for tensor in (clusters, labels)))
+def nearest(distance, reduction="mean"):
+    return lambda a, da, tail: distance(candidates(a, tail, reduction), da).argmin(0)
 
 
-def picked(table, cost):
-    """The counts of the cells that this cost picks."""
-    return table[linear_sum_assignment(cost)]
+def euclid(g, da):
+    return (g - da).norm(dim=2)
 
 
-def greedy(clusters, labels, k):
-    table, right = counted(clusters, labels, k), 0
-    for _ in range(k):
-        row, name = np.unravel_index(table.argmax(), table.shape)
-        right += max(table[row, name], 0)
-        table[row], table[:, name] = -1, -1
-    return right / len(labels)
+def by_backward(a, da, tail):
+    found = []
+    for label in range(tail.out_features):
+        leaf = a.clone().requires_grad_()
+        F.cross_entropy(tail(leaf), torch.full((len(a),), label)).backward()
+        found.append((leaf.grad - da).norm(dim=1))
+    return torch.stack(found).argmin(0)
 
 
-def in_order(clusters, labels, k):
-    table, right = counted(clusters, labels, k), 0
-    for row in table:
-        right += row.max()
-        table[:, row.argmax()] = -1
-    return right / len(labels)
+def on_the_message(a, da, tail):
+    a.requires_grad_()
+    return by_grad(a, da, tail)
 
 
-def the_wrong_way_round(clusters, labels, k):
-    table = counted(clusters, labels, k)
-    rows, columns = linear_sum_assignment(-table)
-    return table[columns, rows].sum() / len(labels)
+def by_grad(a, da, tail):
+    loss = F.cross_entropy(tail(a), torch.zeros(len(a), dtype=torch.int64))
+    return torch.autograd.grad(loss, a)[0].argmin(1)
 
 
-def shares(clusters, labels, k, axis):
-    table = counted(clusters, labels, k)
-    return table / table.sum(axis, keepdims=True)
+def learns(a, da, tail):
+    step = torch.optim.SGD(tail.parameters(), lr=0.1)
+    labels = nearest(euclid)(a, da, tail)
+    F.cross_entropy(tail(a), labels).backward()
+    step.step()
+    return labels
 
 
-def without_minlength(clusters, labels, k):
-    table = torch.bincount(clusters * k + labels).reshape(k, k)
-    return picked(table, -table).sum() / len(labels)
-
-
-def renames_in_place(clusters, labels, k):
-    table = counted(clusters, labels, k)
-    clusters.copy_(torch.tensor(linear_sum_assignment(-table)[1])[clusters])
-    return (clusters == labels).double().mean()
-
-
-def right(clusters, labels, k):
-    return with_costs(clusters, labels, k)
+def freezes(a, da, tail):
+    tail.requires_grad_(False)
+    return nearest(euclid)(a, da, tail)
 
 
 mistakes(
-    "matched_accuracy",
+    "infer_labels",
     [
+        ("B times as long", nearest(euclid, "sum")),
+        ("what the tail predicts", lambda a, da, tail: tail(a).argmax(1)),
         (
-            "this is the worst naming",
-            lambda c, y, k: picked(counted(c, y, k), counted(c, y, k)).sum() / len(y),
+            "all rows get one label",
+            lambda a, da, tail: (
+                (candidates(a, tail).sum(1) - da.sum(0)).norm(dim=1).argmin().repeat(len(a))
+            ),
         ),
         (
-            "every cluster takes its commonest class",
-            lambda c, y, k: counted(c, y, k).max(1).sum() / len(y),
+            "all rows get one label",
+            lambda a, da, tail: (
+                (candidates(a, tail) - da).square().sum((1, 2)).argmin().repeat(len(a))
+            ),
         ),
+        ("counted from 1", lambda a, da, tail: nearest(euclid)(a, da, tail) + 1),
+        ("projected on the tail's weights", lambda a, da, tail: (da @ tail.weight.T).argmin(1)),
         (
-            "every class takes its largest part",
-            lambda c, y, k: counted(c, y, k).max(0).sum() / len(y),
+            "the softmax is missing",
+            lambda a, da, tail: torch.cdist(da, -tail.weight / len(a)).argmin(1),
         ),
-        ("handed out greedily", greedy),
-        ("in the order of the clusters", in_order),
-        ("taken for class numbers", lambda c, y, k: (c == y).float().mean()),
-        ("the wrong way round", the_wrong_way_round),
-        ("this is a percentage", lambda c, y, k: 100 * right(c, y, k)),
-        ("the number of images that are right", lambda c, y, k: right(c, y, k) * len(y)),
-        ("divided by the number of classes", lambda c, y, k: right(c, y, k) * len(y) / k),
+        ("the farthest", nearest(lambda g, da: -euclid(g, da))),
+        ("only the norms", nearest(lambda g, da: (g.norm(dim=2) - da.norm(dim=1)).abs())),
+        ("the sign is turned", nearest(lambda g, da: euclid(-g, da))),
+        ("only the angles", nearest(lambda g, da: -F.cosine_similarity(g, da[None], dim=2))),
+        ("the absolute differences", nearest(lambda g, da: (g - da).abs().sum(2))),
+        ("the differences are not squared", nearest(lambda g, da: (g - da).sum(2))),
+        ("only the first number", nearest(lambda g, da: (g - da)[:, :, 0].square())),
+        ("the .grad of the tail's weights", by_backward),
+        ("a itself now requires", on_the_message),
+        ("the weights of the tail have changed", learns),
+        ("no longer require gradients", freezes),
+        ("changes da", lambda a, da, tail: nearest(euclid)(a, da.mul_(len(a)), tail)),
+        ("should be a tensor", lambda a, da, tail: nearest(euclid)(a, da, tail).tolist()),
         (
-            "where their sum is wanted",
-            lambda c, y, k: picked(counted(c, y, k), -counted(c, y, k)).mean() / len(y),
+            "the labels have shape",
+            lambda a, da, tail: (candidates(a, tail) - da).square().sum((1, 2)).argmin(),
         ),
-        ("images that are wrong", lambda c, y, k: 1 - right(c, y, k)),
+        ("int64, and are", lambda a, da, tail: nearest(euclid)(a, da, tail).double()),
         (
-            "made shares of a cluster",
-            lambda c, y, k: picked(counted(c, y, k), -shares(c, y, k, 1)).sum() / len(y),
+            "not the classes whose gradients",
+            nearest(lambda g, da: (g - da).abs().amax(2)),
         ),
-        (
-            "made shares of a class",
-            lambda c, y, k: picked(counted(c, y, k), -shares(c, y, k, 0)).sum() / len(y),
-        ),
-        (
-            "the classes' own shares",
-            lambda c, y, k: picked(shares(c, y, k, 0), -counted(c, y, k)).mean(),
-        ),
-        (
-            "the clusters' own shares",
-            lambda c, y, k: picked(shares(c, y, k, 1), -counted(c, y, k)).mean(),
-        ),
-        ("where cluster 3 is empty", without_minlength),
-        ("should be a number", lambda c, y, k: [right(c, y, k)]),
-        (
-            "return one number",
-            lambda c, y, k: torch.tensor(picked(counted(c, y, k), -counted(c, y, k)) / len(y)),
-        ),
-        ("changes the clusters or the labels", renames_in_place),
-        ("the share is not right", lambda c, y, k: right(c[1:], y[:-1], k)),
     ],
 )
 
@@ -642,7 +638,7 @@ mistakes(
         ),
         ("the root of a root", noisy(lambda dz: sigma(dz).sqrt())),
         ("all rows get the same sigma", noisy(lambda dz: (sigma(dz) > 0) * sigma(dz).mean())),
-        ("does not equalise", too_much_for_short_rows),
+        ("does not equalize", too_much_for_short_rows),
         ("eps is not normal", by_lot),
         (
             "eps is not normal",

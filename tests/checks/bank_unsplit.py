@@ -147,9 +147,9 @@ bank.equivalent(
 def with_a_mask(images):
     border = torch.zeros(16, 16, dtype=torch.bool)
     border[:, [0, 1, 14, 15]] = True
-    centre = torch.zeros(16, 16, dtype=torch.bool)
-    centre[4:12, 5:11] = True
-    if images[..., border].mean() > images[..., centre].mean():
+    center = torch.zeros(16, 16, dtype=torch.bool)
+    center[4:12, 5:11] = True
+    if images[..., border].mean() > images[..., center].mean():
         return images * -1
     return images.clone()
 
@@ -157,8 +157,8 @@ def with_a_mask(images):
 @bank.also_right("upright")
 def with_plain_numbers(images):
     border = (images[..., :2].mean().item() + images[..., 14:].mean().item()) / 2
-    centre = images[:, :, 4:-4, 5:-5].sum().item() / (48 * images.shape[0] * images.shape[1])
-    sign = -1 if border - centre > 1e-12 else 1
+    center = images[:, :, 4:-4, 5:-5].sum().item() / (48 * images.shape[0] * images.shape[1])
+    sign = -1 if border - center > 1e-12 else 1
     return sign * images
 
 
@@ -615,141 +615,6 @@ class Diverges(Round):
 class Absolute(Round):
     def error(self, images):
         return (self.surrogate(images) - self.z).abs().mean()
-
-
-# --- infer_labels -----------------------------------------------------------------------------
-
-
-@bank.also_right("infer_labels")
-def written_out(a, da, tail):
-    with torch.no_grad():
-        probability = tail(a).softmax(dim=1)
-        truth = torch.eye(len(tail.weight), dtype=a.dtype)
-        gradients = torch.einsum("bkc,cd->bkd", probability[:, None] - truth, tail.weight) / len(a)
-        return (gradients - da[:, None]).square().mean(dim=2).argmin(dim=1)
-
-
-@bank.also_right("infer_labels")
-def row_by_row(a, da, tail):
-    labels = []
-    for one, due in zip(a, da, strict=True):
-        distances = []
-        for label in range(tail.out_features):
-            row = one.clone().requires_grad_()
-            loss = F.cross_entropy(tail(row)[None], torch.tensor([label])) / len(a)
-            distances.append(torch.autograd.grad(loss, row)[0].sub(due).norm().item())
-        labels.append(distances.index(min(distances)))
-    return torch.tensor(labels)
-
-
-@bank.also_right("infer_labels")
-def on_a_scaled_da(a, da, tail):
-    """B times da, beside the gradients of the sum."""
-    leaf = a.clone().requires_grad_()
-    scores, nearest = tail(leaf).log_softmax(1), []
-    for label in range(scores.shape[1]):
-        (gradient,) = torch.autograd.grad(-scores[:, label].sum(), leaf, retain_graph=True)
-        nearest.append(torch.linalg.vector_norm(gradient - len(a) * da, dim=1))
-    return torch.stack(nearest, dim=1).min(dim=1).indices
-
-
-def candidates(a, tail, reduction="mean"):
-    """(K, B, D)"""
-    leaf, found = a.detach().clone().requires_grad_(), []
-    for label in range(tail.out_features):
-        guess = torch.full((len(a),), label)
-        loss = F.cross_entropy(tail(leaf), guess, reduction=reduction)
-        found.append(torch.autograd.grad(loss, leaf)[0])
-    return torch.stack(found)
-
-
-def nearest(distance, reduction="mean"):
-    return lambda a, da, tail: distance(candidates(a, tail, reduction), da).argmin(0)
-
-
-def euclid(g, da):
-    return (g - da).norm(dim=2)
-
-
-def by_backward(a, da, tail):
-    found = []
-    for label in range(tail.out_features):
-        leaf = a.clone().requires_grad_()
-        F.cross_entropy(tail(leaf), torch.full((len(a),), label)).backward()
-        found.append((leaf.grad - da).norm(dim=1))
-    return torch.stack(found).argmin(0)
-
-
-def on_the_message(a, da, tail):
-    a.requires_grad_()
-    return by_grad(a, da, tail)
-
-
-def by_grad(a, da, tail):
-    loss = F.cross_entropy(tail(a), torch.zeros(len(a), dtype=torch.int64))
-    return torch.autograd.grad(loss, a)[0].argmin(1)
-
-
-def learns(a, da, tail):
-    step = torch.optim.SGD(tail.parameters(), lr=0.1)
-    labels = nearest(euclid)(a, da, tail)
-    F.cross_entropy(tail(a), labels).backward()
-    step.step()
-    return labels
-
-
-def freezes(a, da, tail):
-    tail.requires_grad_(False)
-    return nearest(euclid)(a, da, tail)
-
-
-mistakes(
-    "infer_labels",
-    [
-        ("B times as long", nearest(euclid, "sum")),
-        ("what the tail predicts", lambda a, da, tail: tail(a).argmax(1)),
-        (
-            "all rows get one label",
-            lambda a, da, tail: (
-                (candidates(a, tail).sum(1) - da.sum(0)).norm(dim=1).argmin().repeat(len(a))
-            ),
-        ),
-        (
-            "all rows get one label",
-            lambda a, da, tail: (
-                (candidates(a, tail) - da).square().sum((1, 2)).argmin().repeat(len(a))
-            ),
-        ),
-        ("counted from 1", lambda a, da, tail: nearest(euclid)(a, da, tail) + 1),
-        ("projected on the tail's weights", lambda a, da, tail: (da @ tail.weight.T).argmin(1)),
-        (
-            "the softmax is missing",
-            lambda a, da, tail: torch.cdist(da, -tail.weight / len(a)).argmin(1),
-        ),
-        ("the farthest", nearest(lambda g, da: -euclid(g, da))),
-        ("only the lengths", nearest(lambda g, da: (g.norm(dim=2) - da.norm(dim=1)).abs())),
-        ("the sign is turned", nearest(lambda g, da: euclid(-g, da))),
-        ("only the angles", nearest(lambda g, da: -F.cosine_similarity(g, da[None], dim=2))),
-        ("the absolute differences", nearest(lambda g, da: (g - da).abs().sum(2))),
-        ("the differences are not squared", nearest(lambda g, da: (g - da).sum(2))),
-        ("only the first number", nearest(lambda g, da: (g - da)[:, :, 0].square())),
-        ("the .grad of the tail's weights", by_backward),
-        ("a itself now requires", on_the_message),
-        ("the weights of the tail have changed", learns),
-        ("no longer require gradients", freezes),
-        ("changes da", lambda a, da, tail: nearest(euclid)(a, da.mul_(len(a)), tail)),
-        ("should be a tensor", lambda a, da, tail: nearest(euclid)(a, da, tail).tolist()),
-        (
-            "the labels have shape",
-            lambda a, da, tail: (candidates(a, tail) - da).square().sum((1, 2)).argmin(),
-        ),
-        ("int64, and are", lambda a, da, tail: nearest(euclid)(a, da, tail).double()),
-        (
-            "not the classes whose gradients",
-            nearest(lambda g, da: (g - da).abs().amax(2)),
-        ),
-    ],
-)
 
 
 # --- steal ------------------------------------------------------------------------------------

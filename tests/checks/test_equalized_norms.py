@@ -34,7 +34,7 @@ def test_noise_that_is_a_little_off_is_found_whatever_it_draws(seed, factor):
         eps = torch.randn(len(dz), generator=generator, dtype=dz.dtype)
         return dz * column(1 + factor * sigma(dz) * eps, dz)
 
-    with pytest.raises(CheckFailed, match="does not equalise"):
+    with pytest.raises(CheckFailed, match="does not equalize"):
         equalized_norms._check_noise(seeded(seed, off))
 
 
@@ -81,7 +81,7 @@ def test_the_table_shows_what_noise_along_the_gradient_hides_and_what_it_does_no
     assert score.table.strong == 2
 
 
-def test_noise_in_all_directions_has_the_power_of_the_equalising_one():
+def test_noise_in_all_directions_has_the_power_of_the_equalizing_one():
     dz = equalized_norms._batch(2000)
     added = [
         (noise(dz, torch.Generator().manual_seed(0)) - dz).square().sum() / len(dz)

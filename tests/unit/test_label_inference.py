@@ -111,7 +111,7 @@ def test_what_an_attack_lacks_gets_a_sentence(make, digits):
     assert attack.infer_labels(attack.received()).tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="label 1 has a share between 0 and 1"):
         make(sl.GradientNorm, share=1.0)
-    with pytest.raises(ValueError, match="cannot tell 10 classes apart"):
+    with pytest.raises(ValueError, match="cannot distinguish 10 classes"):
         make(sl.GradientNorm, classes=10)
     with pytest.raises(ValueError, match=r"pass data\.without_labels\(\)"):
         sl.GradientNorm(sl.tiny.client_net(), digits[0])

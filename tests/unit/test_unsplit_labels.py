@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 import splitlab as sl
 from splitlab.attacks.gradient_clustering import clusters
 from splitlab.attacks.label_inference import directions
-from splitlab.course.experiments.unsplit import TrueLabels
+from splitlab.course.experiments.label_inference import TrueLabels
 
 
 def body(seed=0):

@@ -23,6 +23,7 @@ from splitlab.course.experiments.catalogue import (
     MNIST_SEEDS,
     PLANE,
     PROTOCOLS,
+    SEARCHES,
     SPLIT_SEEDS,
     TAILS,
     experiments,
@@ -41,7 +42,7 @@ from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
 from splitlab.course.experiments.faces import FACES_KINDS, Faces
 from splitlab.course.experiments.hijack_settings import HijackSetting
 from splitlab.course.experiments.hijacks import Hijack
-from splitlab.course.experiments.label_inference import LabelLeak, worst_auc
+from splitlab.course.experiments.label_inference import LabelLeak, TailLabels, worst_auc
 from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.property_inference import (
     PropertiesInPictures,
@@ -62,7 +63,7 @@ from splitlab.course.experiments.success_signals import (
     signals,
 )
 from splitlab.course.experiments.two_dimensions import TwoDimensions, apart, cloud
-from splitlab.course.experiments.unsplit import Inversion, TailLabels, correlations, widest_channel
+from splitlab.course.experiments.unsplit import Inversion, correlations, widest_channel
 from splitlab.course.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "MNIST_SEEDS",
     "PLANE",
     "PROTOCOLS",
+    "SEARCHES",
     "SGD_RATE",
     "SIGNALS",
     "SPLIT_SEEDS",

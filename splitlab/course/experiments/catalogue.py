@@ -16,7 +16,7 @@ from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
 from splitlab.course.experiments.faces import FACES_KINDS, Faces
 from splitlab.course.experiments.hijack_settings import CORE, FURTHER, MORE, HijackSetting
 from splitlab.course.experiments.hijacks import Hijack
-from splitlab.course.experiments.label_inference import LabelLeak
+from splitlab.course.experiments.label_inference import LabelLeak, TailLabels
 from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.property_inference import KINDS as PROPERTIES
 from splitlab.course.experiments.property_inference import (
@@ -28,7 +28,7 @@ from splitlab.course.experiments.protocols_against_whole import ProtocolAgainstW
 from splitlab.course.experiments.public_images import KINDS as PUBLIC_IMAGES
 from splitlab.course.experiments.public_images import STAGES, PublicImages
 from splitlab.course.experiments.two_dimensions import TwoDimensions
-from splitlab.course.experiments.unsplit import Inversion, TailLabels
+from splitlab.course.experiments.unsplit import Inversion
 from splitlab.course.experiments.without_attack import WithoutAttack
 from splitlab.course.records import Runs
 
@@ -65,7 +65,6 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 LEAKS: dict[str, dict[str, Any]] = {
     "cut 1": {"cut": 1},
     "cut 2": {"cut": 2, "as_received": True},
-    "cut 3": {"cut": 3},
     "cut 4": {"cut": 4},
     "cut 2, 2 channels": {"cut": 2, "width": 2},
     "cut 2, 1 channel": {"cut": 2, "width": 1},
@@ -73,41 +72,44 @@ LEAKS: dict[str, dict[str, Any]] = {
     "drawn faces, cut 2": {"cut": 2, "data": "drawn_faces"},
 }
 DEPTHS = ("cut 1", "cut 2", "cut 3", "cut 4")
-# The kinds of `labels_tiny`. "Hats" are faces in three of ten of which there is a hat, cut deeper,
-# so that the client has more to learn.
-ZERO: dict[str, Any] = {"label": "0"}
+# The kinds of `labels_tiny`: one digit at each cut; two labels of faces, a hat (three in ten) and
+# glasses (half), at the deepest cut, where the client has most to learn; and defenses.
 HAT: dict[str, Any] = {"data": "drawn_faces", "label": "hat", "at": 4}
 LABELS: dict[str, dict[str, Any]] = {
-    "is it a 0": ZERO,
+    "is it a 0": {"label": "0"},
     "ten digits": {},
-    "glasses": {"data": "drawn_faces", "label": "glasses"},
     "hat": HAT,
+    "glasses": HAT | {"label": "glasses"},
+    "hat, f frozen": HAT | {"learns": False},
+    "hat, max norm": HAT | {"defense": "max norm"},
 }
-for _name, _task in (("is it a 0", ZERO), ("hat", HAT)):
-    LABELS[f"{_name}, f frozen"] = _task | {"learns": False}
-    LABELS[f"{_name}, max norm"] = _task | {"defense": "max norm"}
-    for _kind in ("noise", "Marvell"):
-        for _strength in (1.0, 4.0, 16.0):
-            _defended = {"defense": _kind, "strength": _strength}
-            LABELS[f"{_name}, {_kind} {_strength:g}"] = _task | _defended
-# The kinds of `unsplit_tiny`: the cuts from shallow to deep, and the U-shaped protocol's labels.
-# Faces are light on grey, not on black, and the attacker is told so.
-FACES: dict[str, Any] = {"data": "drawn_faces", "background": 0.25}
-CUTS: dict[str, dict[str, Any]] = {
-    "shallow": {},
-    "cut 1, no BatchNorm": {"cut": 1, "norm": False, "starts": 2},
-    "cut 1": {"cut": 1, "starts": 2},
-    "cut 2, no BatchNorm": {"cut": 2, "norm": False, "starts": 2},
-    "cut 2": {"cut": 2, "starts": 1},
-    "faces, shallow": FACES,
-    "faces, cut 2, no BatchNorm": FACES | {"cut": 2, "norm": False, "starts": 1},
-    "cut 3": {"cut": 3, "starts": 1},
-}
+for _kind in ("noise", "Marvell"):
+    for _strength in (1.0, 4.0, 16.0):
+        _defended = {"defense": _kind, "strength": _strength}
+        LABELS[f"hat, {_kind} {_strength:g}"] = HAT | _defended
+for _cut in (1, 3, 4):  # "is it a 0" is at cut 2
+    LABELS[f"is it a 0, cut {_cut}"] = {"label": "0", "at": _cut}
+# UnSplit's labels in the U-shaped protocol, in the same table.
 TAILS: dict[str, dict[str, Any]] = {
     "labels, one layer": {},
     "labels, one layer, known": {"known": True},
     "labels, two layers": {"layers": 2},
     "labels, two layers, known": {"layers": 2, "known": True},
+}
+# The kinds of `unsplit_tiny`: the cuts from shallow to deep, then the search changed in one thing.
+# Faces are light on gray, not on black, and the attacker knows that.
+CUTS: dict[str, dict[str, Any]] = {
+    "shallow": {},
+    "cut 1, no BatchNorm": {"cut": 1, "norm": False},
+    "cut 1": {"cut": 1},
+    "cut 2, no BatchNorm": {"cut": 2, "norm": False},
+    "cut 2": {"cut": 2},
+    "faces, shallow": {"data": "drawn_faces", "background": 0.25, "start": 0.3},
+}
+SEARCHES: dict[str, dict[str, Any]] = {
+    "shallow, no total variation": {"tv_weight": 0.0},
+    "shallow, no background term": {"background_weight": 0.0},
+    "shallow, bright start": {"start": 0.95},
 }
 # The kinds of `two_dimensions`: a cloud that has one right place, one that has many, the first
 # without the critic's penalty, and with an f that can mirror, too.
@@ -132,10 +134,11 @@ def experiments() -> tuple[Experiment, ...]:
         ]
     for name, options in LABELS.items():
         digits += [LabelLeak("labels_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
-    for seed in SPLIT_SEEDS:  # one seed after the other: the kinds share the referee's classifiers
-        digits += [Inversion("unsplit_tiny", n, seed, 400, **o) for n, o in CUTS.items()]
     for name, options in TAILS.items():
-        digits += [TailLabels("unsplit_tiny", name, s, 400, **options) for s in SPLIT_SEEDS]
+        digits += [TailLabels("labels_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
+    for seed in SPLIT_SEEDS:  # one seed after the other: the kinds share the referee's classifiers
+        kinds = CUTS | SEARCHES
+        digits += [Inversion("unsplit_tiny", n, seed, 400, **o) for n, o in kinds.items()]
     for name, options in PLANE.items():
         digits += [TwoDimensions("two_dimensions", name, s, 600, **options) for s in SPLIT_SEEDS]
     for name, design, steps in (

@@ -1,27 +1,22 @@
-"""UnSplit against an honestly trained client, at several cuts; and its label inference."""
+"""UnSplit against an honestly trained client, at several cuts and with several searches."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Unpack
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, cross_entropy, interpolate
+from torch.nn.functional import cosine_similarity, interpolate
 
 import splitlab as sl
-from splitlab.attacks.gradient_clustering import clusters
-from splitlab.attacks.label_inference import directions
-from splitlab.attacks.unsplit import TINY, Attempt, brighter_sides, negatives, stretched
+from splitlab.attacks.unsplit import TINY, Attempt, Search, brighter_sides, negatives, stretched
 from splitlab.course.experiments.against_whole import accuracy
 from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 from splitlab.course.experiments.protocols_against_whole import without_norm
 
+STARTS = 2  # of the search, at every cut
 N_MATCH = 20  # private images attacked at once, and candidates when matching
-EARLY, LATE = 20, 100  # batches at the start and at the end over which labels are counted
 
 
 def correlations(pictures: Tensor, true: Tensor) -> Tensor:
@@ -39,9 +34,9 @@ def correlations(pictures: Tensor, true: Tensor) -> Tensor:
 
 
 def widest_channel(z: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Return the channel of z that varies most, enlarged to the images' size: no attack at all.
+    """Return the channel of z that varies most, enlarged to the size of the images.
 
-    A floor that needs nothing but z. Whether it shows the images or their negatives is left open.
+    A floor that needs nothing but z. It may show the images or their negatives.
 
     Args:
         z: Smashed data with positions, (N, channels, h, w).
@@ -76,24 +71,37 @@ class Inversion(Experiment):
     """UnSplit on the smashed data of some private images, after honest training.
 
     Attributes:
-        cut: 0 is the shallow client, one convolution without BatchNorm; 1 to 3 the tiny client.
+        cut: 0 is the shallow client, one convolution without BatchNorm; 1 and 2 the tiny client.
         norm: Whether BatchNorm stays in the tiny client.
-        background: What the attacker takes for the background, as a share of the range.
-        starts: How many starts.
+        background: The value that the attacker assumes for most pixels, as a share of the range.
+        start: The value of all pixels at the start, as a share of the range.
+        tv_weight: Weight of the total variation.
+        background_weight: Weight of the distance to the background.
     """
 
     cut: int = 0
     norm: bool = True
     background: float = 0.0
-    starts: int = 3
+    start: float = 0.05
+    tv_weight: float = TINY["tv_weight"]
+    background_weight: float = TINY["background_weight"]
+
+    @property
+    def search(self) -> Search:
+        """What is passed to the attack."""
+        return {
+            **TINY,
+            "start": self.start,
+            "tv_weight": self.tv_weight,
+            "background_weight": self.background_weight,
+        }
 
     @property
     def config(self) -> dict[str, Any]:
         """What the run is a function of."""
-        attack = TINY | {"background": self.background, "start": self.background + 0.05}
-        attack |= {"starts": self.starts}
         own = {"cut": self.cut, "norm": self.norm and self.cut > 0, "n_match": N_MATCH}
-        return super().config | own | attack
+        own |= {"background": self.background, "starts": STARTS}
+        return super().config | own | self.search
 
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
@@ -105,12 +113,12 @@ class Inversion(Experiment):
             was given full contrast; of each start, in order, its feature error (`errors`), and the
             mean correlation of its pictures with the private images (`correlations`), and the
             number of the one kept (`chosen`); the mean correlation of the pictures kept (`kept`),
-            and where negatives were turned round by knowledge of the data (`signed`); how many
-            starts gave negatives (`negatives`); the mean correlation, whatever its sign, of the
-            channel of z that varies most (`channel`), and of the mean public image (`mean_public`),
-            which are floors; the variance of z, beside which errors are small or
-            not; the accuracy of client and server (`accuracy`), of the clone with the same server
-            (`clone_accuracy`) and of the largest class (`majority`) on the referee's images.
+            and of the same after negatives were inverted by knowledge of the data (`signed`); how
+            many starts gave negatives (`negatives`); two floors, the absolute mean correlation of
+            the channel of z that varies most (`channel`) and that of the mean public image
+            (`mean_public`); the variance of z, to compare errors with; the accuracy of client and
+            server (`accuracy`), of the clone with the same server (`clone_accuracy`) and of the
+            largest class (`majority`) on the referee's images.
         """
         setting, seed = self.setting, self.seed
         split = setting.split(self.data, seed)
@@ -124,9 +132,10 @@ class Inversion(Experiment):
             self._server_net(),
             architecture=self.client_net,
             background=self.background,
-            starts=self.starts,
+            starts=STARTS,
             seed=seed,
             device=device,
+            **self.search,
         )
         clock = CpuTime()
         sl.train([client], attack, self.steps, observers=[*observers, clock], **keeping)
@@ -176,112 +185,3 @@ class Inversion(Experiment):
         if self.cut == 0:
             return sl.nets.tiny.shallow_server(seed=self.seed)
         return self.setting.server_net(cut=self.cut, seed=self.seed)
-
-
-class TrueLabels(sl.Observer):
-    """What the referee keeps to score label inference.
-
-    Attributes:
-        labels: The labels of each batch, int64 (B,).
-        da: The gradients of the server's output that crossed, (B, F).
-    """
-
-    def start(self, clients: Sequence[sl.Client], server: sl.Server, steps: int) -> None:
-        """Remember the client."""
-        self._client = clients[0]
-        self.labels: list[Tensor] = []
-        self.da: list[Tensor] = []
-
-    def message(self, message: sl.Message) -> None:
-        """Keep the gradient that crosses, and the labels that do not."""
-        if isinstance(message, sl.OutputGradient):
-            turn = self._client.turn
-            assert turn is not None, "it crosses within a turn"
-            self.labels.append(turn.labels.clone())
-            self.da.append(message.da.clone())
-
-
-@dataclass(frozen=True)
-class TailLabels(Experiment):
-    """UnSplit's label inference in the U-shaped protocol, against the shallow client.
-
-    Attributes:
-        layers: Of the tail, 1 or 2.
-        known: Whether the server's clone starts from the tail's own first weights.
-    """
-
-    layers: int = 1
-    known: bool = False
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
-        own = {"cut": 0, "protocol": "U-shaped", "layers": self.layers, "known": self.known}
-        return super().config | own
-
-    def measure(
-        self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
-    ) -> dict[str, Any]:
-        """Train honestly while the labels are inferred, and score the guesses.
-
-        Returns:
-            The share of labels guessed rightly in the first `EARLY` and the last `LATE` batches,
-            by their own names (`early`, `late`), and after the referee has named the guessed
-            classes as well as can be (`early_matched`, `late_matched`); the same for k-means on the
-            directions of da, without a clone (`early_clusters`, `late_clusters`); before the
-            training, the share guessed from the gradient of the tail's own weights, which the
-            protocol does not carry (`from_weights`); the share of the largest class (`majority`),
-            and the network's `accuracy` on the referee's images.
-        """
-        setting, seed = self.setting, self.seed
-        split = setting.split(self.data, seed)
-        body: Any = sl.nets.tiny.shallow_server(seed=seed)
-        tail = partial(sl.nets.tiny.shallow_tail, layers=self.layers)
-        client = sl.Client(
-            sl.nets.tiny.shallow_client(seed=seed),
-            split.private,
-            tail=tail(seed=seed),
-            **setting.client(seed=seed, device=device),
-        )
-        kind = sl.UnSplitLabelsKnownStart if self.known else sl.UnSplitLabels
-        attack = kind(
-            body[:-1],
-            clone=tail(seed=seed if self.known else seed + 10_000),
-            clone_optimizer=setting.client_optimizer,
-            optimizer=setting.client_optimizer,
-            seed=seed,
-            device=device,
-        )
-        clock, truth = CpuTime(), TrueLabels()
-        row: dict[str, Any] = {"from_weights": _from_weights(client, attack)}
-        watching = [*observers, clock, truth]
-        sl.train([client], attack, self.steps, protocol=sl.u_shaped, observers=watching, **keeping)
-        for name, part in (("early", slice(EARLY)), ("late", slice(-LATE, None))):
-            labels, guesses = (torch.cat(kept[part]) for kept in (truth.labels, attack.guesses))
-            row[name] = float((guesses == labels).double().mean())
-            row[f"{name}_matched"] = sl.accuracy_after_matching(guesses, labels)
-            found = directions(torch.cat(truth.da[part]))
-            found = clusters(found, len(client.data.classes), seed=seed)
-            row[f"{name}_clusters"] = sl.accuracy_after_matching(found, labels)
-        classes = client.data.y.bincount()
-        assert split.referee is not None, "at tiny scale every split has one"
-        return row | {
-            "majority": int(classes.max()) / int(classes.sum()),
-            "accuracy": sl.task_accuracy(client, attack, split.referee),
-            "steps": client.step,
-            "cpu_seconds": clock.seconds,
-        }
-
-
-def _from_weights(client: sl.Client, attack: sl.UnSplitLabels) -> float:
-    """The share of 100 private images whose label the tail's own gradient gives away."""
-    x, y = client.data.x[:100], client.data.y[:100]
-    outputs = attack.output(client.smash(x))
-    tail: Any = copy.deepcopy(client.tail)
-    right = 0
-    for a, label in zip(outputs.split(1), y.split(1), strict=True):
-        loss = cross_entropy(tail(a), label)
-        parts = torch.autograd.grad(loss, list(tail.parameters()))
-        gradient = torch.cat([part.flatten() for part in parts])
-        right += attack.infer_from_weights(a, gradient) == int(label)
-    return right / len(x)

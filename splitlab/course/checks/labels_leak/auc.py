@@ -73,7 +73,7 @@ def _mistakes() -> Iterator[tuple[str, Formula]]:
     )
     yield from _tie_mistakes()
     yield (
-        "a share below 1/2 is turned round: whoever does not know the labels cannot know that the "
+        "a share below 1/2 is turned around: without the labels one cannot know that the "
         "score is to be turned, so leave it below 1/2",
         lambda scores, positive: torch.maximum(_auc(scores, positive), 1 - _auc(scores, positive)),
     )

@@ -15,7 +15,7 @@ ROUNDING = 1e-6  # an answer may compute in float32
 SMALL = 1e-4
 
 
-@check("one known image tells the others' labels, however long their gradients are.")
+@check("one known image reveals the labels of the others, whatever the norms of their gradients.")
 def cosine_score(answer: Answer) -> None:
     """`cosine_score(dz, known)`: the cosine of each row with one known positive's gradient."""
     cases = [_gradients(shape) for shape in ((9, 3, 4, 2), (8, 5), (7, 4, 3), (6, 2, 2, 3, 2))]
@@ -25,15 +25,15 @@ def cosine_score(answer: Answer) -> None:
         _cosines,
         _mistakes(),
         "these are not the cosines: multiply a row with the known gradient number by number, add "
-        "up, and divide by the lengths of both",
+        "up, and divide by the norms of both",
         ROUNDING,
     )
     dz, known = cases[0]
     small = _asked(answer, dz * SMALL, known * SMALL)
     if not same(small, _cosines(dz, known), ROUNDING):
         wrong(
-            "the scores of small gradients are not right: a cosine does not depend on how long the "
-            "gradients are, so add nothing to the lengths that is not far smaller than they are"
+            "the scores of small gradients are not right: a cosine does not depend on the norms of "
+            "the gradients, so add nothing to the norms that is not far smaller than they are"
         )
     _check_zeros(answer, dz, known)
 
@@ -65,35 +65,35 @@ def _mistakes() -> Iterator[tuple[str, Callable[[Tensor, Tensor], Tensor]]]:
     """Yield (message, what it gives) of likely slips."""
     yield (
         "these are products, not cosines: a long gradient of another class outscores a short one "
-        "of the known class; divide by both lengths",
+        "of the known class; divide by both norms",
         lambda dz, known: dz.flatten(1) @ known.flatten(),
     )
     yield (
-        "the rows keep their lengths: divide by the norm of each row, too, and not by that of the "
+        "the rows keep their norms: divide by the norm of each row, too, and not by that of the "
         "known gradient alone",
         lambda dz, known: _cosines(dz, known) * dz.flatten(1).norm(dim=1),
     )
     yield (
-        "the known gradient keeps its length: divide by its norm, too, or scores of two known "
+        "the known gradient keeps its norm: divide by its norm, too, or scores of two known "
         "images cannot be compared",
         lambda dz, known: _cosines(dz, known) * known.norm(),
     )
     yield (
-        "the lengths are squared: divide by the norms",
+        "the norms are squared: divide by the norms",
         lambda dz, known: _cosines(dz, known) / (dz.flatten(1).norm(dim=1) * known.norm()),
     )
     yield (
-        "the gradients are normalised over the batch: give each row the length 1, over its own "
+        "the gradients are normalized over the batch: give each row the length 1, over its own "
         "numbers, dim=1",
         lambda dz, known: F.normalize(dz.flatten(1), dim=0) @ F.normalize(known.flatten(), dim=0),
     )
     yield (
-        "the gradients are normalised over the batch: all of it is divided by one length, and each "
+        "the gradients are normalized over the batch: all of it is divided by one length, and each "
         "row should be divided by its own",
         lambda dz, known: dz.flatten(1) @ known.flatten() / (dz.norm() * known.norm()),
     )
     changed: dict[str, Callable[[Tensor], Tensor]] = {
-        "the sign is lost: a negative cosine is what tells the other class, so leave out abs": (
+        "the sign is lost: a negative cosine is what marks the other class, so leave out abs": (
             lambda cosine: cosine.abs()
         ),
         "the sign is lost: the cosines are squared": lambda cosine: cosine.square(),

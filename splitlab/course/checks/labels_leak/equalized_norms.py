@@ -57,7 +57,7 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 def _check_shapes(answer: Answer) -> None:
-    """Ask about batches of several shapes, with zeros, and with nothing to equalise."""
+    """Ask about batches of several shapes, with zeros, and with nothing to equalize."""
     for shape in ((6, 3, 2, 2), (5, 4), (4, 2, 3)):
         _asked(answer, torch.randn(shape, dtype=torch.float64), _seeded(0))
     single = torch.randn(8, 2, 3)
@@ -102,7 +102,7 @@ def _check_randomness(answer: Answer) -> None:
         )
     if same(first, second):
         wrong(
-            "the noise is the same in every call: whoever sees two batches subtracts it; draw it "
+            "the noise is the same in every call: two batches are enough to subtract it; draw it "
             "anew, from the generator as it stands"
         )
 
@@ -260,7 +260,7 @@ def _check_spread(by_norm: Tensor, expected: Tensor) -> None:
     for message, other in mistakes.items():
         if near(other):
             wrong(f"{message}; {figures}")
-    wrong(f"the noise does not equalise: {figures}")
+    wrong(f"the noise does not equalize: {figures}")
 
 
 # --- The score: what the noise hides on real gradients ----------------------------------------
@@ -292,7 +292,7 @@ class _Batch:
 
 
 def score(answer: Answer) -> Score:
-    """Compare what the norm and the cosine tell without noise, with simple noise and with yours."""
+    """Compare what norm and cosine reveal without noise, with simple noise and with yours."""
     leaks = _beside() | {"yours": _leaks(answer)}
     rows = [(name, *aucs, _hidden(aucs[0])) for name, aucs in leaks.items()]
     head = ("noise", "norm", "cosine", "cosine without sign", "hidden")
@@ -365,7 +365,7 @@ def _beside() -> dict[str, tuple[float, float, float]]:
 
 
 def _isotropic(dz: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise in all directions, with the power that equalising takes on average."""
+    """Noise in all directions, with the power that equalizing takes on average."""
     squares = dz.flatten(1).square().sum(1)
     power = (squares.max() - squares).mean() / dz[0].numel()
     return dz + power.sqrt() * torch.randn(dz.shape, generator=generator)

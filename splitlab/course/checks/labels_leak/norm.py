@@ -112,6 +112,6 @@ def _channels(dz: Tensor) -> Tensor:
 
 
 def _gradients(shape: tuple[int, ...]) -> Tensor:
-    """Make gradients, float64, of unlike norms and not centred."""
+    """Make gradients, float64, of unlike norms and not centerd."""
     sizes = 0.2 + 3 * torch.rand(shape[0], *[1] * (len(shape) - 1), dtype=torch.float64)
     return sizes * (torch.randn(shape, dtype=torch.float64) + 0.3)

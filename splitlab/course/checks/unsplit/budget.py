@@ -43,8 +43,8 @@ BACK = (_aten.convolution_backward,)
 class Budget(TorchDispatchMode):
     """How many passes of a batch through a surrogate are left, forwards or back.
 
-    Within `with Budget(z) as budget:` each convolution is counted, whoever calls it, and each way
-    back through one. It is counted by the numbers that it gives, or that come back: half of the
+    Within `with Budget(z) as budget:` every convolution is counted, and each way back
+    through one. It is counted by the numbers that it gives, or that come back: half of the
     images cost half of a pass. It is a guard against mistakes, not a sandbox: a convolution that is
     written out by other means is not seen.
 
@@ -209,7 +209,7 @@ def _measure(name: str, function: Steal, passes: int = PASSES) -> _Figures:
 
 
 def _likeness(pictures: Tensor, private: Tensor) -> float:
-    """Mean correlation of the pixels, up to one sign: z does not tell a picture from its negative.
+    """Mean correlation of the pixels, up to one sign: z does not distinguish negatives.
 
     Args:
         pictures: (N, C, H, W).

@@ -1,4 +1,4 @@
-"""What the checks of several exercises to chapter 22 use."""
+"""What the checks of several exercises to chapters 22 and 23 use."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Untouched:
             if p.grad is not None
         ):
             wrong(
-                f"the .grad of {self.name}'s weights has changed, and the next step of whoever "
-                "trains it would be polluted: ask torch.autograd.grad for the one gradient you want"
+                f"the .grad of {self.name}'s weights has changed, and would be added to the next "
+                "training step: ask torch.autograd.grad for the one gradient you want"
             )
         if not all(p.requires_grad for p in parameters):
             wrong(f"the weights of {self.name} no longer require gradients: it could not learn")

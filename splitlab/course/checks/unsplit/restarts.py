@@ -124,7 +124,7 @@ def _mistakes() -> Iterator[tuple[str, Callable[..., Tensor]]]:
             lambda restart, z: (_features(restart)[:, None] - z[None]).square().mean()
         ),
         "the absolute error decides here: take the mean squared error, which the restarts were "
-        "optimised for": lambda restart, z: (_features(restart) - z).abs().mean(),
+        "optimized for": lambda restart, z: (_features(restart) - z).abs().mean(),
         "the largest single error decides here: take the mean of the squared errors": (
             lambda restart, z: (_features(restart) - z).abs().amax()
         ),

@@ -11,23 +11,23 @@ from splitlab.course.checks.base import Answer, check, expect_right, expect_tens
 from splitlab.course.checks.unsplit.common import expect_unchanged
 
 SIDE = 16
-BATCHES = 200  # of random pixels, where border and centre are nearly as bright: each pixel counts
+BATCHES = 200  # of random pixels, where border and center are nearly as bright: each pixel counts
 Judge = Callable[[Tensor], Tensor]  # images -> brightness
 
 
 @check("negatives are turned, pictures that stand right stay, and a batch has one sign.")
 def upright(answer: Answer) -> None:
-    """`upright(images)`: the batch, negated where its border is brighter than its centre."""
+    """`upright(images)`: the batch, negated where its border is brighter than its center."""
     cases = [(_images(1 + number % 4, 1 + number % 2),) for number in range(BATCHES)]
-    grey = torch.full((2, 1, SIDE, SIDE), 0.5, dtype=torch.float64)
-    cases += [(grey,), (-grey,)]
+    gray = torch.full((2, 1, SIDE, SIDE), 0.5, dtype=torch.float64)
+    cases += [(gray,), (-gray,)]
     expect_right(
         [_asked(answer, *case) for case in cases],
         cases,
-        _turned(_border, _centre),
+        _turned(_border, _center),
         _mistakes(),
-        "these are not the images, all negated where the border is brighter than the centre: the "
-        "border is columns 0, 1, 14 and 15, the centre rows 4 to 11 of columns 5 to 10, and "
+        "these are not the images, all negated where the border is brighter than the center: the "
+        "border is columns 0, 1, 14 and 15, the center rows 4 to 11 of columns 5 to 10, and "
         "each side is one mean over the whole batch",
     )
 
@@ -45,7 +45,7 @@ def _border(images: Tensor) -> Tensor:
     return torch.cat([images[..., :2], images[..., -2:]], 3)
 
 
-def _centre(images: Tensor) -> Tensor:
+def _center(images: Tensor) -> Tensor:
     return images[:, :, 4:12, 5:11]
 
 
@@ -60,16 +60,16 @@ def _turned(
 
 
 def _one_by_one(images: Tensor) -> Tensor:
-    return torch.cat([_turned(_border, _centre)(one[None]) for one in images])
+    return torch.cat([_turned(_border, _center)(one[None]) for one in images])
 
 
 def _at_ties(images: Tensor) -> Tensor:
-    return -images if _border(images).mean() >= _centre(images).mean() else images
+    return -images if _border(images).mean() >= _center(images).mean() else images
 
 
 def _rescaled(images: Tensor) -> Tensor:
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-    return _turned(_border, _centre)(2 * (images - low) / (high - low).clamp(min=1e-12) - 1)
+    return _turned(_border, _center)(2 * (images - low) / (high - low).clamp(min=1e-12) - 1)
 
 
 def _frame(images: Tensor) -> Tensor:
@@ -90,10 +90,10 @@ def _mistakes() -> Iterator[tuple[str, Judge]]:
     yield (
         "the sign is turned the wrong way: a batch is a negative where its border is the brighter "
         "part",
-        _turned(_centre, _border),
+        _turned(_center, _border),
     )
     yield (
-        "where border and centre are equally bright the batch is negated, too: there is no reason "
+        "where border and center are equally bright the batch is negated, too: there is no reason "
         "to, so leave it",
         _at_ties,
     )
@@ -105,46 +105,46 @@ def _mistakes() -> Iterator[tuple[str, Judge]]:
         ),
         "the negative is the absolute value here: that makes all pixels bright": torch.abs,
     }.items():
-        yield message, _turned(_border, _centre, negative=negative)
+        yield message, _turned(_border, _center, negative=negative)
     yield (
         "the images are rescaled as well: min-max for each image is a step of its own, and it "
         "flatters; here only the sign may change",
         _rescaled,
     )
     yield (
-        "sums are compared where means are wanted: the border has 64 pixels, the centre 48",
-        _turned(_border, _centre, size=torch.sum),
+        "sums are compared where means are wanted: the border has 64 pixels, the center 48",
+        _turned(_border, _center, size=torch.sum),
     )
     parts: dict[str, tuple[Judge, Judge]] = {
         "only one column on each side counts as border: take two": (
             lambda images: images[..., [0, -1]],
-            _centre,
+            _center,
         ),
         "only the left border is looked at: take the right one, too": (
             lambda images: images[..., :2],
-            _centre,
+            _center,
         ),
         "only the right border is looked at: take the left one, too": (
             lambda images: images[..., -2:],
-            _centre,
+            _center,
         ),
         "the border is rows here, at the top and the bottom: digits reach those, so take columns": (
             lambda images: _border(images.transpose(2, 3)),
-            _centre,
+            _center,
         ),
         "the border is the whole frame here: digits reach its top and bottom, so take columns "
-        "alone": (_frame, _centre),
-        "the centre is 6 rows by 8 columns here: it is 8 rows by 6 columns": (
+        "alone": (_frame, _center),
+        "the center is 6 rows by 8 columns here: it is 8 rows by 6 columns": (
             _border,
             lambda images: images[:, :, 5:11, 4:12],
         ),
-        "the border is compared with the whole image: compare it with the centre": (
+        "the border is compared with the whole image: compare it with the center": (
             _border,
             lambda images: images,
         ),
         "the mean brightness decides here: how much ink a digit has says nothing of its sign, so "
-        "compare the border with the centre": (lambda images: images, torch.zeros_like),
-        "the border's brightness alone decides here: compare it with the centre's": (
+        "compare the border with the center": (lambda images: images, torch.zeros_like),
+        "the border's brightness alone decides here: compare it with the center's": (
             _border,
             torch.zeros_like,
         ),

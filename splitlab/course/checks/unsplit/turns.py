@@ -106,7 +106,7 @@ def _asked(answer: Answer, scene: _Scene) -> Tensor:
         if not mine.state().isfinite().all():
             wrong("images or weights are no longer finite")
         _play(book)
-        if same(mine.state(), book.state()):  # else the steps themselves are to be told
+        if same(mine.state(), book.state()):  # else the steps themselves are wrong
             _check_left_behind(mine, book)
         elif not number and same(mine.state(), before):
             wrong("neither images nor surrogate have moved: zero_grad, backward, step, for each")

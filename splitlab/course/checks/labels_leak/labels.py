@@ -84,7 +84,7 @@ def _mistakes() -> Iterator[tuple[str, Callable[..., Tensor]]]:
         lambda a, da, tail: _euclid(_candidates(a, tail, share=False), da).argmin(0),
     )
     yield (
-        "these are what the tail predicts: da is not looked at, and where the network errs the "
+        "these are what the tail predicts: da is not looked at, and where the network is wrong the "
         "label is another one",
         lambda a, da, tail: tail(a).argmax(1),
     )
@@ -122,8 +122,8 @@ def _mistakes() -> Iterator[tuple[str, Callable[..., Tensor]]]:
         "these are the classes whose gradients are the farthest from da: argmin, not argmax": (
             lambda candidates, da: -_euclid(candidates, da)
         ),
-        "only the lengths of the gradients are compared: two classes can have gradients of one "
-        "length in opposite directions": (
+        "only the norms of the gradients are compared: two classes can have gradients of one "
+        "norm in opposite directions": (
             lambda candidates, da: (candidates.norm(dim=2) - da.norm(dim=1)).abs()
         ),
         "the sign is turned: da goes uphill, and the gradients it is compared with go down": (
