@@ -28,8 +28,11 @@ class BlackBoxInversion(PassiveServer):
     Args:
         net: The honest server's network s.
         public: The attacker's own images, of the private ones' shape and value range.
-        decoder: z, standardised number by number -> (B, C, H, W). By default an upsampling decoder
+        decoder: z, standardized number by number -> (B, C, H, W). By default an upsampling decoder
             made for the first z that the oracle returns.
+        parameters: About how many parameters the default decoder has. Give one number where
+            attacks behind different cuts are compared: by default the decoder grows with z's
+            channels (see `upsampling_decoder`).
         questions: How many public images to ask about, the first ones; all of them by default.
         steps: Steps of the decoder's training.
         rate: Adam's learning rate.
@@ -63,6 +66,7 @@ class BlackBoxInversion(PassiveServer):
         *,
         public: ImageData,
         decoder: nn.Module | None = None,
+        parameters: int | None = None,
         questions: int | None = None,
         steps: int = 200,
         rate: float = 2e-3,
@@ -80,6 +84,7 @@ class BlackBoxInversion(PassiveServer):
             )
         self.first_decoder = None if decoder is None else decoder.to(self.device)
         self.steps, self.rate, self.batch_size, self.seed = steps, rate, batch_size, seed
+        self.parameters = parameters
         self.decoder: PairDecoder | None = None
         self.queries = 0
 
@@ -134,7 +139,8 @@ class BlackBoxInversion(PassiveServer):
         return cls(tiny.server(), public=public, steps=3, batch_size=8)
 
     def _network(self, z_shape: tuple[int, ...]) -> nn.Module:
-        """A decoder as it is before training, for standardised z of this shape."""
+        """A decoder as it is before training, for standardized z of this shape."""
         if self.first_decoder is not None:
             return duplicate(self.first_decoder, self.first_decoder)
-        return upsampling_decoder(z_shape, self.public.shape, seed=self.seed)
+        about: dict[str, Any] = {"parameters": self.parameters, "seed": self.seed}
+        return upsampling_decoder(z_shape, self.public.shape, **about)

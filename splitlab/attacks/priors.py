@@ -1,4 +1,4 @@
-"""What an attacker takes for granted about images before it sees any: neighbours are alike."""
+"""What an attacker takes for granted about images before it sees any: neighbors are alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 def total_variation(x: Tensor) -> Tensor:
     """Return how much each image changes from pixel to pixel.
 
-    The mean squared difference between vertical neighbours, plus that between horizontal ones.
+    The mean squared difference between vertical neighbors, plus that between horizontal ones.
     A mean and not a sum, so that a weight on it serves images of any size. It has a gradient.
 
     Args:

@@ -41,6 +41,7 @@ class QueryFreeInversion(PassiveServer):
         surrogate_steps: Steps of the surrogate's training.
         surrogate_rate: Adam's learning rate there.
         batch_size: Public images in a batch of it.
+        parameters: About how many parameters the decoder has; see `BlackBoxInversion`.
         steps: Steps of the descent, or of the decoder's training.
         rate: Adam's learning rate at the first step of the descent; the decoder has its own.
         weight: Weight of the total variation in the descent.
@@ -81,6 +82,7 @@ class QueryFreeInversion(PassiveServer):
         surrogate_steps: int = 100,
         surrogate_rate: float = 1e-3,
         batch_size: int = 32,
+        parameters: int | None = None,
         steps: int = 200,
         rate: float = 0.1,
         weight: float = 0.3,
@@ -94,7 +96,7 @@ class QueryFreeInversion(PassiveServer):
         self.surrogate = surrogate.to(self.device)
         self.inversion = inversion
         self.surrogate_steps, self.steps = surrogate_steps, steps
-        self.rate, self.weight, self.seed = rate, weight, seed
+        self.rate, self.weight, self.seed, self.parameters = rate, weight, seed, parameters
         self.surrogate_optimizer = Adam(self.surrogate.parameters(), lr=surrogate_rate)
         self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.decoder: PairDecoder | None = None
@@ -123,6 +125,7 @@ class QueryFreeInversion(PassiveServer):
                     z,
                     self.public.x,
                     value_range=self.public.value_range,
+                    parameters=self.parameters,
                     steps=self.steps,
                     seed=self.seed,
                 )
@@ -179,7 +182,8 @@ class QueryFreeInversion(PassiveServer):
     def rebuild(self, name: str, state: Any) -> PairDecoder:
         """Return a decoder of the saved one's shape."""
         shape = tuple(state["weights"]["mean"].shape)
-        network = upsampling_decoder(shape, self.public.shape, seed=self.seed).to(self.device)
+        about: dict[str, Any] = {"parameters": self.parameters, "seed": self.seed}
+        network = upsampling_decoder(shape, self.public.shape, **about).to(self.device)
         return PairDecoder.like(state["weights"], network, self.public.value_range)
 
     @classmethod

@@ -1,7 +1,7 @@
 """White-box inversion: descend on the image until the client's own network makes the same z of it.
 
 He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, whose
-regularised maximum likelihood estimation this is. There it meets inference; here it follows honest
+regularized maximum likelihood estimation this is. There it meets inference; here it follows honest
 training.
 """
 

@@ -10,7 +10,7 @@ from splitlab.nets.blocks import (
     upsampling_decoder,
 )
 from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating, in_parts
-from splitlab.nets.pair_decoder import PairDecoder, train_decoder
+from splitlab.nets.pair_decoder import PairDecoder, fit_linear_decoder, train_decoder
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -20,6 +20,7 @@ __all__ = [
     "Shuffle",
     "SpaceToDepth",
     "evaluating",
+    "fit_linear_decoder",
     "in_parts",
     "paper",
     "parameter_count",

@@ -191,12 +191,25 @@ def seeded(make: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
 
 @seeded
 def upsampling_decoder(
-    z_shape: tuple[int, ...], image_shape: tuple[int, int, int], *, seed: int = 0
+    z_shape: tuple[int, ...],
+    image_shape: tuple[int, int, int],
+    *,
+    parameters: int | None = None,
+    seed: int = 0,
 ) -> nn.Module:
     """Return a decoder for any z: (B, *z_shape) -> (B, *image_shape), linear output.
 
     Doubles height and width until the image's are reached; a z without positions first becomes
     32 channels at a quarter of the image's size.
+
+    Args:
+        z_shape: Shape of the z of one image.
+        image_shape: Shape (C, H, W) of an image.
+        parameters: About how many parameters the decoder has. A convolution first brings z to a
+            number of channels that all later layers have, too, and that number is chosen to come
+            as close as possible. By default the channels are those of z, halved at each doubling
+            down to 32, so the decoder is larger where z has more channels or fewer positions.
+        seed: Seeds the initial weights.
 
     Raises:
         ValueError: If doubling does not lead from z's height and width to the image's.
@@ -216,11 +229,25 @@ def upsampling_decoder(
             f"doubling does not lead from z at {z_height}x{z_width} to images of {height}x{width}: "
             "pass a decoder of your own"
         )
+    if parameters is not None:
+        hidden = _channels_for(parameters, wide, channels, doublings)
+        layers += [nn.Conv2d(wide, hidden, 3, 1, 1), nn.LeakyReLU(0.2)]
+        wide = hidden
     for _ in range(doublings):
-        narrow = max(wide // 2, 32)
+        narrow = max(wide // 2, 32) if parameters is None else wide
         layers += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1), nn.LeakyReLU(0.2)]
         wide = narrow
     return nn.Sequential(*layers, nn.Conv2d(wide, channels, 3, 1, 1))
+
+
+def _channels_for(parameters: int, wide: int, channels: int, doublings: int) -> int:
+    """Return how many channels bring `upsampling_decoder` closest to so many parameters."""
+
+    def count(hidden: int) -> int:
+        doubling = 16 * hidden**2 + hidden
+        return (9 * wide + 1) * hidden + doublings * doubling + (9 * hidden + 1) * channels
+
+    return min(range(1, 1025), key=lambda hidden: abs(count(hidden) - parameters))
 
 
 def check_cut(cut: int) -> None:

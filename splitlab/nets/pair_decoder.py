@@ -1,4 +1,4 @@
-"""A decoder trained on pairs of smashed data and images: the way back from the cut.
+"""A decoder learned from pairs of smashed data and images: the way back from the cut.
 
 The referee trains one on true pairs, as a ceiling; an attack trains one on pairs that it was given
 or made itself.
@@ -16,10 +16,12 @@ from splitlab.nets.evaluation import in_parts
 
 
 class PairDecoder(nn.Module):
-    """Standardises z, number by number, and decodes it; made by `train_decoder`.
+    """Standardizes z, number by number, and decodes it.
+
+    Made by `train_decoder` or `fit_linear_decoder`.
 
     Args:
-        decoder: Standardised z -> images (B, C, H, W).
+        decoder: Standardized z -> images (B, C, H, W).
         mean: Mean of z over the training pairs, (...).
         std: Standard deviation of z over the training pairs, (...), above 0.
         value_range: The smallest and largest value that a pixel can take.
@@ -65,6 +67,7 @@ def train_decoder(
     *,
     value_range: tuple[float, float],
     decoder: nn.Module | None = None,
+    parameters: int | None = None,
     steps: int = 400,
     rate: float = 2e-3,
     batch_size: int = 64,
@@ -76,8 +79,9 @@ def train_decoder(
         z: Smashed data, (N, ...).
         x: The images that they come from, (N, C, H, W), in the same order.
         value_range: The smallest and largest value that a pixel can take.
-        decoder: Standardised z -> images; trained in place. By default an upsampling decoder that
+        decoder: Standardized z -> images; trained in place. By default an upsampling decoder that
             fits z and x.
+        parameters: About how many parameters the default decoder has; see `upsampling_decoder`.
         steps: How many.
         rate: Adam's learning rate.
         batch_size: Pairs in a batch, drawn with replacement.
@@ -90,14 +94,11 @@ def train_decoder(
         ValueError: If there are not as many z as images, or fewer than two pairs; or if the default
             decoder does not fit.
     """
-    if len(z) != len(x) or len(x) < 2:
-        raise ValueError(
-            f"a decoder needs at least two pairs and was given {len(z)} z and {len(x)} images: "
-            "pass one z for each image"
-        )
+    _check_pairs(z, x)
     if decoder is None:
         channels, height, width = x.shape[1:]
-        decoder = upsampling_decoder(tuple(z.shape[1:]), (channels, height, width), seed=seed)
+        shapes = tuple(z.shape[1:]), (channels, height, width)
+        decoder = upsampling_decoder(*shapes, parameters=parameters, seed=seed)
     both = PairDecoder(decoder, z.mean(0), z.std(0).clamp_min(1e-6), value_range).to(z)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=rate)
     generator = torch.Generator().manual_seed(seed)
@@ -109,3 +110,48 @@ def train_decoder(
         loss.backward()
         optimizer.step()
     return both
+
+
+@torch.no_grad()
+def fit_linear_decoder(
+    z: Tensor, x: Tensor, *, value_range: tuple[float, float], ridge: float = 1e-3
+) -> PairDecoder:
+    """Fit a linear decoder to pairs by least squares, in closed form: no steps and no seed.
+
+    The weights W minimize the sum over all pairs of |W z - (x - mean of x)|^2, plus the number of
+    values in z times `ridge` times |W|^2, for standardized z (ridge regression).
+
+    Args:
+        z: Smashed data, (N, ...).
+        x: The images that they come from, (N, C, H, W), in the same order.
+        value_range: The smallest and largest value that a pixel can take.
+        ridge: Keeps the weights small where there are few pairs; above 0.
+
+    Returns:
+        The fitted decoder.
+
+    Raises:
+        ValueError: If there are not as many z as images, or fewer than two pairs.
+    """
+    _check_pairs(z, x)
+    mean, std = z.mean(0), z.std(0).clamp_min(1e-6)
+    features, images = ((z - mean) / std).flatten(1).double(), x.flatten(1).double()
+    size = features.shape[1]
+    penalty = ridge * size * torch.eye(size, dtype=torch.float64, device=z.device)
+    around = images.mean(0)
+    weights = torch.linalg.solve(features.T @ features + penalty, features.T @ (images - around))
+    place = {"dtype": torch.float64, "device": z.device}
+    linear = nn.utils.skip_init(nn.Linear, size, images.shape[1], **place)  # draws no lots
+    linear.weight.copy_(weights.T)
+    linear.bias.copy_(around)
+    decoder = nn.Sequential(nn.Flatten(), linear, nn.Unflatten(1, x.shape[1:]))
+    return PairDecoder(decoder, mean, std, value_range).to(z)
+
+
+def _check_pairs(z: Tensor, x: Tensor) -> None:
+    """Raise a ValueError unless there is one z for each image, and at least two pairs."""
+    if len(z) != len(x) or len(x) < 2:
+        raise ValueError(
+            f"a decoder needs at least two pairs and was given {len(z)} z and {len(x)} images: "
+            "pass one z for each image"
+        )

@@ -49,11 +49,7 @@ def nearest_public(private_x: Tensor, public_x: Tensor) -> Tensor:
     Raises:
         ValueError: If the images differ in shape or there are none.
     """
-    if private_x.shape[1:] != public_x.shape[1:] or not len(private_x) or not len(public_x):
-        raise ValueError(
-            f"private images {tuple(private_x.shape)} and public images {tuple(public_x.shape)} "
-            f"must be of one shape (C, H, W), with at least one of each."
-        )
+    _refuse_shapes(private_x, public_x)
     if repeats_grey(private_x) and repeats_grey(public_x):
         candidates = stored_channels(public_x)
         rows = [_nearest(x, candidates) for x in stored_channels(private_x).split(PRIVATE_CHUNK)]
@@ -102,6 +98,54 @@ def class_mean_public(public: ImageData, labels: Tensor) -> Tensor:
     for label in public.y.unique():
         means[label] = x[public.y == label].mean(0, dtype=torch.float64).float()
     return take_rows(means, labels).expand(-1, public.shape[0], -1, -1).clone()
+
+
+@torch.no_grad()
+def pca_public(private_x: Tensor, public_x: Tensor, k: int) -> Tensor:
+    """Keep k numbers of each private image: its principal components, learned on public images.
+
+    Mean and the k leading directions are those of the public images. Each private image is
+    projected onto the directions and put back together from its k coordinates. No attacker can do
+    this, since projecting needs the private image. It shows what k numbers per image can carry, so
+    an attack that reads k numbers from z and explains less has not read all that fits into them.
+
+    Args:
+        private_x: Images, shape (n, C, H, W).
+        public_x: Images, shape (N, C, H, W).
+        k: Numbers kept of each image, at least 1. There are no more directions than the public
+            images vary in; a larger k keeps all of these.
+
+    Returns:
+        Images, float32, shape (n, C, H, W), not clamped to a range.
+
+    Raises:
+        ValueError: If the images differ in shape, there are none, or `k` is less than 1.
+    """
+    _refuse_shapes(private_x, public_x)
+    if k < 1:
+        raise ValueError(f"k is the number of components to keep, at least 1, not {k}.")
+    grey = repeats_grey(private_x) and repeats_grey(public_x)
+    private, public = (stored_channels(x) if grey else x for x in (private_x, public_x))
+    mean = public.mean(0, dtype=torch.float64).flatten()
+    scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
+    for chunk in public.split(PUBLIC_CHUNK):
+        deviations = chunk.flatten(1).double() - mean
+        scatter += deviations.T @ deviations
+    variances, directions = torch.linalg.eigh(scatter)  # from the smallest to the largest
+    varied = int((variances > 1e-10 * variances[-1]).sum())
+    kept = directions[:, len(mean) - min(k, varied) :].to(private.device)
+    mean = mean.to(private.device)
+    shown: Tensor = (private.flatten(1).double() - mean) @ kept @ kept.T + mean
+    return shown.float().view(private.shape).expand(-1, private_x.shape[1], -1, -1).clone()
+
+
+def _refuse_shapes(private_x: Tensor, public_x: Tensor) -> None:
+    """Raise a ValueError unless there are private and public images of one shape."""
+    if private_x.shape[1:] != public_x.shape[1:] or not len(private_x) or not len(public_x):
+        raise ValueError(
+            f"private images {tuple(private_x.shape)} and public images {tuple(public_x.shape)} "
+            f"must be of one shape (C, H, W), with at least one of each."
+        )
 
 
 def refuse_overlap(private: ImageData, public: ImageData) -> None:

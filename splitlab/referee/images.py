@@ -12,10 +12,17 @@ from splitlab.core.messages import SmashedData
 from splitlab.core.tables import Table
 from splitlab.data import ImageData
 from splitlab.data.base import fingerprint
+from splitlab.data.pixels import stored_channels
 from splitlab.nets.pair_decoder import train_decoder
 from splitlab.referee.attacked import AttackedClients
 from splitlab.referee.classifiers import Classifier, train_cnn_classifier, train_svm_classifier
-from splitlab.referee.floors import class_mean_public, mean_public, nearest_public, refuse_overlap
+from splitlab.referee.floors import (
+    class_mean_public,
+    mean_public,
+    nearest_public,
+    pca_public,
+    refuse_overlap,
+)
 from splitlab.referee.metrics import METRICS, image_metrics, matched_by_correlation, recognized
 from splitlab.referee.report import AS_RECEIVED, PICTURES, Report, Scores, _words
 
@@ -49,6 +56,10 @@ def score_images(
     floors = {"mean_public": score(mean_public(public, n)), "nearest_public": score(nearest)}
     if attacked.labels_reach_the_server:
         floors["class_mean_public"] = score(class_mean_public(public, y))
+    k = attacked.ask(_z, rows[:1])[0].numel()
+    if k < stored_channels(x)[0].numel():
+        floors["pca_public"] = score(pca_public(x, public.x, k))
+        notes.append(f"pca public: {k} components of each image, as many as z has numbers.")
     oracle, half = _oracle_decoder(attacked, scorer, seed)
     ceilings = {"oracle_decoder": score(oracle, half)}
     if hasattr(attack, "autoencode"):

@@ -156,8 +156,8 @@ def correlation(a, b):
 mistakes(
     "explained_variance",
     [
-        ("one grey value", lambda a, b: 1 - mse(a, b) / b.var(correction=0)),
-        ("each image's own grey value", lambda a, b: about(a, b, b.mean((1, 2, 3), keepdim=True))),
+        ("one gray value", lambda a, b: 1 - mse(a, b) / b.var(correction=0)),
+        ("each image's own gray value", lambda a, b: about(a, b, b.mean((1, 2, 3), keepdim=True))),
         ("each channel's mean value", lambda a, b: about(a, b, b.mean((0, 2, 3), keepdim=True))),
         ("from the mean of the reconstructions", lambda a, b: about(a, b, a.mean(0))),
         (
@@ -221,7 +221,7 @@ def unit(images):
     return F.normalize(images.flatten(1))
 
 
-def centred(images):
+def centered(images):
     return images - images.mean((1, 2, 3), keepdim=True)
 
 
@@ -267,13 +267,13 @@ mistakes(
         ("by the angle", lambda a, b: b[(unit(a) @ unit(b).T).argmax(1)]),
         (
             "by the correlation",
-            lambda a, b: b[(unit(centred(a)) @ unit(centred(b)).T).argmax(1)],
+            lambda a, b: b[(unit(centered(a)) @ unit(centered(b)).T).argmax(1)],
         ),
         ("by the product of the images", lambda a, b: b[(a.flatten(1) @ b.flatten(1).T).argmax(1)]),
         ("by the absolute differences", lambda a, b: b[rows(a, b, p=1)]),
         ("by the largest difference", lambda a, b: b[rows(a, b, p=math.inf)]),
         (
-            "by the mean grey value",
+            "by the mean gray value",
             lambda a, b: b[rows(a.mean((2, 3)).mean(1, True), b.mean((2, 3)).mean(1, True))],
         ),
         ("only the first channel", lambda a, b: b[rows(a[:, 0], b[:, 0])]),
@@ -430,7 +430,9 @@ def moves(pictures):
 def likeness(pictures, private):
     """Largest absolute correlation over the moves, (N, N)."""
     return (
-        torch.stack([unit(centred(moved)) @ unit(centred(private)).T for moved in moves(pictures)])
+        torch.stack(
+            [unit(centered(moved)) @ unit(centered(private)).T for moved in moves(pictures)]
+        )
         .abs()
         .amax(0)
     )
@@ -501,9 +503,9 @@ mistakes(
             "is nan",
             lambda a, b: (
                 (
-                    (centred(a) * centred(b)).sum((1, 2, 3))
-                    / centred(a).square().sum((1, 2, 3)).sqrt()
-                    / centred(b).square().sum((1, 2, 3)).sqrt()
+                    (centered(a) * centered(b)).sum((1, 2, 3))
+                    / centered(a).square().sum((1, 2, 3)).sqrt()
+                    / centered(b).square().sum((1, 2, 3)).sqrt()
                 )
                 .abs()
                 .mean()
@@ -527,6 +529,6 @@ mistakes(
             lambda a, b: max(0.0, metrics.explained_variance(a, b)),
         ),
         ("changes the images", lambda a, b: likeness(a.sub_(a.mean()), b).diagonal().mean()),
-        ("with colour images", lambda a, b: likeness(a.view(-1, 1, 16, 16), b).diagonal().mean()),
+        ("with color images", lambda a, b: likeness(a.view(-1, 1, 16, 16), b).diagonal().mean()),
     ],
 )

@@ -81,13 +81,13 @@ mistakes(
         ("has shape", lambda x: (own(down(x)) + own(right(x)))[:, None]),
         ("has shape", lambda x: x.diff(dim=2).square().mean((2, 3)) + own(right(x))[:, None]),
         ("should be a tensor", lambda x: (own(down(x)) + own(right(x))).tolist()),
-        ("only vertical neighbours", lambda x: own(down(x))),
-        ("only horizontal neighbours", lambda x: own(right(x))),
+        ("only vertical neighbors", lambda x: own(down(x))),
+        ("only horizontal neighbors", lambda x: own(right(x))),
         ("go round the edge", lambda x: own(x - x.roll(1, 2)) + own(x - x.roll(1, 3))),
         ("go round the edge", lambda x: own(x - x.roll(-1, -2)) + own(x - x.roll(-1, -1))),
         ("in black beyond its edge", padded),
         (
-            "a neighbour in both directions",
+            "a neighbor in both directions",
             lambda x: own(down(x)[..., :-1]) + own(right(x)[..., :-1, :]),
         ),
         (
@@ -123,7 +123,7 @@ mistakes(
         ("a root is taken", lambda x: own(down(x)).sqrt() + own(right(x)).sqrt()),
         ("a root is taken", lambda x: (own(down(x)) + own(right(x))).sqrt()),
         (
-            "diagonal neighbours",
+            "diagonal neighbors",
             lambda x: (
                 own(x[..., 1:, 1:] - x[..., :-1, :-1]) + own(x[..., 1:, :-1] - x[..., :-1, 1:])
             ),
@@ -622,11 +622,11 @@ mistakes(
             "was not trained as asked",
             learns(loss=lambda guess, x: (guess - x).square().mean() + guess.square().mean()),
         ),
-        ("z is normalised in training and not at use", learns(at_use=lambda z, mean, std: z)),
+        ("z is normalized in training and not at use", learns(at_use=lambda z, mean, std: z)),
         ("at use, z is not taken less its mean", learns(at_use=lambda z, mean, std: z / std)),
         ("at use, z is not divided", learns(at_use=lambda z, mean, std: z - mean)),
         (
-            "at use, z is normalised by its own mean",
+            "at use, z is normalized by its own mean",
             learns(at_use=lambda z, mean, std: (z - z.mean(0)) / usual(z)[1]),
         ),
         ("in training mode at use", learns(eval_after=False)),
@@ -713,13 +713,13 @@ def keeps_the_graph_and_goes_on(oracle, public, *rest):
 
 
 @bank.mistake("ask_oracle", "the public images have changed")
-def normalises_images_in_place(oracle, public, *rest):
+def normalizes_images_in_place(oracle, public, *rest):
     answers = oracle(public).detach()
     public -= public.mean(0)
     return learn(oracle, public, *rest, answers=answers)
 
 
-@bank.mistake("ask_oracle", "each batch is normalised by its own mean")
+@bank.mistake("ask_oracle", "each batch is normalized by its own mean")
 def statistics_of_the_batch(oracle, public, decoder, optimizer, batches, limits):
     answers = oracle(public).detach()
     for rows in batches:

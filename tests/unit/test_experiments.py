@@ -293,7 +293,8 @@ def test_the_configuration_says_what_the_figures_are_a_function_of(quick_classif
     idle = replace(FACES, steps=9, profile="paper", table="other", run="other")
     assert idle.config == settings
     assert idle.row()["pictures"] == row["pictures"]
-    for change in ({"seed": 6}, {"size": 32}, {"channels": 3}, {"label": "hat"}):
+    fewer = ({"public": 100}, {"n_match": 300})
+    for change in ({"seed": 6}, {"size": 32}, {"channels": 3}, {"label": "hat"}, *fewer):
         other = replace(FACES, **change)
         assert other.config == settings | change
         assert other.row()["pictures"] != row["pictures"], change
@@ -310,16 +311,18 @@ def test_without_a_label_the_data_sets_own_is_used(quick_classifiers, data):
 
 def test_inversions_row_has_what_a_claim_needs():
     run = experiments.PassiveInversions(
-        "table", "cut 1", 5, 4, cut=1, width=2, images=6, as_received=True
+        "table", "cut 1", 5, 4, cut=1, width=2, images=6, longer=True
     )
     row = run.row()
     assert row["config"]["cut"] == 1 and row["config"]["width"] == 2
     assert row["numbers"] == 2 * 8 * 8 and row["pixels"] == 256 and row["n_match"] == 500
-    attacks = {"query_free", "black_box", "white_box"}
+    budget = row["config"]["decoder_parameters"]
+    assert row["decoder_parameters"] == pytest.approx(budget, rel=0.05)
     kinds = {name: figures["kind"] for name, figures in row["rows"].items()}
     assert kinds == {
-        **dict.fromkeys(("mean_public", "class_mean_public", "nearest_public"), "floor"),
-        **dict.fromkeys([*attacks, *(f"{name}_as_received" for name in attacks)], "attack"),
+        **dict.fromkeys([*FLOORS, "pca_public"], "floor"),
+        **dict.fromkeys(("query_free", "black_box", "white_box"), "attack"),
+        **dict.fromkeys(("black_box_longer", "white_box_longer"), "attack"),
         "true_pairs": "ceiling",
     }
     assert {"matched", "mse"} < row["rows"]["true_pairs"].keys()

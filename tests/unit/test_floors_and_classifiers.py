@@ -90,6 +90,36 @@ def test_nearest_public_refuses_what_does_not_fit(private, public):
         floors.nearest_public(torch.zeros(private), torch.zeros(public))
 
 
+def test_pca_public_agrees_with_a_singular_value_decomposition(parts):
+    private, public = parts.private.x[:30], parts.public.x
+    mean = public.mean(0).flatten()
+    directions = torch.linalg.svd(public.flatten(1) - mean, full_matrices=False)[2][:16]
+    expected = (private.flatten(1) - mean) @ directions.T @ directions + mean
+    shown = floors.pca_public(private, public, 16)
+    assert shown.dtype == torch.float32
+    torch.testing.assert_close(shown, expected.view_as(private), atol=1e-4, rtol=0)
+    grey = floors.pca_public(*(x.expand(-1, 3, -1, -1) for x in (private, public)), 16)
+    torch.testing.assert_close(grey, shown.expand(-1, 3, -1, -1))
+    assert owns_storage(shown, private, public)
+
+
+def test_more_components_explain_more_and_no_more_than_there_are_count(parts):
+    private, public = parts.private.x, parts.public.x
+    pictures = [floors.pca_public(private, public, k) for k in (1, 4, 16)]
+    explained = [metrics.explained_variance(p, private) for p in pictures]
+    assert 0 < explained[0] < explained[1] < 0.8 < explained[2] < 0.95
+    every, capped = (floors.pca_public(private, public, k) for k in (256, 10_000))
+    assert torch.equal(every, capped)
+    torch.testing.assert_close(floors.pca_public(public[:2], public[:2], 9), public[:2])
+
+
+def test_pca_public_refuses_what_it_cannot_keep(parts):
+    with pytest.raises(ValueError, match="components to keep, at least 1, not 0"):
+        floors.pca_public(parts.private.x, parts.public.x, 0)
+    with pytest.raises(ValueError, match=r"must be of one shape \(C, H, W\)"):
+        floors.pca_public(parts.private.x, parts.public.x[:, :, :8], 4)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_class_mean_public_is_the_mean_of_the_labels_class(channels):
     public = digits(channels=channels).split(0).public

@@ -10,7 +10,7 @@ from torch import nn
 
 import splitlab as sl
 from splitlab.attacks.white_box import invert
-from splitlab.nets.pair_decoder import train_decoder
+from splitlab.nets.pair_decoder import fit_linear_decoder, train_decoder
 
 WIDE = (-10.0, 10.0)
 
@@ -285,7 +285,7 @@ def test_the_cards_name_every_grant():
         assert "passive" in card.who and "the private images" in card.does_not_know
 
 
-def test_a_decoder_standardises_number_by_number():
+def test_a_decoder_standardizes_number_by_number():
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(40, 1, 8, 8, generator=generator)
     z = nn.functional.pixel_unshuffle(x, 2)
@@ -295,6 +295,31 @@ def test_a_decoder_standardises_number_by_number():
     assert torch.allclose(one.images(z), two.images(scaled), atol=1e-3)
 
 
+def test_a_linear_decoder_takes_back_a_linear_f():
+    f, x = linear(), images(60)
+    with torch.no_grad():
+        z = 100 * f(x) + 7
+    decoder = fit_linear_decoder(z[:50], x[:50], value_range=WIDE, ridge=1e-12)
+    torch.testing.assert_close(decoder.images(z[50:]), x[50:], atol=1e-6, rtol=0)
+    assert decoder.images(z).dtype == torch.float64
+    clamped = fit_linear_decoder(z[:50], x[:50], value_range=(-0.1, 0.1)).images(z)
+    assert clamped.min() == -0.1 and clamped.max() == 0.1
+
+
+@pytest.mark.parametrize("ridge", [0.01, 3.0])
+def test_a_linear_decoder_minimizes_what_its_docstring_says(ridge):
+    x, z = images(20), images(20, seed=4).flatten(1) ** 2
+    decoder = fit_linear_decoder(z, x, value_range=WIDE, ridge=ridge)
+    weight = decoder.decoder[1].weight.detach().T.clone().requires_grad_()
+    standardized = (z - z.mean(0)) / z.std(0)
+    error = (standardized @ weight - (x - x.mean(0)).flatten(1)).square().sum()
+    (error + z.shape[1] * ridge * weight.square().sum()).backward()
+    assert weight.grad.abs().max() < 1e-9
+    torch.testing.assert_close(decoder.decoder[1].bias, x.mean(0).flatten())
+
+
 def test_a_decoder_needs_pairs():
     with pytest.raises(ValueError, match="given 3 z and 4 images"):
         train_decoder(torch.zeros(3, 2), torch.zeros(4, 1, 8, 8), value_range=(0.0, 1.0))
+    with pytest.raises(ValueError, match="at least two pairs"):
+        fit_linear_decoder(torch.zeros(1, 2), torch.zeros(1, 1, 8, 8), value_range=(0.0, 1.0))

@@ -134,6 +134,16 @@ def test_space_to_depth_refuses_too_few_channels():
         nets.SpaceToDepth(8, 32, mean=0.0, std=1.0)(torch.zeros(1, 1, 16, 16))
 
 
+@pytest.mark.parametrize("parameters", [16_000, 32_000, 64_000])
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
+@pytest.mark.parametrize("width", [None, 2, 1])
+def test_upsampling_decoders_of_all_cuts_can_have_equally_many_parameters(cut, width, parameters):
+    z = nets.tiny.client(cut=cut, width=width)(torch.zeros(2, 1, 16, 16))
+    decoder = nets.upsampling_decoder(z.shape[1:], (1, 16, 16), parameters=parameters)
+    assert decoder(z).shape == (2, 1, 16, 16)
+    assert nets.parameter_count(decoder) == pytest.approx(parameters, rel=0.05)
+
+
 def test_upsampling_decoder_handles_dense_z_and_refuses_odd_sizes():
     assert nets.upsampling_decoder((100,), (1, 16, 16))(torch.zeros(2, 100)).shape == (2, 1, 16, 16)
     with pytest.raises(ValueError, match="doubling does not lead"):

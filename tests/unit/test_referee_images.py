@@ -99,6 +99,25 @@ def test_an_attack_without_public_images_is_scored_against_given_ones(make_clien
         sl.evaluate(make_client(), Blank(), referee, public=private)
 
 
+@pytest.mark.parametrize("width", [1, 16, 32])
+def test_what_as_many_numbers_could_carry_is_a_floor_where_z_has_fewer_than_the_image(
+    make_client, digits, width
+):
+    class Blank:
+        def reconstruct(self, message):
+            return torch.zeros(len(message.z), 1, 16, 16)
+
+    private, public, referee = digits
+    client = make_client(sl.nets.tiny.client(width=width))
+    report = sl.evaluate(client, Blank(), referee, public=public, n_match=20)
+    assert ("pca_public" in report.floors) == (width == 1)
+    if width == 1:
+        x = sl.Scorer(private, referee, n_match=20).images.x
+        shown = sl.floors.pca_public(x, public.x, 16)
+        assert report["pca_public"]["mse"] == pytest.approx(sl.metrics.mse(shown, x))
+        assert any("16 components" in note for note in report.notes)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [

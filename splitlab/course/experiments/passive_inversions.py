@@ -11,11 +11,14 @@ from torch import Tensor
 
 import splitlab as sl
 from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
-from splitlab.nets.pair_decoder import train_decoder
+from splitlab.nets.blocks import parameter_count
+from splitlab.nets.pair_decoder import fit_linear_decoder
 from splitlab.referee.report import as_rows
 
 Inversions = dict[str, sl.WhiteBoxInversion | sl.BlackBoxInversion | sl.QueryFreeInversion]
 
+DECODER_PARAMETERS = 32_000  # about as many at every cut and width
+LONGER_STEPS = 600  # three times the descent's own
 OTHER_WEIGHTS = 1000  # added to the seed: the attacker's own first weights are not the client's
 
 
@@ -27,20 +30,22 @@ class PassiveInversions(Experiment):
         cut: Where the network is split; None for the profile's cut.
         width: Channels of z; None for the cut's own. Tiny networks alone can be narrow.
         images: How many private images to reconstruct, of the 500 or 1000 to match among.
-        as_received: Whether to score what the server received in training, too.
         frozen: Whether f stays as it was made, and s alone learns.
+        longer: Whether the white-box attack also runs for three times the steps.
     """
 
     cut: int | None = None
     width: int | None = None
     images: int = 100
-    as_received: bool = False
     frozen: bool = False
+    longer: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
         """What the run is a function of."""
         own = {"cut": self.cut or self.setting.cut, "width": self.width, "images": self.images}
+        own["decoder_parameters"] = DECODER_PARAMETERS
+        own |= {"longer_steps": LONGER_STEPS} if self.longer else {}
         return super().config | own | ({"client_rate": 0.0} if self.frozen else {})
 
     def measure(
@@ -50,43 +55,46 @@ class PassiveInversions(Experiment):
 
         Returns:
             `accuracy` of client and server on the referee's part; the numbers in one image's z
-            (`numbers`) and in x (`pixels`); `rows` with the figures of the three attacks, floors
-            and ceilings, and where asked for of the attacks on z in training mode; how often the
-            real images are recognized (`further`); `n_match`, the number of candidates when
-            matching; and the `cpu_seconds` of the training.
+            (`numbers`) and in x (`pixels`); how many parameters the black-box attack's decoder has
+            (`decoder_parameters`); `rows` with the figures of the attacks, floors and a ceiling
+            ("linear" is the black-box attack with a linear decoder, and "true_pairs" a linear
+            decoder fitted to private images that are not scored); how often the real images are
+            recognized (`further`); `n_match`, the number of candidates when matching; and the
+            `cpu_seconds` of the training.
         """
         split = self.setting.split(self.data, self.seed)
         client, server, clock = self.train(split, device, observers, **keeping)
-        attacks = self.granted(server, split.public, client)
+        attacks = self.granted(server, split.public, client, longer=self.longer)
         scorer = sl.Scorer(client.data, split.referee, seed=self.seed)
         rows = torch.arange(min(self.images, len(scorer.images)), device=client.device)
         x, y = scorer.images.x[rows], scorer.images.y[rows]
 
-        def scores(message: sl.SmashedData) -> dict[str, Any]:
-            return {n: scorer.score(a.reconstruct(message), rows) for n, a in attacks.items()}
-
+        message = client.smash(x)
+        z = message.z
         floors = {
             "mean_public": sl.floors.mean_public(split.public, len(x)),
             "class_mean_public": sl.floors.class_mean_public(split.public, y),
             "nearest_public": sl.floors.nearest_public(x, split.public.x),
+            "pca_public": sl.floors.pca_public(x, split.public.x, z[0].numel()),
         }
-        message = client.smash(x)
-        z = message.z
-        reached = scores(message)
-        if self.as_received:
-            received = scores(client.smash(x, training_mode=True))
-            reached |= {f"{name}_as_received": figures for name, figures in received.items()}
+        reached = {n: scorer.score(a.reconstruct(message), rows) for n, a in attacks.items()}
+        public = linear_pictures(client, split.public, z)
+        reached["linear"] = scorer.score(public, rows)
+        true = linear_pictures(client, client.data.select(scorer.order[len(z) :]), z)
+        black_box = attacks["black_box"]
+        assert isinstance(black_box, sl.BlackBoxInversion) and black_box.decoder is not None
         return {
             "steps": client.step,
             "cpu_seconds": clock.seconds,
             "accuracy": sl.task_accuracy(client, server, split.referee),
             "numbers": z[0].numel(),
+            "decoder_parameters": parameter_count(black_box.decoder),
             "pixels": x[0].numel(),
             "n_match": len(scorer.images),
             "rows": as_rows(
                 floor={name: scorer.score(images, rows) for name, images in floors.items()},
                 attack=reached,
-                ceiling={"true_pairs": scorer.score(self._true_pairs(client, scorer, z), rows)},
+                ceiling={"true_pairs": scorer.score(true, rows)},
             ),
             "further": scorer.real(),
         }
@@ -121,11 +129,23 @@ class PassiveInversions(Experiment):
         return nets.client(**options), nets.server(**options, classes=classes)
 
     def granted(
-        self, server: sl.HonestServer, public: sl.ImageData, client: sl.Client
+        self,
+        server: sl.HonestServer,
+        public: sl.ImageData,
+        client: sl.Client,
+        *,
+        longer: bool = False,
     ) -> Inversions:
-        """Return the three attacks behind the trained server, each with what it is granted."""
+        """Return the attacks behind the trained server, each with what it is granted.
+
+        Args:
+            server: The honest server, after training.
+            public: The attacker's images.
+            client: The client that grants.
+            longer: Whether to add "white_box_longer", which takes more steps.
+        """
         classes = len(public.classes)
-        own = {"public": public, "seed": self.seed, "device": client.device}
+        own: Any = {"public": public, "seed": self.seed, "device": client.device}
         weights = server.net.state_dict()
         other = self.seed + OTHER_WEIGHTS
 
@@ -134,13 +154,18 @@ class PassiveInversions(Experiment):
             net.load_state_dict(weights)
             return net
 
+        def white_box(**more: Any) -> sl.WhiteBoxInversion:
+            return sl.WhiteBoxInversion(s(), f=self.networks(other, classes)[0], **own, **more)
+
         attacks: Inversions = {
             "query_free": sl.QueryFreeInversion(
                 s(), surrogate=self.networks(other, classes)[0], **own
             ),
-            "black_box": sl.BlackBoxInversion(s(), **own),
-            "white_box": sl.WhiteBoxInversion(s(), f=self.networks(other, classes)[0], **own),
+            "black_box": sl.BlackBoxInversion(s(), parameters=DECODER_PARAMETERS, **own),
+            "white_box": white_box(),
         }
+        if longer:
+            attacks["white_box_longer"] = white_box(steps=LONGER_STEPS)
         return {name: sl.grant(attack, client) for name, attack in attacks.items()}
 
     def drawn(self, split: sl.data.Split, x: Tensor, device: Device = "cpu") -> dict[str, Tensor]:
@@ -154,8 +179,8 @@ class PassiveInversions(Experiment):
         drawn = {name: attack.reconstruct(message).cpu() for name, attack in attacks.items()}
         return {"private": x.cpu()} | drawn
 
-    def _true_pairs(self, client: sl.Client, scorer: sl.Scorer, z: Tensor) -> Tensor:
-        """Decode with what a decoder learns from private images that are not scored."""
-        others = client.data.select(scorer.order[len(z) :])
-        about = {"value_range": others.value_range, "steps": 200, "seed": self.seed}
-        return train_decoder(client.smash(others.x).z, others.x, **about).images(z)
+
+def linear_pictures(client: sl.Client, known: sl.ImageData, z: Tensor) -> Tensor:
+    """Decode z as a linear decoder does that is fitted to known images and the client's answers."""
+    pairs = client.smash(known.x).z, known.x.to(z.device)
+    return fit_linear_decoder(*pairs, value_range=known.value_range).images(z)

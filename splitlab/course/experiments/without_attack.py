@@ -21,24 +21,31 @@ class WithoutAttack(Experiment):
 
     Attributes:
         size: Side of the images in pixels.
-        channels: 1, or 3 for colour.
+        channels: 1, or 3 for color.
         label: The attribute that is the label; "" for the label that the data set comes with.
+        public: How many public images there are, drawn at random; None for all of them.
+        n_match: How many private images are scored and matched among; None for the scorer's own
+            choice.
     """
 
     size: int = 16
     channels: int = 1
     label: str = ""
+    public: int | None = None
+    n_match: int | None = None
 
     @property
     def config(self) -> dict[str, Any]:
         """What the figures are a function of."""
-        return {
+        own = {
             "data": self.data,
             "size": self.size,
             "channels": self.channels,
             "label": self.label,
             "seed": self.seed,
         }
+        fewer = {"public": self.public, "n_match": self.n_match}
+        return own | {name: number for name, number in fewer.items() if number is not None}
 
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
@@ -53,7 +60,9 @@ class WithoutAttack(Experiment):
         whole = sl.settings.LOADERS[self.data](size=self.size, channels=self.channels).to(device)
         labelled = whole.labelled(self.label) if self.label else whole
         private, public, referee = labelled.split(self.seed)
-        scorer = sl.Scorer(private, referee, seed=self.seed)
+        if self.public is not None:
+            public = public.subset(self.public, seed=self.seed)
+        scorer = sl.Scorer(private, referee, n_match=self.n_match, seed=self.seed)
         pictures = {
             name: scorer.score(images) | scorer.further(images)
             for name, images in unattacked(scorer.images, public).items()

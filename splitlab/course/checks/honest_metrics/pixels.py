@@ -196,12 +196,12 @@ def explained_variance(answer: Answer) -> None:
 def _share_mistakes() -> Iterator[tuple[str, Callable[[Tensor, Tensor], Tensor]]]:
     """Yield (message, what it gives) of likely slips."""
     yield (
-        "the deviation is taken from one grey value for all pixels: then the mean image already "
+        "the deviation is taken from one gray value for all pixels: then the mean image already "
         "explains a part, although it shows nobody; take the mean over the images alone",
         lambda a, b: _explained(a, b, b.mean()),
     )
     yield (
-        "the deviation is taken from each image's own grey value: take the mean over the images, "
+        "the deviation is taken from each image's own gray value: take the mean over the images, "
         "which is an image",
         lambda a, b: _explained(a, b, b.mean((1, 2, 3), keepdim=True)),
     )

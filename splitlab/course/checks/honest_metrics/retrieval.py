@@ -80,7 +80,7 @@ def _mistakes() -> Iterator[tuple[str, Callable[[Tensor, Tensor], Tensor]]]:
     yield (
         "near goes by the correlation here, which is blind to brightness and contrast: take the "
         "distance",
-        _taking(lambda a, b: -F.normalize(_centred(a)) @ F.normalize(_centred(b)).T),
+        _taking(lambda a, b: -F.normalize(_centered(a)) @ F.normalize(_centered(b)).T),
     )
     yield (
         "near goes by the product of the images here, which a bright image always wins: take the "
@@ -96,7 +96,7 @@ def _mistakes() -> Iterator[tuple[str, Callable[[Tensor, Tensor], Tensor]]]:
         _taking(lambda a, b: torch.cdist(a, b, p=torch.inf)),
     )
     yield (
-        "near goes by the mean grey value here: compare pixel with pixel",
+        "near goes by the mean gray value here: compare pixel with pixel",
         _taking(lambda a, b: (a.mean(1)[:, None] - b.mean(1)).abs()),
     )
     yield (
@@ -131,7 +131,7 @@ def _nearest(private: Tensor, public: Tensor) -> Tensor:
     return public[_cdist(private, public).argmin(1)]
 
 
-def _centred(rows: Tensor) -> Tensor:
+def _centered(rows: Tensor) -> Tensor:
     return rows - rows.mean(1, keepdim=True)
 
 

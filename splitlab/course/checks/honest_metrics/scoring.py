@@ -176,12 +176,12 @@ def _ask(function: Figure, case: _Case) -> float:
 
 def _try_other_images(answer: Answer) -> None:
     """Ask about images that are not like the digits."""
-    colour = torch.rand(6, 3, 12, 10)
-    grey = torch.rand(5, 1, 9, 9) * 2 - 1
+    color = torch.rand(6, 3, 12, 10)
+    gray = torch.rand(5, 1, 9, 9) * 2 - 1
     for what, pictures, private in (
-        ("with colour images of 12x10 pixels", colour + 0.1 * torch.rand_like(colour), colour),
-        ("with pictures that are one grey value", torch.full_like(grey, 0.2), grey),
-        ("with two images", grey[:2] + 0.1, grey[:2]),
+        ("with color images of 12x10 pixels", color + 0.1 * torch.rand_like(color), color),
+        ("with pictures that are one gray value", torch.full_like(gray, 0.2), gray),
+        ("with two images", gray[:2] + 0.1, gray[:2]),
     ):
         try:
             _ask(answer, _Case(what, pictures, private))
@@ -212,7 +212,7 @@ def _check_rules(values: dict[str, float]) -> None:
         wrong(
             f"the figure is {values[ANOTHERS]:.2f} where each picture shows another's image: "
             "picture i claims to show private[i], and what can be seen in the pictures alone, or "
-            "in the two heaps as a whole, does not say whether it does"
+            "in the two sets as a whole, does not say whether it does"
         )
     steps = [low, *(values[name] for name in SHARES), high]
     rises = [after - before for before, after in itertools.pairwise(steps)]

@@ -262,7 +262,7 @@ def _mistakes() -> Iterator[tuple[str, Callable[[Case], Tensor]]]:
             functools.partial(Case.descend, limits=(low, high)),
         )
     yield (
-        "the descent begins at black or grey images of its own: begin at start",
+        "the descent begins at black or gray images of its own: begin at start",
         lambda case: case.descend(start=torch.zeros_like(case.start)),
     )
     yield (

@@ -150,7 +150,7 @@ class _Attack:
         if not callable(decode):
             wrong(
                 f"ask_oracle returns {what(decode)}: return a function z -> images, which "
-                "normalises z, decodes it, and brings the images into limits"
+                "normalizes z, decodes it, and brings the images into limits"
             )
         return Answer(decode, "the function that ask_oracle returns")
 
@@ -176,7 +176,7 @@ class _Attack:
             if self.make.func is Adam
             else "the decoder was not trained as asked: one step for each entry of batches, on the "
             "mean squared error between the images of these rows and what the decoder makes of "
-            "their normalised z"
+            "their normalized z"
         )
 
     def _mistakes(self) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
@@ -230,7 +230,7 @@ class _Attack:
             of(statistics=lambda z: (z.mean(0), z.std(0) + SMALLEST)),
         )
         yield (
-            "each batch is normalised by its own mean and standard deviation: a single private z "
+            "each batch is normalized by its own mean and standard deviation: a single private z "
             "will have none, so take those of all public images",
             of(each_batch=True),
         )
@@ -325,7 +325,7 @@ class _Attack:
         """Yield (message, what this slip at use gives)."""
         nothing, one = torch.zeros_like(self.z[0]), torch.ones_like(self.z[0])
         yield (
-            "z is normalised in training and not at use: the decoder has learned from normalised "
+            "z is normalized in training and not at use: the decoder has learned from normalized "
             "z, so take the same mean and standard deviation there",
             self._decoded(nothing, one),
         )
@@ -339,7 +339,7 @@ class _Attack:
         )
         for correction in (0, 1):
             yield (
-                "at use, z is normalised by its own mean and standard deviation: what an image is "
+                "at use, z is normalized by its own mean and standard deviation: what an image is "
                 "decoded to must not depend on which others have arrived, so take those of the "
                 "public images",
                 lambda z, c=correction: self._decoded(

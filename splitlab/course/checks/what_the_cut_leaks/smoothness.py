@@ -28,9 +28,9 @@ SHAPES = (
 )  # no two axes stand for each other
 
 
-@check("neighbours alike: 0, and each image has a number of its own, whatever lies beside it.")
+@check("neighbors alike: 0, and each image has a number of its own, whatever lies beside it.")
 def total_variation(answer: Answer) -> None:
-    """`total_variation(x)`: the mean squared difference of neighbours, for each image."""
+    """`total_variation(x)`: the mean squared difference of neighbors, for each image."""
     cases = [(_images(shape),) for shape in SHAPES]
     values = [_asked(answer, x) for (x,) in cases]
     expect_right(
@@ -39,7 +39,7 @@ def total_variation(answer: Answer) -> None:
         _slow,
         _mistakes(),
         "this is not the total variation: for each image, the mean of the squared differences of "
-        "vertical neighbours, plus the mean of those of horizontal ones",
+        "vertical neighbors, plus the mean of those of horizontal ones",
     )
     _check_gradient(answer, cases[0][0])
 
@@ -85,15 +85,15 @@ def _slow(x: Tensor) -> Tensor:
 def _mistakes() -> Iterator[tuple[str, Formula]]:
     """Yield (message, what it gives) of likely slips."""
     yield (
-        "only vertical neighbours are compared: an image of upright stripes would count as smooth",
+        "only vertical neighbors are compared: an image of upright stripes would count as smooth",
         lambda x: _per_image(_down(x)),
     )
     yield (
-        "only horizontal neighbours are compared: an image of level stripes would count as smooth",
+        "only horizontal neighbors are compared: an image of level stripes would count as smooth",
         lambda x: _per_image(_right(x)),
     )
     yield (
-        "neighbours go round the edge: the first row is compared with the last one, as roll does, "
+        "neighbors go round the edge: the first row is compared with the last one, as roll does, "
         "and a picture that is dark above and bright below is charged for it",
         lambda x: _per_image(x - x.roll(1, 2)) + _per_image(x - x.roll(1, 3)),
     )
@@ -105,8 +105,8 @@ def _mistakes() -> Iterator[tuple[str, Formula]]:
         ),
     )
     yield (
-        "only pixels that have a neighbour in both directions are counted: the last row has "
-        "neighbours to the side, and the last column has some below",
+        "only pixels that have a neighbor in both directions are counted: the last row has "
+        "neighbors to the side, and the last column has some below",
         lambda x: _per_image(_down(x)[..., :-1]) + _per_image(_right(x)[..., :-1, :]),
     )
     yield (
@@ -123,7 +123,7 @@ def _mistakes() -> Iterator[tuple[str, Formula]]:
         lambda x: (_per_image(_down(x)) + _per_image(_right(x))) * x.shape[1],
     )
     yield (
-        "the sums are divided by the number of pixels: an image has fewer pairs of neighbours than "
+        "the sums are divided by the number of pixels: an image has fewer pairs of neighbors than "
         "pixels, and fewer in one direction than in the other",
         lambda x: (
             (_down(x).square().sum((1, 2, 3)) + _right(x).square().sum((1, 2, 3))) / x[0].numel()
@@ -162,7 +162,7 @@ def _mistakes() -> Iterator[tuple[str, Formula]]:
     )
     yield ("a root is taken: leave the mean of the squares as it is", lambda x: _slow(x).sqrt())
     yield (
-        "diagonal neighbours are compared: neighbours share an edge",
+        "diagonal neighbors are compared: neighbors share an edge",
         lambda x: (
             _per_image(x[..., 1:, 1:] - x[..., :-1, :-1])
             + _per_image(x[..., 1:, :-1] - x[..., :-1, 1:])

@@ -177,7 +177,7 @@ def _slips() -> Iterator[tuple[str, Loss]]:
         )
     for by in (1, -1):
         yield (
-            "the labels are moved along the batch: each image is taught its neighbour's class",
+            "the labels are moved along the batch: each image is taught its neighbor's class",
             lambda f, s, x, y, by=by: F.cross_entropy(scores(f, s, x), y.roll(by)),
         )
     yield (
