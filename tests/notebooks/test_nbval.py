@@ -86,6 +86,14 @@ def test_a_chapter_has_a_verdict_that_is_compared(chapter):
     assert runner.verdict_of(chapter)
 
 
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_verdict_asserts_the_claims_that_the_page_makes(path):
+    notebook, number = runner.read(path), path.stem.split("_")[0]
+    claimed = any("claim" in runner.tags(cell) for cell in notebook.cells)
+    verdict = runner.code_cells(notebook, "verdict")[-1]
+    assert (f"claims.verify({number})" in verdict.source) == claimed
+
+
 def test_no_other_output_is_stored(chapter):
     for cell in runner.code_cells(chapter):
         if cell.outputs:

@@ -57,3 +57,10 @@ def test_what_stands_behind_a_piece_is_there(row):
 def test_a_row_that_names_nothing_real_would_be_found():
     with pytest.raises(KeyError, match="no such kind"):
         test_what_stands_behind_a_piece_is_there(["", "", "`digits_tiny/no such kind`", ""])
+
+
+def test_every_reference_is_cited_on_a_page():
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*_*.*")]
+    cited = re.findall(r"\{cite\}`([^`]+)`", "".join(pages))
+    references = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    assert set(re.findall(r"^@\w+\{(.+),$", references, flags=re.M)) == set(cited)
