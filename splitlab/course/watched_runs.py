@@ -1,6 +1,6 @@
 """What a watched run keeps beside its figures: a log, in its row, and snapshots, in a file.
 
-The file lies beside the table. Its name, which stands in the row, ends with a hash of its content.
+The file is beside the table. Its name, which is in the row, ends with a hash of its content.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def load_snapshots(path: Path) -> Snapshots:
     """
     if not path.exists() or not path.stem.endswith(f"-{_hash(path.read_bytes())}"):
         raise ValueError(
-            f"{path} is missing or damaged: restore it with git, or record its run anew"
+            f"{path} is missing or damaged: restore it with git, or record its run again"
         )
     state = files.load(path)
     low, high = state["value_range"]
