@@ -60,8 +60,8 @@ from splitlab.settings import PROFILES, gpu, paper, tiny
 
 __version__ = "0.1.0"
 
-# What is drawn (matplotlib, ipywidgets) and what belongs to the course is loaded when it is asked
-# for: as modules, and a few of their names.
+# Drawing (matplotlib, ipywidgets) and the course are loaded on first use: these modules, and a few
+# of their names.
 _MODULES = {
     **dict.fromkeys(("figures", "scrubber", "stepper"), "splitlab.show"),
     **dict.fromkeys(

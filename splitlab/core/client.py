@@ -84,7 +84,7 @@ class Defense(Stateful):
         return z
 
     def local_loss(self, client: Client, turn: Turn) -> Tensor | None:
-        """Return a scalar that the client minimises beside the server's gradient, or None."""
+        """Return a scalar that the client minimizes beside the server's gradient, or None."""
         return None
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
@@ -271,7 +271,7 @@ class Client(Party):
         Args:
             x: Images, (N, C, H, W).
             training_mode: Evaluation mode by default. True shows what a server receives during
-                training: BatchNorm normalises with the statistics of each batch of `batch_size`.
+                training: BatchNorm normalizes with the statistics of each batch of `batch_size`.
 
         Returns:
             The message, with z of shape (N, ...), as it would arrive.

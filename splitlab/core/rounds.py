@@ -124,7 +124,7 @@ class Sequential(Rounds):
 class SplitFed(Rounds):
     """Clients train side by side; once a round, an aggregator averages their networks.
 
-    A round is one turn of every client, in an order drawn anew for each round. The server decides
+    A round is one turn of every client, in a new random order in each round. The server decides
     the version: with a `HonestServer`, which all clients train in turn, it is SplitFed v2; with
     `ServerCopies`, a copy for each client, averaged too, it is v1, where the order changes
     nothing. Every optimizer keeps its own state.

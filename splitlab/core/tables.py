@@ -45,7 +45,7 @@ class Table:
             or one from 10 on; very large and very small ones show as 1.2e6; a `Spread` shows its
             range, too.
         caption: One line of text.
-        strong: Number of the row to emphasise, if any.
+        strong: Number of the row to emphasize, if any.
     """
 
     head: Sequence[str]

@@ -17,7 +17,7 @@ class ThreatModel:
     """The card that every party carries: what it wants, sees and knows.
 
     Attributes:
-        who: Role and behaviour, such as "server, malicious".
+        who: Role and behavior, such as "server, malicious".
         goal: What it is after.
         sees: What reaches it in messages.
         knows: What it holds from the start.

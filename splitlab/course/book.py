@@ -125,7 +125,7 @@ def run_notebooks(
 def time_notebooks(
     paths: Sequence[Path], source: Path, **options: Any
 ) -> tuple[list[Result], dict[str, float], float]:
-    """Run every notebook anew, one at a time, and time the machine before and after each.
+    """Run every notebook again, one at a time, and time the machine before and after each.
 
     Args:
         paths: The notebooks.
@@ -280,7 +280,7 @@ def build(
         timeout: The most seconds one cell may take.
         jobs: How many chapters run at once.
         store_verdicts: Copy the verdict lines into the chapters of `book`.
-        store_seconds: Run every notebook anew, one at a time, and store with the records how long
+        store_seconds: Run every notebook again, one at a time, and store with the records how long
             each took, for `doctor`.
 
     Returns:
@@ -326,7 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m splitlab.course.book",
-        description="Run the chapters, render the book, and print what came of each chapter.",
+        description="Run the chapters, render the book, and print the result of each chapter.",
     )
     parser.add_argument("--profile", choices=PROFILES, default="tiny")
     parser.add_argument(
@@ -352,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--store-seconds",
         action="store_true",
-        help="run all notebooks anew, one at a time, and store their seconds for `splitlab doctor`",
+        help="rerun all notebooks, one at a time, and store their seconds for `splitlab doctor`",
     )
     options = parser.parse_args(arguments)
     if options.jobs < 1 or options.timeout < 1:

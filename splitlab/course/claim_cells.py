@@ -1,4 +1,4 @@
-"""The chapters' claim cells: what is claimed, and how it stands, written by a program."""
+"""The chapters' claim cells: each claim and its badge, generated."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def update_cells(book: Path, standings: Sequence[Standing], *, write: bool) -> l
                 continue
             if _TYPED_CLAIM.search(cell.source) or _TYPED_BADGE.search(cell.source):
                 sentences.append(
-                    f"{path.stem}: cell {cell.id} types a claim or its badge by hand; state the "
-                    f"claim in {FILE}, and leave the badge to `make badges`"
+                    f"{path.stem}: cell {cell.id} contains a claim or a badge typed by hand; state "
+                    f"the claim in {FILE}, and leave the badge to `make badges`"
                 )
     return sentences

@@ -1,4 +1,4 @@
-"""Claims: sentences that a chapter proves, measured over seeds, with badges that nobody types.
+"""Claims: sentences that a chapter proves, measured over seeds, with generated badges.
 
 A claim is listed in `splitlab/course/runs/claims.yml` with the kinds of run that it rests on, a
 few figures out of their rows, and a rule that compares figures of one seed. It holds where the rule
@@ -54,7 +54,7 @@ class Claim:
         name: Its name there.
         chapter: What the name of the page that proves it begins with: "34", or "34b" for a
             companion of chapter 34.
-        statement: What a reader is told.
+        statement: The sentence on the page.
         records: Short name -> (table, run), the kinds of run that it rests on.
         metric: Figure -> where a row keeps it, "short_name.path.in.the.row".
         rule: A comparison of the figures of one seed; see `rules.check_rule`.
@@ -98,7 +98,7 @@ class Claim:
             done.append(part)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ClaimError(
-                f"{self.name}: the metric {name} is {path}, and that is no number: "
+                f"{self.name}: the metric {name} is {path}, which is not a number: "
                 "let the path end at one"
             )
         return value
@@ -154,9 +154,9 @@ def load(path: Path | None = None) -> list[Claim]:
     """
     path = path or records.RUNS / FILE
     if not path.exists():
-        raise ClaimError(f"there is no {path}: install splitlab anew, or name the file")
+        raise ClaimError(f"there is no {path}: reinstall splitlab, or name the file")
     try:
-        import yaml  # not needed by whoever uses the library alone
+        import yaml  # the library itself does not need it
     except ModuleNotFoundError:
         raise ClaimError("claims are read with PyYAML: pip install pyyaml") from None
     text = path.read_text(encoding="utf-8")
@@ -222,7 +222,7 @@ def _claim(name: str, fields: Any) -> Claim:
         return value
 
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise refuse("a claim's name is made of small letters, digits and single hyphens")
+        raise refuse("a claim's name is made of lowercase letters, digits and single hyphens")
     if not isinstance(fields, dict):
         raise refuse(f"it must have the fields {', '.join(FIELDS)}")
     if unknown := [key for key in fields if key not in FIELDS]:
@@ -300,8 +300,8 @@ def recorded(claim: Claim) -> Standing:
     measured = set.intersection(*(set(rows) for rows in by_short.values()))
     if left_out := sorted(measured - set(claim.seeds)):
         raise ClaimError(
-            f"{claim.name}: it is recorded at seed {left_out[0]} too, and a claim answers for all "
-            f"that is recorded: add the seed in {FILE}"
+            f"{claim.name}: it is recorded at seed {left_out[0]} too, and a claim covers all "
+            f"recorded seeds: add the seed in {FILE}"
         )
     return Standing(
         claim,

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rerun", action="store_true", help="rerun all claims, or the one named, over all seeds"
     )
     does.add_argument("--badges", action="store_true", help="write the chapters' claim cells")
-    does.add_argument("--check", action="store_true", help="say which claim cells are stale")
+    does.add_argument("--check", action="store_true", help="list the claim cells that are stale")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         ClaimError: If the claims or the request make no sense.
     """
     if options.jobs < 1:
-        raise ClaimError(f"--jobs is {options.jobs}: it takes one process at least")
+        raise ClaimError(f"--jobs is {options.jobs}: use at least one process")
     if options.seed is not None and (options.name is None or options.rerun):
         raise ClaimError("--seed goes with the name of a claim: splitlab claims NAME --seed 7")
     if options.name and (options.badges or options.check):

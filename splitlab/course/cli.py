@@ -115,12 +115,12 @@ def data_list(options: argparse.Namespace) -> None:
 
 
 def data_card(options: argparse.Namespace) -> None:
-    """Print what there is to know of a data set."""
+    """Print the card of a data set."""
     print(sl.data_cards.card(options.name))
 
 
 def data_get(options: argparse.Namespace) -> None:
-    """Download a data set where it is not here yet, and print where it is."""
+    """Download a data set if it is not here yet, and print where it is."""
     if options.name in sl.data.PUBLISHED:
         files = sl.data.PUBLISHED[options.name]
         folder = published.named_folder(files, None) or download.fetch(files)
@@ -149,7 +149,7 @@ def data_check(options: argparse.Namespace) -> int:
         for complaint in complaints:
             print(f"  {complaint}")
         if complaints and found.owner == "cache" and not files.by_hand:
-            print(f"  `splitlab data get {name}` downloads again what is wrong in the cache.")
+            print(f"  `splitlab data get {name}` downloads the wrong files in the cache again.")
         wrong |= bool(complaints)
     return int(wrong)
 
@@ -201,12 +201,12 @@ def _parser() -> argparse.ArgumentParser:
     sets = commands.add_parser("data", help="list, describe, download and check the data sets")
     actions = sets.add_subparsers(title="actions", required=True, metavar="ACTION")
     actions.add_parser("list", help="where each set is").set_defaults(run=data_list)
-    card = actions.add_parser("card", help="what a set holds, its terms, what to beware of")
+    card = actions.add_parser("card", help="what a set contains, its terms, what to watch out for")
     card.set_defaults(run=data_card)
     card.add_argument(
         "name", choices=sl.data_cards.CARDS, metavar="NAME", help=", ".join(sl.data_cards.CARDS)
     )
-    get = actions.add_parser("get", help="download a set to the cache, where it is not here yet")
+    get = actions.add_parser("get", help="download a set to the cache, if it is not here yet")
     get.set_defaults(run=data_get)
     get.add_argument("name", choices=DATA_SETS, metavar="NAME", help=", ".join(DATA_SETS))
     check = actions.add_parser("check", help="compare the files with the originals (checksums)")
@@ -239,7 +239,7 @@ def _device(name: str, setting: Setting) -> torch.device:
 
 
 def _finite(value: Any) -> Any:
-    """Replace what JSON cannot say (the PSNR of a perfect copy is infinite) by null."""
+    """Replace what JSON cannot represent (the PSNR of a perfect copy is infinite) by null."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Data cards: what each data set is, where it comes from, and what to beware of.
+"""Data cards: what each data set is, where it comes from, and what to watch out for.
 
 Names of files, mirrors, terms and ways to get the files are those of `PUBLISHED`, and numbers that
 a loader knows are taken from it, so that nothing is said twice. What can be computed from the
@@ -46,7 +46,7 @@ class Card:
         source: Who made it, and when.
         images: How many there are, with the loader's own arguments.
         shape: Height and width of an image as it was published, in pixels.
-        channels: 1 for grey, 3 for color.
+        channels: 1 for gray, 3 for color.
         levels: The smallest and the largest value that occurs in the images as published.
         classes: How many classes the labels have.
         labels: What a label says.
@@ -59,7 +59,7 @@ class Card:
         files: The published files; none for a set that needs none.
         origin: Where the set comes from, if it needs no files.
         terms: The terms of use, if it needs no files.
-        beware: What goes wrong easily.
+        beware: What to watch out for.
         used_for: What the course uses it for.
         ethics: What is owed to the people shown; empty where none are.
     """
@@ -89,7 +89,7 @@ class Card:
     def rows(self) -> list[tuple[str, str]]:
         """Return (heading, text) of everything that the card says."""
         height, width = self.shape
-        color = "grey" if self.channels == 1 else "color"
+        color = "gray" if self.channels == 1 else "color"
         low, high = self.levels
         split = f"{':'.join(map(str, self.shares))} (private, public, referee), by {self.block}"
         if self.train_rows:
@@ -110,7 +110,7 @@ class Card:
             ("terms", self.terms or self.files[0].terms),
             ("to get it", self._how()),
             ("files", "; ".join(map(_names, self.files))),
-            ("beware", self.beware),
+            ("watch out", self.beware),
             ("used for", self.used_for),
             ("ethics", self.ethics),
         ]
@@ -184,8 +184,8 @@ CARDS = {
             levels=(0, 16),
             classes=10,
             labels="the digit",
-            people="13 writers, say the authors; the rows come as 14 forms. No form is split, but "
-            "should one writer have filled in two, they may fall into different parts",
+            people="13 writers, according to its authors; the rows come as 14 forms. No form is "
+            "split, but if one writer filled in two, they can be in different parts",
             block="form",
             blocks=len(FORM_STARTS),
             shares=(5, 5, 4),
@@ -207,17 +207,18 @@ CARDS = {
             classes=2,
             labels="whether an attribute is present, a smile unless asked otherwise",
             attributes=tuple(RATES),
-            people="nobody: every face is seen once, and has no identity, age, gender or ancestry",
+            people="none: every face occurs once, and has no identity, age, gender or ancestry",
             block="picture",
             blocks=10_000,
             origin=BUILT_IN["drawn_faces"],
-            terms="those of this library (MIT); nothing to ask anybody for.",
-            beware="texture is flatter than a photograph's: what succeeds here has still to be "
+            terms="those of this library (MIT); no permission is needed.",
+            beware="texture is flatter than a photograph's: a result here must still be "
             "tried on photographs; a face and its negative have much in common, and the course's "
             "hijack often draws the negative, light for dark",
             used_for="properties to infer and faces to reconstruct, offline and without a real "
             "person",
-            ethics="nobody is shown. That is why it stands in for portraits wherever it can.",
+            ethics="no real person is shown. So the course uses these faces instead of portraits "
+            "where it can.",
         ),
         Card(
             name="mnist",
@@ -229,7 +230,7 @@ CARDS = {
             classes=10,
             labels="the digit",
             people="the files do not name the writers: a split keeps neighbors in the file "
-            "together, and no more than that is claimed",
+            "together, which does not separate all writers",
             block=f"stretch of {BLOCK_ROWS:,} rows",
             blocks=70,
             train_rows=60_000,
@@ -272,8 +273,8 @@ CARDS = {
             blocks=PEOPLE,
             shares=(20, 16, 4),
             files=(ORL,),
-            beware="the middle square is taken, for the pictures are not square; the referee's "
-            "classifier knows none of the private people, so do not score by 'recognized'",
+            beware="the loader takes the middle square, because the pictures are not square; the "
+            "referee's classifier knows none of the private people: do not score by 'recognized'",
             used_for="faces at profile gpu, where a picture can be matched with its person",
             ethics="these are real people, photographed in a laboratory in the 1990s. Keep their "
             "pictures, and reconstructions of them, to the experiments.",
@@ -310,7 +311,7 @@ CARDS = {
             channels=3,
             classes=len(CLASSES),
             labels="what is shown",
-            people="none named; the archive does not tell which photographs belong together",
+            people="none named; the archive does not say which photographs belong together",
             block=f"stretch of {CIFAR10_BLOCK:,} rows",
             blocks=PER_FILE * len(NAMES) // CIFAR10_BLOCK,
             train_rows=PER_FILE * (len(NAMES) - 1),
@@ -348,10 +349,10 @@ CARDS = {
             files=(CELEBA,),
             beware="all pictures at 64 x 64 take 10 GB: pass n=; a site that is asked too often "
             "sends a web page in place of a file",
-            used_for="photographs of faces at profiles gpu and paper, for whoever may use them",
+            used_for="photographs of faces at profiles gpu and paper, if you may use them",
             ethics="these people were not asked. An attribute such as 'Attractive' or 'Male' is "
-            "somebody's judgement of a picture, and no fact about a person. Show no "
-            "reconstruction where a number would do.",
+            "an annotator's judgment of a picture, not a fact about a person. Show no "
+            "reconstruction where a number is enough.",
         ),
         Card(
             name="tiny_imagenet",
@@ -362,14 +363,14 @@ CARDS = {
             channels=3,
             classes=200,
             labels="what is shown",
-            people="none named; nothing tells which photographs belong together",
+            people="none named; nothing says which photographs belong together",
             block="picture",
             blocks=TRAIN + VALIDATION,
             train_rows=TRAIN,
             files=(TINY_IMAGENET,),
             beware="a class has the number of its line in wnids.txt, and other libraries number "
-            "sorted names; some originals are grey; all pictures at 64 x 64 take 5.4 GB",
-            used_for="varied photographs at profiles gpu and paper, for whoever may use them",
+            "sorted names; some originals are gray; all pictures at 64 x 64 take 5.4 GB",
+            used_for="varied photographs at profiles gpu and paper, if you may use them",
             ethics="some pictures show people, who were not asked.",
         ),
     )

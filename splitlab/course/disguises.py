@@ -1,6 +1,6 @@
 """Private images, changed so that the eye still knows them, though not every metric does.
 
-No attack makes these. They are for judging metrics: whoever holds one of them holds the image.
+No attack makes these. They are for judging metrics: a party that holds one of them holds the image.
 """
 
 from collections.abc import Callable

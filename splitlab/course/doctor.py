@@ -273,7 +273,7 @@ def _profile(setting: Setting, device: str) -> Finding:
     means = f"{data} at {setting.size}x{setting.size}, {private}"
     what = f"profile {setting.name}"
     if setting.name == "tiny":
-        advice = 'profile "gpu" on device "cuda" would do here, too' if gpu else "made for a CPU"
+        advice = 'profile "gpu" on device "cuda" works here, too' if gpu else "made for a CPU"
         return Finding("ok", what, f"{means}; {advice}")
     if device.startswith("cuda"):
         return Finding("ok", what, f"{means}; made for a GPU")
@@ -305,7 +305,7 @@ def _data_sets(setting: Setting) -> Iterator[Finding]:
 def _records() -> Finding:
     folder = sl.records.RUNS
     if not any(folder.glob("*.json")):
-        text = f"there are none in {_without_home(str(folder))}: install splitlab anew"
+        text = f"there are none in {_without_home(str(folder))}: reinstall splitlab"
         return Finding("problem", "recorded runs", text)
     return Finding("ok", "recorded runs", _without_home(str(folder)))
 
@@ -319,21 +319,21 @@ def _time(profile: str, device: str) -> tuple[Finding, list[Expected], str]:
         steps = {run["run"]: run["cpu_seconds"] / run["step_seconds"] for run in runs}
         where = runs[0]["device"].partition(",")[0]
     except FileNotFoundError:
-        text = f"nothing is recorded for profile {profile}, so no minutes can be told"
+        text = f"nothing is recorded for profile {profile}, so no times can be estimated"
         return Finding("note", "minutes", text), [], ""
     except Exception as error:  # whatever is wrong with the file
         text = f"{name}.json cannot be read ({type(error).__name__}): restore it with git"
         return Finding("note", "minutes", text), [], ""
     if device.partition(":")[0] != where:
-        text = f"recorded on {where} only, so none can be told for {device}"
+        text = f"recorded on {where} only, so no times can be estimated for {device}"
         return Finding("note", "minutes", text), [], ""
     timed = step_seconds()
-    text = f"a step of the tiny hijack takes {1000 * median(timed):.0f} ms here just now"
+    text = f"a step of the tiny hijack takes {1000 * median(timed):.0f} ms on this machine"
     return Finding("ok", "minutes", text), scaled(steps, timed), runs.label
 
 
 def _without_home(text: str) -> str:
-    """A rendered page shows this card: keep the name of whoever built it out of it."""
+    """A rendered page shows this card, so leave out the name of the person who built it."""
     return text.replace(os.path.expanduser("~") + os.sep, f"~{os.sep}")
 
 

@@ -1,9 +1,9 @@
-"""Two editions of the exercises from one master: `solutions/` is written, `exercises/` generated.
+"""Two editions of the exercises from one master: `exercises/` is generated from `solutions/`.
 
 ``python -m splitlab.course.editions`` writes `exercises/`, and with ``--check`` says what differs.
 
 A master is a notebook. Its first heading is "# Solutions: ...". Each exercise in it is four cells
-in a row, told by their tags:
+in a row, identified by their tags:
 
 - ``card``, Markdown: "## 1. Title", a line "★★☆☆ · 15 minutes", "**Why it matters.**", "**Task.**";
 - ``exercise``, code: one function with a docstring, its body between the lines
@@ -186,7 +186,7 @@ def differences(root: Path) -> Iterator[str]:
             yield f"exercises/{path.name} has no master in solutions/: remove it."
     for path, text in wanted.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            yield f"exercises/{path.name} is not what its master gives: run `make exercises`."
+            yield f"exercises/{path.name} differs from what its master gives: run `make exercises`."
 
 
 def editions(root: Path) -> dict[Path, str]:
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m splitlab.course.editions",
         description="Make exercises/ from the masters in solutions/.",
     )
-    parser.add_argument("--check", action="store_true", help="only say what differs; exit 1 then")
+    parser.add_argument("--check", action="store_true", help="only list what differs; then exit 1")
     parser.add_argument("--root", type=Path, default=Path(), help="the repository's folder (.)")
     options = parser.parse_args(arguments)
     try:

@@ -1,7 +1,7 @@
 """The files of recorded runs: tables of rows that cannot be changed unnoticed.
 
 A table is one file, `{"table": NAME, "command": ..., "rows": {"kind/seed": row}}`; the command
-makes it anew, and is empty where nothing does. The name is the file's own, and each row has a hash
+makes it again, and is empty if nothing does. The name is the file's own, and each row has a hash
 of itself. So whatever was changed by hand, renamed or damaged is refused. The mark "historical",
 which is made by hand, stands outside the hash.
 """
@@ -42,12 +42,14 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
         name, command, rows = (content[entry] for entry in ("table", "command", "rows"))
         changed = [k for k, r in rows.items() if k != _key(r) or r.get("hash") != row_hash(r)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _refusal(path, "is no whole table of runs", command_of(path.stem)) from error
+        raise _refusal(path, "is not a complete table of runs", command_of(path.stem)) from error
     if name != path.stem:
         why = f"holds the table {name!r}, under another name"
         raise _refusal(path, why, command_of(path.stem))
     if changed:
-        raise _refusal(path, f"has a row, {changed[0]}, that is not as it was recorded", command)
+        raise _refusal(
+            path, f"has a row, {changed[0]}, that was changed since it was recorded", command
+        )
     return dict(rows)
 
 
@@ -64,7 +66,7 @@ def add_rows(
         path: The table's file. Its folder is made where there is none.
         rows: The runs, as `splitlab.course.records.write_row` takes them.
         device: Where they were computed.
-        anew: Whether the table shall have no other rows.
+        anew: Whether to remove all other rows of the table.
 
     Raises:
         ValueError: If the file is there and damaged.
@@ -95,7 +97,7 @@ def row_hash(row: Mapping[str, Any]) -> str:
 
 
 def command_of(name: str) -> str:
-    """Return what makes a table anew."""
+    """Return the command that makes a table again."""
     if name.startswith(SECONDS):
         return f"make seconds PROFILE={name.removeprefix(SECONDS)}"
     return f"python benchmarks/records.py {name}"
@@ -127,8 +129,8 @@ def _finished(row: Mapping[str, Any], device: torch.device | str) -> dict[str, A
 
 
 def _refusal(path: Path, why: str, command: str) -> ValueError:
-    anew = f", or make it anew with `{command}`" if command else ""
-    return ValueError(f"{path} {why}: restore it with git{anew}")
+    again = f", or make it again with `{command}`" if command else ""
+    return ValueError(f"{path} {why}: restore it with git{again}")
 
 
 def _as_written(text: str) -> float | str:

@@ -38,7 +38,7 @@ RUNS = Path(str(importlib.resources.files("splitlab.course"))) / "runs"
 
 
 class StaleRecord(ValueError):
-    """A recorded run that is not of the present configuration or mathematics."""
+    """A recorded run of another configuration, or of earlier mathematics."""
 
 
 class Runs(list[dict[str, Any]]):
@@ -127,8 +127,8 @@ def recorded(name: str, config: Callable[[str, int], Mapping[str, Any] | None]) 
         key = next(iter(stale))
         others = f"; and {len(stale) - 1} more" if len(stale) > 1 else ""
         raise StaleRecord(
-            f"the recorded runs {name!r} are stale ({key}: {stale[key]}{others}): make them anew "
-            f'with `{command_of(name)}`, or give a reason as "historical" in each such row'
+            f"the recorded runs {name!r} are stale ({key}: {stale[key]}{others}): record them "
+            f'again with `{command_of(name)}`, or give a reason as "historical" in each such row'
         )
     return Runs(name, rows.values())
 
@@ -162,7 +162,7 @@ def ranges(
 ) -> Table:
     """Return a table of median and range over the seeds, one row for each kind of run.
 
-    The kinds stand in the order in which their first runs come.
+    The kinds are in the order of their first runs.
 
     Args:
         runs: Recorded runs; those with the same "run" share a row.

@@ -44,7 +44,7 @@ def check_rule(rule: str, names: Iterable[str]) -> None:
     for node in ast.walk(_parsed(rule)):
         if isinstance(node, ast.Name) and node.id not in known:
             raise ValueError(
-                f"the rule `{rule}` names {node.id!r}, which is none of its figures: "
+                f"the rule `{rule}` names {node.id!r}, which is not one of its figures: "
                 f"{', '.join(known)}"
             )
     is_true(rule, dict.fromkeys(known, 1.0))  # goes through all of it
@@ -59,7 +59,7 @@ def is_true(rule: str, figures: Mapping[str, float]) -> bool:
 
     def not_a_rule() -> ValueError:
         return ValueError(
-            f"the rule `{rule}` is no comparison of figures: join names and numbers by + - * /, "
+            f"the rule `{rule}` is not a comparison of figures: join names and numbers by + - * /, "
             "compare with < <= > >= ==, and use `and` for several comparisons"
         )
 

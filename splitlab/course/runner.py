@@ -176,7 +176,7 @@ def key(notebook: Path, parameters: Mapping[str, Any], root: Path) -> str:
     constraints.txt, the versions of Python and of the packages that compute, the
     parameters, and, except at the profile `tiny` (which reads bundled data only), the names, sizes
     and times of the files under SPLITLAB_DATA. The recorded seconds of the chapters count only for
-    a chapter that shows them: storing them anew does not make the others run again.
+    a chapter that shows them: storing them again does not make the others run again.
     """
     digest = hashlib.sha256()
     written = read(notebook)
@@ -292,7 +292,7 @@ def run(
                 on_cell_executed=executed,
                 # The folder that Jupyter, too, would start the kernel in.
                 resources={"metadata": {"path": str(notebook.parent)}},
-                # A kernel warns about its unencrypted local port; nobody can act on that here.
+                # A kernel warns about its unencrypted local port, which needs no action here.
                 extra_arguments=["--log-level=ERROR"],
             )
         except PapermillExecutionError as error:
@@ -347,6 +347,6 @@ def store_verdict(notebook: Path, executed: Path) -> bool:
 
 
 def _one_line(text: str, limit: int = 300) -> str:
-    """The text on one line, without its final stop, cut at `limit` characters."""
+    """The text on one line, without its final period, cut at `limit` characters."""
     flat = re.sub(r"\s+", " ", text).strip().rstrip(".: ")
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"

@@ -104,8 +104,8 @@ def curves(
 
     Args:
         series: Label -> (x values, y values, party); the party gives color and line style, and
-            each further line of the same party is drawn thinner. The party "" is nobody: such
-            lines are grey and told apart by their markers.
+            each further line of the same party is drawn thinner. The party "" means none: such
+            lines are gray and differ in their markers.
         xlabel: What x is, with its unit.
         ylabel: What y is, with its unit.
         log: Whether y is on a logarithmic scale.
@@ -166,8 +166,8 @@ def bands(
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for number, (label, (x, runs, party)) in enumerate(series.items()):
         columns = list(zip(*runs, strict=True))
-        nobody = {"color": "#707070", "marker": _MARKERS[number % len(_MARKERS)]}
-        style: Mapping[str, Any] = PARTY[party] if party else nobody
+        no_party = {"color": "#707070", "marker": _MARKERS[number % len(_MARKERS)]}
+        style: Mapping[str, Any] = PARTY[party] if party else no_party
         axis.plot(x, [median(column) for column in columns], label=label, **style)
         lowest, highest = map(min, columns), map(max, columns)
         axis.fill_between(
@@ -198,9 +198,9 @@ def dots(
         rows: Label -> one figure for each run, from the top down. A label without figures is a
             heading for the rows below it.
         xlabel: What the figures are, with their unit.
-        lines: Label -> where a vertical line stands, a floor or a reference; told apart by their
+        lines: Label -> where to draw a vertical line, a floor or a reference; they differ in their
             line styles.
-        parties: Label -> the party that gives a row its color; grey where it names none.
+        parties: Label -> the party that gives a row its color; gray where it names none.
         log: Whether x is on a logarithmic scale.
 
     Raises:

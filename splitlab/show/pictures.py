@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, told apart by readers with the common (red-green) deficiencies, and
-# dark enough for lines on white; the line styles tell the parties apart in black and white, too.
+# Okabe and Ito's colors, which readers with the common (red-green) deficiencies can distinguish.
+# They are dark enough for lines on white; in black and white, the line styles differ.
 # Use: ax.plot(x, y, **PARTY["attacker"], label="attacker").
 PARTY: Final[dict[str, dict[str, str]]] = {
     "client": {"color": "#0072B2", "linestyle": "-"},

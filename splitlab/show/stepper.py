@@ -33,9 +33,9 @@ def frames(
         events: A transcript, or what happens, in order: a message that crosses, or (party, what it
             does).
         holds: Party -> name -> tensor, network or description of what it holds at the start; None
-            for what the transcript says. The parties stand in this order; those not named here
+            for what the transcript says. The parties are in this order; those not named here
             follow as they appear. A party whose name begins with a word of `figures.PARTY`
-            ("client 2") has that party's color, any other one is grey.
+            ("client 2") has that party's color, any other one is gray.
 
     Returns:
         Frames with the labels "0 of n" to "n of n", all of one size.
@@ -158,7 +158,7 @@ def _listed(things: Mapping[str, str], space: str = " ") -> str:
 
 # Inches. The columns are narrow, so that a phone need not shrink the letters much.
 _LINE, _GAP, _FONT = 0.2, 0.12, 10
-_PAST = "#6b6b6b"  # grey, and dark enough to be read on white
+_PAST = "#6b6b6b"  # gray, and dark enough to be read on white
 _FUTURE = "#cccccc"
 _NO_BREAK = "\u00a0"  # a space at which no line ends
 
@@ -238,7 +238,7 @@ def _moment_frame(moments: Sequence[_Moment], number: int, *, whole: bool = Fals
 
 
 def _style(party: str) -> dict[str, str]:
-    """Color and line style: those of the party whose role begins the name, else grey."""
+    """Color and line style: those of the party whose role begins the name, else gray."""
     return PARTY.get(party.split(" ")[0], {"color": "#707070", "linestyle": "-"})
 
 

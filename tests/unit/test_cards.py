@@ -101,7 +101,7 @@ def test_a_card_says_all_that_it_should(name):
     said = dict(one.rows())
     for heading in ("what", "source", "images", "values", "labels", "people", "split", "terms"):
         assert said[heading]
-    for heading in ("to get it", "beware", "used for"):
+    for heading in ("to get it", "watch out", "used for"):
         assert said[heading]
     assert f"{one.images:,}" in said["images"]
     for files in one.files:

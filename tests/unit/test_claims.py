@@ -154,12 +154,12 @@ BROKEN = {
         {"metric": {"difference": "vanilla.difference.max"}},
         "there is no 'max' in vanilla.difference, which ends there",
     ),
-    "metric that is text": ({"metric": {"difference": "vanilla.run"}}, "that is no number"),
+    "metric that is text": ({"metric": {"difference": "vanilla.run"}}, "which is not a number"),
     "rule with an unknown name": (
         {"rule": "diff <= 1e-6"},
-        "names 'diff', which is none of its figures: difference, steps",
+        "names 'diff', which is not one of its figures: difference, steps",
     ),
-    "rule without a comparison": ({"rule": "difference"}, "is no comparison of figures"),
+    "rule without a comparison": ({"rule": "difference"}, "is not a comparison of figures"),
     "half a rule": ({"rule": "difference <="}, "is not an expression"),
 }
 
@@ -178,7 +178,7 @@ def test_a_broken_claim_is_refused_in_one_sentence(book, capsys, case):
         ("", "holds no claims"),
         ("- a\n- b\n", "holds no claims"),
         ("a: {b: [\n", "is not YAML that can be read"),
-        ("a claim: {}\n", "a claim's name is made of small letters"),
+        ("a claim: {}\n", "a claim's name is made of lowercase letters"),
         ("a: text\n", "it must have the fields chapter, statement"),
     ],
 )
@@ -189,7 +189,7 @@ def test_a_broken_file_is_refused_in_one_sentence(book, capsys, text, sentence):
 
 def test_without_the_file_one_sentence_says_so(book, capsys):
     (runs(book) / claims.FILE).unlink()
-    assert "claims.yml: install splitlab anew, or name the file" in refused(capsys)
+    assert "claims.yml: reinstall splitlab, or name the file" in refused(capsys)
 
 
 def test_a_missing_table_is_said_with_the_claim(book, capsys):
@@ -563,7 +563,7 @@ def test_what_no_program_can_write_is_named(book, capsys, typed):
     for command in ("--badges", "--check"):
         status, out, _ = shell(capsys, command)
         assert status == 1
-        assert "33_later: cell 33-02 types a claim or its badge by hand" in out
+        assert "33_later: cell 33-02 contains a claim or a badge typed by hand" in out
     assert nbformat.read(book / "33_later.ipynb", 4).cells[1].source == typed
 
 

@@ -296,7 +296,7 @@ def test_files_that_cannot_be_read_are_a_problem_and_listed_as_such(mnist, monke
 def test_without_recorded_runs_the_chapters_stop(runs):
     card = doctor()
     assert problems(card) == ["recorded runs"]
-    assert line(card, "recorded runs")[1].endswith("install splitlab anew")
+    assert line(card, "recorded runs")[1].endswith("reinstall splitlab")
     assert line(card, "minutes")[0] == "note"
 
 

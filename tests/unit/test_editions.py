@@ -146,7 +146,7 @@ def repository(tmp_path):
 def test_what_is_made_is_what_is_checked(repository, capsys):
     here = ["--root", str(repository)]
     assert editions.main([*here, "--check"]) == 1
-    assert "exercises/01_wire.ipynb is not what its master gives" in capsys.readouterr().err
+    assert "exercises/01_wire.ipynb differs from what its master gives" in capsys.readouterr().err
     assert editions.main(here) == 0
     path = repository / "exercises" / "01_wire.ipynb"
     first = path.read_bytes()
