@@ -16,14 +16,14 @@ from splitlab.nets.evaluation import in_parts
 
 
 class PairDecoder(nn.Module):
-    """Standardizes z, number by number, and decodes it.
+    """Standardizes z and decodes it.
 
     Made by `train_decoder` or `fit_linear_decoder`.
 
     Args:
         decoder: Standardized z -> images (B, C, H, W).
         mean: Mean of z over the training pairs, (...).
-        std: Standard deviation of z over the training pairs, (...), above 0.
+        std: Standard deviation of z over the training pairs, (...), or one for all numbers; above 0.
         value_range: The smallest and largest value that a pixel can take.
     """
 
@@ -119,7 +119,9 @@ def fit_linear_decoder(
     """Fit a linear decoder to pairs by least squares, in closed form: no steps and no seed.
 
     The weights W minimize the sum over all pairs of |W z - (x - mean of x)|^2, plus the number of
-    values in z times `ridge` times |W|^2, for standardized z (ridge regression).
+    values in z times `ridge` times |W|^2 (ridge regression). z is centered and divided by one
+    standard deviation for all its numbers. With one for each, a number that hardly varies over the
+    pairs, and does for another image, would outweigh all others.
 
     Args:
         z: Smashed data, (N, ...).
@@ -134,7 +136,8 @@ def fit_linear_decoder(
         ValueError: If there are not as many z as images, or fewer than two pairs.
     """
     _check_pairs(z, x)
-    mean, std = z.mean(0), z.std(0).clamp_min(1e-6)
+    mean = z.mean(0)
+    std = (z - mean).square().mean().sqrt().clamp_min(1e-6)
     features, images = ((z - mean) / std).flatten(1).double(), x.flatten(1).double()
     size = features.shape[1]
     penalty = ridge * size * torch.eye(size, dtype=torch.float64, device=z.device)

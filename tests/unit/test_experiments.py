@@ -322,7 +322,7 @@ def test_inversions_row_has_what_a_claim_needs():
     assert kinds == {
         **dict.fromkeys([*FLOORS, "pca_public"], "floor"),
         **dict.fromkeys(("query_free", "black_box", "white_box"), "attack"),
-        **dict.fromkeys(("black_box_longer", "white_box_longer"), "attack"),
+        **dict.fromkeys(("white_box_longer", "linear"), "attack"),
         "true_pairs": "ceiling",
     }
     assert {"matched", "mse"} < row["rows"]["true_pairs"].keys()

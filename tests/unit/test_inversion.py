@@ -306,12 +306,21 @@ def test_a_linear_decoder_takes_back_a_linear_f():
     assert clamped.min() == -0.1 and clamped.max() == 0.1
 
 
+def test_a_number_that_wakes_up_after_the_fit_does_no_harm_to_a_linear_decoder():
+    x = images(60)
+    z = torch.cat([x.flatten(1), torch.zeros(60, 1)], 1)
+    z[0, -1] = 1e-3  # hardly varies over the pairs
+    decoder = fit_linear_decoder(z[:50], x[:50], value_range=WIDE)
+    z[50:, -1] = 1
+    assert sl.metrics.explained_variance(decoder.images(z[50:]), x[50:]) > 0.9
+
+
 @pytest.mark.parametrize("ridge", [0.01, 3.0])
 def test_a_linear_decoder_minimizes_what_its_docstring_says(ridge):
     x, z = images(20), images(20, seed=4).flatten(1) ** 2
     decoder = fit_linear_decoder(z, x, value_range=WIDE, ridge=ridge)
     weight = decoder.decoder[1].weight.detach().T.clone().requires_grad_()
-    standardized = (z - z.mean(0)) / z.std(0)
+    standardized = (z - z.mean(0)) / (z - z.mean(0)).square().mean().sqrt()
     error = (standardized @ weight - (x - x.mean(0)).flatten(1)).square().sum()
     (error + z.shape[1] * ridge * weight.square().sum()).backward()
     assert weight.grad.abs().max() < 1e-9
