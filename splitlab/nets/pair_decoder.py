@@ -23,7 +23,7 @@ class PairDecoder(nn.Module):
     Args:
         decoder: Standardized z -> images (B, C, H, W).
         mean: Mean of z over the training pairs, (...).
-        std: Standard deviation of z over the training pairs, (...), or one for all numbers; above 0.
+        std: Standard deviation of z over the training pairs, (...), or one for all; above 0.
         value_range: The smallest and largest value that a pixel can take.
     """
 
