@@ -44,10 +44,11 @@ from splitlab.course.experiments.hijacks import SNAPSHOTS, Hijack, WatchedHijack
 from splitlab.course.experiments.label_inference import LabelLeak, worst_auc
 from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.property_inference import (
-    PropertiesInPictures,
     PropertyHijack,
-    labelled,
+    SlantAndPicture,
+    with_property,
 )
+from splitlab.course.experiments.property_share import PropertyShare
 from splitlab.course.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -100,10 +101,11 @@ __all__ = [
     "Meanwhile",
     "OtherClient",
     "PassiveInversions",
-    "PropertiesInPictures",
     "PropertyHijack",
+    "PropertyShare",
     "ProtocolAgainstWhole",
     "PublicImages",
+    "SlantAndPicture",
     "SplitAgainstWhole",
     "Stopping",
     "TailLabels",
@@ -118,7 +120,6 @@ __all__ = [
     "decoded",
     "experiments",
     "find",
-    "labelled",
     "largest_difference",
     "likeness",
     "locality",
@@ -130,5 +131,6 @@ __all__ = [
     "train_whole",
     "unattacked",
     "widest_channel",
+    "with_property",
     "worst_auc",
 ]
