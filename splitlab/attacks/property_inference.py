@@ -29,9 +29,9 @@ from splitlab.settings import Design, Setting, tiny
 
 
 def classification_loss(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """How badly the head infers the property y of public images; a scalar.
+    """Return the mean cross-entropy of the head on the property y of public images; a scalar.
 
-    It takes equation (1)'s place: the mean cross-entropy. A learned pilot follows it, too.
+    It replaces equation (1). A learned pilot is trained on it, too.
     """
     return cross_entropy(logits, y)
 
@@ -41,11 +41,11 @@ class PropertyInference(Server):
 
     The property is the label of the public images; the client's own labels and task may be
     anything. By default the paper's design: a learned pilot, and the head in the decoder's place.
-    The fast design of `FSHA` takes part with its fixed pilot, its decoder and its critic: the head
-    then learns on the pilot's codes, moves nothing else, and there are pictures as well.
+    The fast design has the fixed pilot, the decoder and the critic of `FSHA`'s: the head learns on
+    the pilot's codes, changes no other network, and there are pictures as well.
 
     Args:
-        public: The attacker's own images, labelled with the property, with at least two classes
+        public: The attacker's own images, labeled with the property, with at least two classes
             among them.
         pilot: f~, (B, C, H, W) -> z. May have nothing to learn.
         head: C, z -> logits (B, K), one for each class of the public images.
@@ -69,7 +69,7 @@ class PropertyInference(Server):
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         who="server, malicious (active)",
-        goal="tell a property of each private image from z",
+        goal="infer a property of each private image from z",
         sees=("z, once a step", "labels of the client's task, which it ignores"),
         knows=(
             "public images of the same kind as the private ones",
@@ -168,21 +168,21 @@ class PropertyInference(Server):
         return self.hijack.output(message)
 
     def rehearse(self) -> Tensor:
-        """Train pilot and head on one public batch, with nobody to hijack; return the loss."""
+        """Train pilot and head on one public batch, without a client; return the loss."""
         return self.hijack.rehearse()
 
     def infer_property(self, message: SmashedData) -> Tensor:
         """Return the probability of each class of the property, (N, K), for smashed data.
 
-        Where there is a decoder the head judges the code of the decoded picture: what else is in z
-        no critic has ever looked at.
+        Where there is a decoder, the head is applied to the code of the decoded picture: the critic
+        sees nothing else of z.
         """
         if self.decoder is not None:
             return self.classify(self.reconstruct(message))
         return in_parts(self.head, message.z).softmax(1)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Return the same for head(pilot(x)): what the attacker's networks could infer at best."""
+        """Return the same for head(pilot(x)): what the attacker infers from images."""
         return in_parts(self.head, in_parts(self.hijack.pilot, x)).softmax(1)
 
     def reconstruct(self, message: SmashedData) -> Tensor:
@@ -205,7 +205,7 @@ class PropertyInference(Server):
     def _needed_decoder(self) -> nn.Module:
         if self.decoder is None:
             raise ValueError(
-                "this attack has a head in the decoder's place and makes no pictures: ask for "
+                "this attack has a head in the decoder's place and makes no pictures: call "
                 "infer_property, or run sl.FSHA"
             )
         return self.decoder

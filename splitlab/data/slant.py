@@ -1,4 +1,4 @@
-"""The slant of handwriting: a property of the writer's hand, whatever was written."""
+"""The slant of handwriting: a property of the writer, and in part of what was written."""
 
 from dataclasses import replace
 
@@ -10,12 +10,12 @@ from splitlab.data.pixels import stored_channels
 
 
 def slant(x: Tensor, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
-    """Measure how the ink of each image leans: the covariance of its columns and rows.
+    """Measure the slant of each image: the covariance of its ink's columns and rows.
 
     Every pixel counts by its ink, the pixel's value above the smallest possible one; the ink of an
-    image sums to 1. Columns and rows are counted in pixels from the ink's own centre, columns to
-    the right and rows down. Strokes like a backslash are above 0, like a slash below 0, and an even
-    cross is at 0. Twice the size gives four times the slant.
+    image sums to 1. Columns and rows are counted in pixels from the ink's own center, columns to
+    the right and rows down. Strokes like a backslash are above 0, strokes like a slash below 0, and
+    a symmetric cross is at 0. Twice the size gives four times the slant.
 
     Args:
         x: Light ink on dark paper, shape (N, C, H, W); of several channels the mean counts.

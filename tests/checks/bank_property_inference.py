@@ -165,7 +165,7 @@ def slant_with(
     x,
     weight=lambda x: x + 1,
     total=lambda ink: ink.sum((1, 2, 3), keepdim=True),
-    centre=lambda mean, row, column: (mean(row), mean(column)),
+    center=lambda mean, row, column: (mean(row), mean(column)),
     result=lambda mean, below, right: mean(below * right),
     count=torch.arange,
 ):
@@ -176,7 +176,7 @@ def slant_with(
     def mean(values):
         return (ink * values).sum((1, 2, 3)).view(-1, 1, 1, 1)
 
-    middle = centre(mean, row, column)
+    middle = center(mean, row, column)
     return result(mean, row - middle[0], column - middle[1]).flatten()
 
 
@@ -195,10 +195,10 @@ SLANT_MISTAKES = {
     "the weights are squared": {"weight": lambda x: (x + 1) ** 2},
     "the dark counts": {"weight": lambda x: 1 - x},
     "only the first channel": {"weight": lambda x: x[:, :1] + 1},
-    "are not centred": {"centre": lambda mean, row, column: (0, 0)},
-    "from the middle of the image": {"centre": of_the_image},
-    "one centre is taken for the whole batch": {
-        "centre": lambda mean, row, column: (mean(row).mean(), mean(column).mean())
+    "are not centered": {"center": lambda mean, row, column: (0, 0)},
+    "from the middle of the image": {"center": of_the_image},
+    "one center is taken for the whole batch": {
+        "center": lambda mean, row, column: (mean(row).mean(), mean(column).mean())
     },
     "the variance of the columns:": {"result": lambda mean, below, right: mean(right**2)},
     "the variance of the rows:": {"result": lambda mean, below, right: mean(below**2)},
@@ -216,7 +216,7 @@ SLANT_MISTAKES = {
     "from 0 to 1 here": {"count": lambda n: torch.linspace(0, 1, n, dtype=torch.float64)},
     "from -1 to 1 here": {"count": lambda n: torch.linspace(-1, 1, n, dtype=torch.float64)},
     "divided by the size of the image": {"count": lambda n: torch.arange(n) / n},
-    "are not normalised": {"total": lambda ink: 1},
+    "are not normalized": {"total": lambda ink: 1},
     "by the number of pixels": {"total": lambda ink: ink[0].numel() / ink.shape[1]},
     "sum to 1 over the whole batch": {"total": torch.sum},
     "by its largest value": {
@@ -576,7 +576,7 @@ def a_network(codes, labels):
 
 @bank.also_right("train_on_few")
 def votes_step_by_step(codes, labels):
-    """The solution's idea, with ten neighbours and steps in a loop."""
+    """The solution's idea, with ten neighbors and steps in a loop."""
     rows = codes.flatten(1)
     near = torch.cdist(rows, rows).topk(11, largest=False).indices[:, 1:]
     known = labels >= 0
@@ -659,7 +659,7 @@ def code_by_code(codes, labels):
 
 
 @bank.mistake("train_on_few", "changes the codes")
-def normalised_in_place(codes, labels):
+def normalized_in_place(codes, labels):
     codes /= codes.norm()
     return nearest_mean(codes, labels)
 

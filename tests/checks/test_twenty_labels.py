@@ -70,8 +70,8 @@ def slanted(x):
     return (ink * row * column).sum((1, 2)) - rows * columns
 
 
-def test_votes_of_neighbours_do_not_help_with_the_slant():
-    """The solution says so: a slant is no heap of images."""
+def test_votes_of_neighbors_do_not_help_with_the_slant():
+    """The solution says so: slants form no clusters."""
     figures = {votes_step_by_step: [], twenty_labels.linear_head: []}
     for number, seed in enumerate((61, 61, 62, 62, 63, 63)):
         private, public, _ = settings.tiny.split("digits", seed)

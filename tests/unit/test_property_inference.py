@@ -1,4 +1,4 @@
-"""The property hijack: three losses, who follows which, what is told, and what is refused."""
+"""The property hijack: three losses, who follows which, what is inferred, and what is refused."""
 
 import copy
 from dataclasses import replace
@@ -17,7 +17,7 @@ SGD = partial(torch.optim.SGD, lr=0.1)
 
 @pytest.fixture(scope="module")
 def parts():
-    """The parts of both data sets, by name, labelled with ten digits or with glasses."""
+    """The parts of both data sets, by name, labeled with ten digits or with glasses."""
     faces = sl.data.drawn_faces(n=350, size=16, channels=1, labels="glasses").split(0)
     return {"digits": sl.tiny.split("digits", 0), "drawn_faces": faces}
 
@@ -140,7 +140,7 @@ def test_the_fast_design_moves_nothing_but_the_head_and_reads_its_own_picture(pa
 
 def test_without_a_decoder_there_are_no_pictures(parts):
     attack = make(parts["digits"][1])
-    with pytest.raises(ValueError, match="makes no pictures: ask for infer_property"):
+    with pytest.raises(ValueError, match="makes no pictures: call infer_property"):
         attack.reconstruct(sl.SmashedData(z=torch.zeros(1, 32, 4, 4), sender="client", step=0))
     with pytest.raises(ValueError, match="makes no pictures"):
         attack.autoencode(attack.public.x[:1])
@@ -222,7 +222,7 @@ def test_behind_an_honest_server_the_head_learns_and_the_gradient_is_honest(part
 
 
 @pytest.mark.parametrize("seed", [11, 12])
-def test_the_hijack_tells_the_slant_of_which_it_knew_nothing_before(seed):
+def test_the_hijack_infers_the_slant(seed):
     """Far above the most common answer, and above what the label gives away."""
     private, public, _ = sl.tiny.split("digits", seed)
     threshold = float(sl.data.slant(public.x).median())

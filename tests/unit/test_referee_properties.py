@@ -40,7 +40,7 @@ def client_of(data, **options):
 
 @pytest.fixture
 def scene():
-    """Eight private images, six of them of class 1, and three told wrongly; and public ones."""
+    """Eight private images, six of them of class 1, and three inferred wrongly; and public ones."""
     x = torch.zeros(8, 1, 4, 4)
     x[:, 0, 0, 0] = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.1, 0.1, 0.9, 0.1])
     x[:, 0, 1, 1] = torch.arange(8) / 8  # no two alike

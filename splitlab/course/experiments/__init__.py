@@ -45,10 +45,11 @@ from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak, TailLabels, worst_auc
 from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.property_inference import (
-    PropertiesInPictures,
     PropertyHijack,
-    labelled,
+    SlantAndPicture,
+    with_property,
 )
+from splitlab.course.experiments.property_share import PropertyShare
 from splitlab.course.experiments.protocols_against_whole import (
     SGD_RATE,
     ClippedAdam,
@@ -100,10 +101,11 @@ __all__ = [
     "LastMessages",
     "OtherClient",
     "PassiveInversions",
-    "PropertiesInPictures",
     "PropertyHijack",
+    "PropertyShare",
     "ProtocolAgainstWhole",
     "PublicImages",
+    "SlantAndPicture",
     "SplitAgainstWhole",
     "Stopping",
     "TailLabels",
@@ -117,7 +119,6 @@ __all__ = [
     "decoded",
     "experiments",
     "find",
-    "labelled",
     "largest_difference",
     "locality",
     "probabilities",
@@ -126,5 +127,6 @@ __all__ = [
     "train_whole",
     "unattacked",
     "widest_channel",
+    "with_property",
     "worst_auc",
 ]

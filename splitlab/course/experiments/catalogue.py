@@ -19,11 +19,8 @@ from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak, TailLabels
 from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.property_inference import KINDS as PROPERTIES
-from splitlab.course.experiments.property_inference import (
-    PICTURES,
-    PropertiesInPictures,
-    PropertyHijack,
-)
+from splitlab.course.experiments.property_inference import PropertyHijack, SlantAndPicture
+from splitlab.course.experiments.property_share import SHARES, PropertyShare
 from splitlab.course.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.course.experiments.public_images import KINDS as PUBLIC_IMAGES
 from splitlab.course.experiments.public_images import STAGES, PublicImages
@@ -153,9 +150,8 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [
             PropertyHijack("property_tiny", n, seed, 300, **o) for n, o in PROPERTIES.items()
         ]
-        digits += [
-            PropertiesInPictures("property_tiny", n, seed, 300, **o) for n, o in PICTURES.items()
-        ]
+        digits += [PropertyShare("property_tiny", n, seed, 300, **o) for n, o in SHARES.items()]
+        digits.append(SlantAndPicture("property_tiny", "slant and picture", seed, 300))
     for seed in SPLIT_SEEDS:  # seed by seed, too
         digits += [OtherClient("why_tiny", n, seed, **o) for n, o in WHY.items()]
         digits += [Honest("why_tiny", n, seed, **o) for n, o in HONEST.items()]

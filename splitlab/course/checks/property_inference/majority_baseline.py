@@ -24,7 +24,7 @@ CASES = (  # (public labels, private labels)
 )
 
 
-@check("whoever knows the public labels gets this far without looking at any image.")
+@check("an attacker who knows the public labels gets this far without looking at an image.")
 def bar_to_beat(answer: Answer) -> None:
     """`bar_to_beat(public, private)`: accuracy and balanced accuracy of one guess for all."""
     cases = [(torch.tensor(public), torch.tensor(private)) for public, private in CASES]

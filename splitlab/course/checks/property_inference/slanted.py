@@ -130,33 +130,33 @@ def _mistakes() -> Iterator[tuple[str, Formula]]:
     }
     for message, weight in weights.items():
         yield message, lambda x, weight=weight: _covariance(weight(x))
-    yield from _centre_mistakes()
+    yield from _center_mistakes()
     yield from _figure_mistakes()
     yield from _sum_mistakes()
 
 
-def _centre_mistakes() -> Iterator[tuple[str, Formula]]:
-    centres: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-        "rows and columns are not centred: subtract the ink's mean row and mean column": (
+def _center_mistakes() -> Iterator[tuple[str, Formula]]:
+    centers: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+        "rows and columns are not centered: subtract the ink's mean row and mean column": (
             lambda ink, row, column: (torch.zeros(()), torch.zeros(()))
         ),
         "rows and columns are counted from the middle of the image: subtract the mean row and the "
         "mean column of the ink, or a digit that sits in a corner leans": (
             lambda ink, row, column: (row.mean(), column.mean())
         ),
-        "one centre is taken for the whole batch: each image has its own mean row and mean "
+        "one center is taken for the whole batch: each image has its own mean row and mean "
         "column": lambda ink, row, column: (
             _mean(ink, row).mean(),
             _mean(ink, column).mean(),
         ),
     }
-    for message, centre in centres.items():
-        yield message, lambda x, centre=centre: _about(x, centre)
+    for message, center in centers.items():
+        yield message, lambda x, center=center: _about(x, center)
 
 
-def _about(x: Tensor, centre: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+def _about(x: Tensor, center: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
     ink, row, column = _parts(x + 1)
-    mean_row, mean_column = centre(ink, row, column)
+    mean_row, mean_column = center(ink, row, column)
     return _mean(ink, (row - mean_row) * (column - mean_column))
 
 
@@ -199,7 +199,7 @@ def _figure_mistakes() -> Iterator[tuple[str, Formula]]:
 
 def _sum_mistakes() -> Iterator[tuple[str, Formula]]:
     sums: dict[str, Formula] = {
-        "the weights are not normalised, so a fat digit leans more than a thin one: divide by the "
+        "the weights are not normalized, so a fat digit leans more than a thin one: divide by the "
         "image's own ink": lambda ink: torch.ones(()),
         "the ink is divided by the number of pixels, and not by its sum: a fat digit would lean "
         "more than a thin one": lambda ink: torch.tensor(ink[0].numel()),
@@ -209,11 +209,11 @@ def _sum_mistakes() -> Iterator[tuple[str, Formula]]:
         ),
     }
     for message, of in sums.items():
-        for slip in _unnormalised(of):
+        for slip in _unnormalized(of):
             yield message, slip
 
 
-def _unnormalised(of: Formula) -> Iterator[Formula]:
+def _unnormalized(of: Formula) -> Iterator[Formula]:
     """Yield the three ways to a covariance, with ink that is divided by something else."""
 
     def parts(x: Tensor) -> tuple[Tensor, ...]:
@@ -221,19 +221,19 @@ def _unnormalised(of: Formula) -> Iterator[Formula]:
         ink, row, column = _parts(x + 1)
         return share, ink, row, column
 
-    def right_centre(x: Tensor) -> Tensor:
+    def right_center(x: Tensor) -> Tensor:
         return parts(x)[0] * _slant(x)
 
-    def wrong_centre(x: Tensor) -> Tensor:
+    def wrong_center(x: Tensor) -> Tensor:
         share, ink, row, column = parts(x)
-        centre = [(share * _mean(ink, axis))[:, None, None] for axis in (row, column)]
-        return share * _mean(ink, (row - centre[0]) * (column - centre[1]))
+        center = [(share * _mean(ink, axis))[:, None, None] for axis in (row, column)]
+        return share * _mean(ink, (row - center[0]) * (column - center[1]))
 
     def moments(x: Tensor) -> Tensor:
         share, ink, row, column = parts(x)
         return share * _mean(ink, row * column) - share**2 * _mean(ink, row) * _mean(ink, column)
 
-    yield from (right_centre, wrong_centre, moments)
+    yield from (right_center, wrong_center, moments)
 
 
 def _parts(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
