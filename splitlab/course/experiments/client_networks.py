@@ -117,7 +117,7 @@ class OtherClient(Hijack):
         """
         clock, heard = CpuTime(), LastMessages(self._epoch())
         local = locality(self.client(self.split(), device))
-        client, attack, split, _ = self._train(device, [*observers, clock, heard], **keeping)
+        client, attack, split = self._train(device, [*observers, clock, heard], **keeping)
         row: dict[str, Any] = {"steps": client.step, "cpu_seconds": clock.seconds}
         row |= scores(client, attack, split, seed=self.seed)
         row["locality"] = {"before": local, "after": locality(client)}

@@ -106,7 +106,7 @@ class HijackSetting(Hijack):
             pilot and decoder.
         """
         clock, seen = CpuTime(), HighestNorm()
-        client, attack, split, _ = self._train(device, [*observers, clock, seen], **keeping)
+        client, attack, split = self._train(device, [*observers, clock, seen], **keeping)
         row: dict[str, Any] = {"steps": client.step, "cpu_seconds": round(clock.seconds, 1)}
         row |= {"alarms": len(client.defenses[0].alarms), "highest_norm": seen.highest}
         scorer = sl.Scorer(split.private, split.referee, n_match=min(500, len(split.private)))

@@ -42,7 +42,7 @@ class Hijack(Experiment):
         received = sl.ReceivedError()
         # Rows at tiny scale keep no curve of each step, and looking takes time.
         curve = [received] if self.profile == "paper" else []
-        client, attack, split, _ = self._train(device, [*observers, clock, *curve], **keeping)
+        client, attack, split = self._train(device, [*observers, clock, *curve], **keeping)
         row: dict[str, Any] = {"steps": client.step, "cpu_seconds": clock.seconds}
         if curve:
             row["received_mse"] = [round(value, 4) for value in received.mse]
@@ -73,13 +73,12 @@ class Hijack(Experiment):
 
     def _train(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
-    ) -> tuple[sl.Client, Any, sl.data.Split, sl.Log | None]:
-        """Return client, attack, split and log; no log where the budget cut the run short."""
+    ) -> tuple[sl.Client, Any, sl.data.Split]:
+        """Train; return client, attack and split, also where the budget cuts the run short."""
         split = self.split()
         client, attack = self.client(split, device), self.attack(split, device)
-        log = None
         with suppress(TimeoutError):  # from CpuTime: the run is cut short on purpose
-            log = sl.train(
+            sl.train(
                 [client],
                 attack,
                 self.steps,
@@ -87,4 +86,4 @@ class Hijack(Experiment):
                 autocast=self.setting.precision(device),
                 **keeping,
             )
-        return client, attack, split, log
+        return client, attack, split

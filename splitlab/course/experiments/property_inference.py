@@ -76,7 +76,7 @@ class PropertyHijack(Hijack):
             return {self.secret: sl.accuracies(guess, truth.y)["accuracy"]}
 
         clock, curves = CpuTime(), Marks(score)
-        client, server, _, _ = self._train(device, [*observers, clock, curves], **keeping)
+        client, server, _ = self._train(device, [*observers, clock, curves], **keeping)
         row = {"steps": client.step, "cpu_seconds": clock.seconds, "accuracy": curves.accuracy}
         if self.design == "fast":
             x = client.data.x
@@ -157,7 +157,7 @@ class SlantAndPicture(Hijack):
             return figures | {"matched": sl.metrics.matched(pictures, scorer.images.x.cpu())}
 
         clock, curves = CpuTime(), Marks(score)
-        client, _, _, _ = self._train(device, [*observers, clock, curves], **keeping)
+        client, _, _ = self._train(device, [*observers, clock, curves], **keeping)
         pairs = torch.bincount(scorer.images.y.cpu() * 2 + truth.y.cpu(), minlength=20).view(10, 2)
         floor = float(pairs.max(1).values.sum()) / len(truth)
         about = {"steps": client.step, "cpu_seconds": clock.seconds}

@@ -103,7 +103,7 @@ class PublicImages(Hijack):
             What is drawn of the first private images, as text (`drawn`; see `unpacked`).
         """
         clock = CpuTime()
-        client, attack, split, _ = self._train(device, [*observers, clock], **keeping)
+        client, attack, split = self._train(device, [*observers, clock], **keeping)
 
         def drawn(images: Tensor) -> Tensor:
             return attack.reconstruct(client.smash(images))
