@@ -212,7 +212,8 @@ def upsampling_decoder(
         seed: Seeds the initial weights.
 
     Raises:
-        ValueError: If doubling does not lead from z's height and width to the image's.
+        ValueError: If doubling does not lead from z's height and width to the image's, or no number
+            of channels from 1 to 1024 comes within a tenth of `parameters`.
     """
     channels, height, width = image_shape
     layers: list[nn.Module] = []
@@ -230,7 +231,8 @@ def upsampling_decoder(
             "pass a decoder of your own"
         )
     if parameters is not None:
-        hidden = _channels_for(parameters, wide, channels, doublings)
+        before = sum(map(parameter_count, layers))
+        hidden = _channels_for(parameters, before, wide, channels, doublings)
         layers += [nn.Conv2d(wide, hidden, 3, 1, 1), nn.LeakyReLU(0.2)]
         wide = hidden
     for _ in range(doublings):
@@ -240,14 +242,21 @@ def upsampling_decoder(
     return nn.Sequential(*layers, nn.Conv2d(wide, channels, 3, 1, 1))
 
 
-def _channels_for(parameters: int, wide: int, channels: int, doublings: int) -> int:
+def _channels_for(parameters: int, before: int, wide: int, channels: int, doublings: int) -> int:
     """Return how many channels bring `upsampling_decoder` closest to so many parameters."""
 
     def count(hidden: int) -> int:
         doubling = 16 * hidden**2 + hidden
-        return (9 * wide + 1) * hidden + doublings * doubling + (9 * hidden + 1) * channels
+        rest = doublings * doubling + (9 * hidden + 1) * channels
+        return before + (9 * wide + 1) * hidden + rest
 
-    return min(range(1, 1025), key=lambda hidden: abs(count(hidden) - parameters))
+    closest = min(range(1, 1025), key=lambda hidden: abs(count(hidden) - parameters))
+    if abs(count(closest) - parameters) > 0.1 * abs(parameters):
+        raise ValueError(
+            f"parameters is {parameters}, and the closest decoder of this z has {count(closest)}: "
+            "ask for about as many, or pass a decoder of your own"
+        )
+    return closest
 
 
 def check_cut(cut: int) -> None:

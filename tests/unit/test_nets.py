@@ -144,6 +144,14 @@ def test_upsampling_decoders_of_all_cuts_can_have_equally_many_parameters(cut, w
     assert nets.parameter_count(decoder) == pytest.approx(parameters, rel=0.05)
 
 
+def test_upsampling_decoders_count_a_dense_layer_and_refuse_sizes_that_they_cannot_have():
+    decoder = nets.upsampling_decoder((10,), (1, 16, 16), parameters=32_000)
+    assert nets.parameter_count(decoder) == pytest.approx(32_000, rel=0.05)
+    for wrong, closest in ((3, 100), (-5, 100), (10**9, 16_862_209)):
+        with pytest.raises(ValueError, match=f"parameters is {wrong}, .* has {closest}: ask for"):
+            nets.upsampling_decoder((8, 8, 8), (1, 16, 16), parameters=wrong)
+
+
 def test_upsampling_decoder_handles_dense_z_and_refuses_odd_sizes():
     assert nets.upsampling_decoder((100,), (1, 16, 16))(torch.zeros(2, 100)).shape == (2, 1, 16, 16)
     with pytest.raises(ValueError, match="doubling does not lead"):
