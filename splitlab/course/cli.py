@@ -149,7 +149,7 @@ def data_check(options: argparse.Namespace) -> int:
         for complaint in complaints:
             print(f"  {complaint}")
         if complaints and found.owner == "cache" and not files.by_hand:
-            print(f"  `splitlab data get {name}` downloads the wrong files in the cache again.")
+            print(f"  `splitlab data get {name}` downloads these files again.")
         wrong |= bool(complaints)
     return int(wrong)
 

@@ -165,7 +165,8 @@ def test_a_page_opens_and_all_that_moves_moves(page, text):
 
 
 def equations_are_drawn(page):
-    page.locator("mjx-container svg").first.wait_for()
+    # Attached, not visible: the first one may stand in a folded admonition.
+    page.locator("mjx-container svg").first.wait_for(state="attached")
     assert page.locator(".math:not(:has(mjx-container))").count() == 0
 
 

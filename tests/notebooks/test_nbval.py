@@ -97,6 +97,7 @@ def test_a_verdict_asserts_the_claims_that_the_page_makes(path):
 def test_no_other_output_is_stored(chapter):
     for cell in runner.code_cells(chapter):
         if cell.outputs:
+            assert cell.execution_count, "nbval takes a cell without a count for one that never ran"
             assert CHECK in cell.source, cell.source
             assert {"verdict", "keep_output"} <= set(runner.tags(cell)), cell.source
 

@@ -322,7 +322,7 @@ def test_what_was_put_into_the_cache_by_hand_is_found(name, tmp_path, monkeypatc
     assert cli.main(["data", "check", name]) == 1
     out = capsys.readouterr().out
     assert out.count("is not the original file (its MD5 is not") == len(small.members())
-    assert "downloads again" not in out
+    assert "downloads these files again" not in out
     (folder / next(iter(small.members()))).unlink()
     assert cli.main(["data", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}

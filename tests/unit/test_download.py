@@ -627,7 +627,7 @@ def test_check_says_what_is_wrong(shell, server, cache):
     assert status == 1
     assert f"{cache / IMAGES} " in out and "train-labels-idx1-ubyte is missing" in out
     assert "the original files" not in out
-    assert "downloads again" in out
+    assert "downloads these files again" in out
     assert (cache / IMAGES).read_bytes() == damaged and server.requests == []
 
     assert shell("get", "mnist")[0] == 0
