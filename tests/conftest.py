@@ -55,11 +55,11 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 @pytest.fixture
-def kill_rate(request):
-    """Note how many mutants of an exercise there were, and how many passed its check."""
+def rates(request):
+    """Note how many mutants passed an exercise's check, and how many right answers did not."""
 
-    def note(stem, name, made, passed):
-        request.config.stash[RATES].append((stem, name, made, passed))
+    def note(stem, name, **counts):
+        request.config.stash[RATES].append((stem, name, counts))
 
     return note
 
@@ -98,13 +98,19 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def print_rates(terminalreporter, rates):
-    terminalreporter.section("mutants killed by the checks")
-    for stem, name, made, passed in rates:
-        terminalreporter.line(f"{stem.split('_')[0]:<3} {name:<23} {made - passed:>3} of {made:>3}")
-    made, passed = (sum(rate[column] for rate in rates) for column in (2, 3))
-    terminalreporter.line(
-        f"all: {made - passed} of {made} ({100 * (made - passed) / made:.1f} %); "
-        f"{passed} pass and are equivalent, or stand above as failures"
+    terminalreporter.section("checks: mutants that pass, right answers that are refused")
+    found = {}
+    for stem, name, counts in rates:
+        found.setdefault((stem, name), Counter()).update(counts)
+    for (stem, name), counts in found.items():
+        terminalreporter.line(f"{stem.split('_')[0]:<3} {name:<23} {_rates(counts)}")
+    terminalreporter.line(f"all: {_rates(sum(found.values(), Counter()))}")
+
+
+def _rates(counts):
+    return (
+        f"{counts['passed']:>3} of {counts['mutants']:>4}, {counts['refused']:>3} of "
+        f"{counts['right']:>4}"
     )
 
 

@@ -9,7 +9,7 @@ in a row, identified by their tags:
 - ``exercise``, code: one function with a docstring, its body between the lines
   ``### BEGIN SOLUTION`` and ``### END SOLUTION``;
 - ``check``, code: a call of the check, which has the function's name: ``check.deliver(deliver)``;
-- ``help``, Markdown: two hints, folded, and the list "I am getting ...", keyed to the messages of
+- ``help``, Markdown, folded: two hints, and the list "I am getting ...", keyed to the messages of
   the check: each item begins with a part of a message in quotation marks.
 
 In the exercises the solution is a stub, and Markdown cells tagged ``solutions-only`` are left out.

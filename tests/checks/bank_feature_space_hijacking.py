@@ -2,12 +2,12 @@
 
 import random
 
-import hijack_turn
 import torch
 import torch.nn.functional as F
 from bank import Bank
 
 from splitlab.course.checks import feature_space_hijacking
+from splitlab.course.checks.feature_space_hijacking.turn import _take, _Turn
 
 bank = Bank("32_feature_space_hijacking", feature_space_hijacking)
 
@@ -30,32 +30,20 @@ def sample_by_sample(critic, z):
     return torch.cat(rows)
 
 
-@bank.mistake("hijack_gradient", "wrong sign")
-def climbing(critic, z):
-    z = z.detach().requires_grad_()
-    return torch.autograd.grad(-critic(z).mean(), z)[0]
-
-
-@bank.mistake("hijack_gradient", "too large by the batch size")
-def of_the_sum(critic, z):
-    z = z.detach().requires_grad_()
-    return torch.autograd.grad(critic(z).sum(), z)[0]
-
-
 @bank.mistake("hijack_gradient", "z itself now requires a gradient")
 def on_the_message(critic, z):
     z.requires_grad_()
     return torch.autograd.grad(critic(z).mean(), z)[0]
 
 
-@bank.mistake("hijack_gradient", "the .grad of the critic's parameters has changed")
+@bank.mistake("hijack_gradient", "the .grad of critic has changed")
 def backward_everywhere(critic, z):
     z = z.detach().requires_grad_()
     critic(z).mean().backward()
     return z.grad
 
 
-@bank.mistake("hijack_gradient", "the .grad of the critic's parameters has changed")
+@bank.mistake("hijack_gradient", "the .grad of critic has changed")
 def backward_and_wiped(critic, z):
     z = z.detach().requires_grad_()
     critic(z).mean().backward()
@@ -63,7 +51,7 @@ def backward_and_wiped(critic, z):
     return z.grad
 
 
-@bank.mistake("hijack_gradient", "dz still carries a computation graph")
+@bank.mistake("hijack_gradient", "dz still carries its computation graph")
 def with_its_graph(critic, z):
     z = z.detach().requires_grad_()
     return torch.autograd.grad(critic(z).mean(), z, create_graph=True)[0]
@@ -75,7 +63,7 @@ def nothing_requires_it(critic, z):
     return torch.autograd.grad(critic(z).mean(), z)[0]
 
 
-@bank.mistake("hijack_gradient", "left in another mode")
+@bank.mistake("hijack_gradient", "left in evaluation mode")
 def in_evaluation_mode(critic, z):
     critic.eval()
     z = z.detach().requires_grad_()
@@ -86,18 +74,6 @@ def in_evaluation_mode(critic, z):
 def of_the_squared_score(critic, z):
     z = z.detach().requires_grad_()
     return torch.autograd.grad(critic(z).square().mean(), z)[0]
-
-
-@bank.mistake("hijack_gradient", "cross-entropy")
-def of_the_cross_entropy(critic, z):
-    z = z.detach().requires_grad_()
-    return torch.autograd.grad(F.softplus(-critic(z)).mean(), z)[0]
-
-
-@bank.mistake("hijack_gradient", "there is a sigmoid")
-def of_the_sigmoid(critic, z):
-    z = z.detach().requires_grad_()
-    return torch.autograd.grad(critic(z).sigmoid().mean(), z)[0]
 
 
 @bank.mistake("hijack_gradient", "right direction")
@@ -152,64 +128,6 @@ def hits(nearest):
     return nearest == torch.arange(len(nearest))
 
 
-@bank.mistake("matched", "wrong axis")
-def nearest_reconstruction(reconstructions, private):
-    return hits(errors(reconstructions, private).argmin(dim=0)).double().mean()
-
-
-@bank.mistake("matched", "the farthest")
-def farthest(reconstructions, private):
-    return hits(errors(reconstructions, private).argmax(dim=1)).double().mean()
-
-
-@bank.mistake("matched", "a percentage")
-def percentage(reconstructions, private):
-    return 100 * hits(errors(reconstructions, private).argmin(dim=1)).double().mean()
-
-
-@bank.mistake("matched", "the number of matches")
-def count(reconstructions, private):
-    return hits(errors(reconstructions, private).argmin(dim=1)).sum().item()
-
-
-@bank.mistake("matched", "not matched")
-def misses(reconstructions, private):
-    return (~hits(errors(reconstructions, private).argmin(dim=1))).double().mean()
-
-
-@bank.mistake("matched", "by correlation")
-def by_correlation(reconstructions, private):
-    a, b = reconstructions.flatten(1), private.flatten(1)
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return hits((F.normalize(a) @ F.normalize(b).T).argmax(dim=1)).double().mean()
-
-
-@bank.mistake("matched", "the absolute error")
-def by_absolute_error(reconstructions, private):
-    distance = torch.cdist(reconstructions.flatten(1), private.flatten(1), p=1)
-    return hits(distance.argmin(dim=1)).double().mean()
-
-
-@bank.mistake("matched", "only the first pixel")
-def first_pixel(reconstructions, private):
-    return (
-        hits(errors(reconstructions[:, :1, :1, :1], private[:, :1, :1, :1]).argmin(dim=1))
-        .double()
-        .mean()
-    )
-
-
-@bank.mistake("matched", "only the first channel")
-def first_channel(reconstructions, private):
-    return hits(errors(reconstructions[:, :1], private[:, :1]).argmin(dim=1)).double().mean()
-
-
-@bank.mistake("matched", "a constant gray image")
-def generous(reconstructions, private):
-    error = errors(reconstructions, private)
-    return (error.diagonal() <= error.amin(dim=1)).double().mean()
-
-
 @bank.mistake("matched", "should be a number")
 def share_and_matrix(reconstructions, private):
     error = errors(reconstructions, private)
@@ -218,7 +136,8 @@ def share_and_matrix(reconstructions, private):
 
 @bank.mistake("matched", "the share is not right")
 def below_a_limit(reconstructions, private):
-    return (errors(reconstructions, private).diagonal() < 0.5).double().mean()
+    error = errors(reconstructions, private)
+    return (error.diagonal() < error.mean()).double().mean()
 
 
 # 3. gradient_penalty
@@ -260,7 +179,6 @@ def penalty_with(
 
 
 PENALTY_MISTAKES = {
-    "trains nothing": {"graph": False},
     "one epsilon for the whole batch": {"epsilon": lambda z: torch.rand(())},
     "epsilon is drawn for each channel": {"epsilon": lambda z: torch.rand_like(z[:, :, :1, :1])},
     "not for each number": {"epsilon": torch.rand_like},
@@ -272,39 +190,9 @@ PENALTY_MISTAKES = {
     "not spread evenly": {"epsilon": lambda z: torch.rand(len(z), 1, 1, 1) ** 4},
     "the gradient is taken at z:": {"mix": lambda e, z, z_public: z},
     "the gradient is taken at z_public": {"mix": lambda e, z, z_public: z_public},
-    "the norm is taken for each channel": {
-        "of": lambda slope: (slope.flatten(2).norm(dim=2) - 1).square().mean()
-    },
-    "the norm is taken for each position": {
-        "of": lambda slope: (slope.norm(dim=1) - 1).square().mean()
-    },
-    "the norm is taken over the whole batch": {"of": lambda slope: (slope.norm() - 1).square()},
-    "squares the norm": {
-        "of": lambda slope: (slope.flatten(1).square().sum(1) - 1).square().mean()
-    },
-    "the 1 is not subtracted": {"of": lambda slope: slope.flatten(1).norm(dim=1).square().mean()},
-    "the difference norm - 1 is not squared": {
-        "of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).mean()
-    },
-    "its absolute value is taken": {
-        "of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).abs().mean()
-    },
-    "sum over the samples": {"of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).square().sum()},
-    "too small by the batch size": {"total": torch.mean},
-    "mean is taken before the square": {
-        "of": lambda slope: (slope.flatten(1).norm(dim=1).mean() - 1).square()
-    },
-    "only slopes above 1": {
-        "of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).relu().square().mean()
-    },
     "the penalty has shape": {"of": lambda slope: (slope.flatten(1).norm(dim=1) - 1).square()},
     "the penalty is not the mean": {
         "of": lambda slope: (slope.flatten(1).abs().amax(dim=1) - 1).square().mean()
-    },
-    "nothing between the critic and the mean": {
-        "of": lambda slope: (
-            (slope.flatten(1).norm(dim=1) - 1) * (slope.flatten(1).norm(dim=1) - 1).detach()
-        ).mean()
     },
 }
 for message, change in PENALTY_MISTAKES.items():
@@ -322,21 +210,13 @@ def seeded(critic, z, z_public):
     return penalty_with(critic, z, z_public)
 
 
-@bank.mistake("gradient_penalty", "attached to the pilot")
-def attached(critic, z, z_public):
-    epsilon = torch.rand(len(z), 1, 1, 1)
-    mixture = epsilon * z + (1 - epsilon) * z_public
-    (slope,) = torch.autograd.grad(critic(mixture).sum(), mixture, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
-
-
 @bank.mistake("gradient_penalty", "z itself now requires a gradient")
 def penalty_on_the_message(critic, z, z_public):
     z.requires_grad_()
     return penalty_with(critic, z, z_public)
 
 
-@bank.mistake("gradient_penalty", "the .grad of the critic's parameters has changed")
+@bank.mistake("gradient_penalty", "the .grad of critic has changed")
 def penalty_by_backward(critic, z, z_public):
     penalty = penalty_with(critic, z, z_public)
     penalty.backward(retain_graph=True)
@@ -385,46 +265,41 @@ def autoencoder_steps_early(x, x_public, pilot, decoder, critic, autoencoder_ste
     return dz
 
 
-class Turn(hijack_turn.Turn):
-    def __call__(self, client_z, x_public, pilot, decoder, critic, autoencoder, critic_optimizer):
-        self.decoder = decoder
-        return self.take(client_z, x_public, pilot, critic, autoencoder, critic_optimizer)
-
-    def public_loss(self):
-        return F.mse_loss(self.decoder(self.z_public), self.x)
+def turn_with(**parts):
+    return lambda *given: _take(type("Mistake", (_Turn,), parts)(), *given)
 
 
-hijack_turn.register(bank, "turn", Turn, own="pilot and decoder", z="client_z")
+def on_the_attackers_message(turn):
+    turn.client_z.requires_grad_()
+    return torch.autograd.grad(turn.client_loss(turn.client_z), turn.client_z)[0]
 
 
-@bank.mistaken_class("turn", "only the decoder learns")
-class PilotStands(Turn):
-    def public_loss(self):
-        return F.mse_loss(self.decoder(self.z_public.detach()), self.x)
+def into_the_same_buffer(turn, dz):
+    buffer = BUFFERS.setdefault("turn", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]
+    return buffer.copy_(dz.flatten()).view_as(dz)
 
 
-@bank.mistaken_class("turn", "the loss of pilot and decoder is a sum:")
-class AutoencoderSums(Turn):
-    def public_loss(self):
-        return F.mse_loss(self.decoder(self.z_public), self.x, reduction="sum")
+def with_cross_entropy(turn):
+    public, private = turn.critic(turn.z_public.detach()), turn.critic(turn.client_z)
+    return F.softplus(public).mean() + F.softplus(-private).mean()
 
 
-@bank.mistaken_class("turn", "the loss of pilot and decoder is a sum over the pixels")
-class AutoencoderSumsPixels(Turn):
-    def public_loss(self):
-        return (self.decoder(self.z_public) - self.x).square().flatten(1).sum(1).mean()
-
-
-@bank.mistaken_class("turn", "the client's z into public images")
-class AutoencoderPeeks(Turn):
-    def public_loss(self):
-        return F.mse_loss(self.decoder(self.client_z), self.x)
-
-
-@bank.mistaken_class("turn", "the step of pilot and decoder does not follow")
-class AutoencoderAbsolute(Turn):
-    def public_loss(self):
-        return F.l1_loss(self.decoder(self.z_public), self.x)
+TURN_MISTAKES = {
+    "backward through the graph a second time": {
+        "critic_loss": lambda turn: (
+            turn.critic(turn.z_public).mean() - turn.critic(turn.client_z).mean()
+        )
+    },
+    "not the gradient of (3)": {"client_loss": lambda turn, z: F.softplus(-turn.critic(z)).mean()},
+    "the critic's step does not follow": {"critic_loss": with_cross_entropy},
+    "client_z itself now requires a gradient": {"dz": on_the_attackers_message},
+    "changes at the next call": {"result": into_the_same_buffer},
+    "the step of pilot and decoder does not follow": {
+        "own_loss": lambda turn: F.l1_loss(turn.behind(turn.z_public), turn.x)
+    },
+}
+for message, parts in TURN_MISTAKES.items():
+    bank.mistake("turn", message)(turn_with(**parts))
 
 
 # 5. suspicion
@@ -474,7 +349,7 @@ def lots(dz, labels):
     return torch.rand(())
 
 
-@bank.mistake("suspicion", "changes dz or labels")
+@bank.mistake("suspicion", "suspicion changes its argument 1")
 def in_place(dz, labels):
     flat = dz.flatten(1)
     flat -= flat.mean(0)

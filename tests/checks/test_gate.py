@@ -1,22 +1,24 @@
 """The mutation gate: a check passes what is right, and lets no mistake and no mutant through.
 
-Of each exercise the solution, all mistakes, half of the other right answers and a third of the
-mutants are tried, other ones at each commit, and all where SPLITLAB_ALL is set (see `rotation`).
+Of each exercise the solution in several styles, all slips and mistakes, half of the other right
+answers and a third of the mutants are tried, other ones at each commit, and all where SPLITLAB_ALL
+is set (see `rotation`).
 """
 
+import inspect
 import math
-import signal
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import rotation
+import torch
 from bank import Bank
 from mutants import mutants
+from variants import variants
 
 from splitlab.course import editions, runner
-from splitlab.course.checks import CheckFailed
+from splitlab.course.checks.judge import Exercise
 
 ROOT = Path(__file__).parents[2]
 _FOUND = [import_module(path.stem).bank for path in Path(__file__).parent.glob("bank_*.py")]
@@ -28,29 +30,10 @@ EXERCISES = [
     for exercise in editions.exercises(master, stem)
 ]
 SHORT = ("12_other_protocols", "22_unsplit", "34_hijack_taken_apart")
-SECONDS = 60  # a mutant may loop for ever
 PARTS = 3  # of an exercise's mutants
 EQUIVALENTS = 0.1  # the largest part of the mutants that may stand in the list of equivalents
 
 each_exercise = pytest.mark.parametrize(("stem", "exercise"), EXERCISES)
-
-
-class TooLong(BaseException):
-    """Out of time; no `except Exception` in an answer holds it up."""
-
-
-@contextmanager
-def at_most(seconds):
-    def stop(*_):
-        raise TooLong
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="module")
@@ -68,47 +51,55 @@ def namespaces():
 
 
 @pytest.fixture
-def verdict(stem, exercise, namespaces):
-    """Check a function, or a source: return (message or None, score)."""
-    check = getattr(BANKS[stem].checks, exercise.name)
+def check(stem, exercise):
+    return getattr(BANKS[stem].checks, exercise.name)
 
-    def run(answer):
-        if isinstance(answer, str):
-            space = dict(namespaces[stem])
-            exec(answer, space)
-            answer = space[exercise.name]
-        try:
-            with at_most(SECONDS):
-                score = check(answer)
-        except CheckFailed as failure:
-            return str(failure), -math.inf
-        except TooLong:
-            return "took too long", -math.inf
-        return None, score.value if score is not None else 0.0
+
+@pytest.fixture
+def function_of(stem, exercise, namespaces):
+    """Return the function that a source defines."""
+
+    def run(source):
+        space = dict(namespaces[stem])
+        exec(source, space)
+        return space[exercise.name]
 
     return run
 
 
 @each_exercise
-def test_right_answers_that_are_written_otherwise_pass(stem, exercise, verdict):
+def test_right_answers_pass_in_any_style(stem, exercise, check, function_of, rates):
     others = [function for name, function in BANKS[stem].right if name == exercise.name]
     assert len(others) >= 2, "two right answers that are written otherwise belong into the bank"
-    for answer in rotation.share(others, 2):
-        message, _ = verdict(answer)
-        assert message is None, answer.__name__
+    solution, closed = function_of(exercise.source), isinstance(check, Exercise)
+    tried = [(answer.__name__, answer) for answer in rotation.share(others, 2)]
+    tried += variants(solution) if closed else [("the solution", solution)]
+    verdicts = {name: check.verdict(answer) for name, answer in tried}
+    if closed:
+        verdicts |= {
+            f"{name}, float32": check.verdict(answer, torch.float32)
+            for name, answer in variants(solution)
+        }
+    refused = {name: v.message for name, v in verdicts.items() if not v.passed}
+    rates(stem, exercise.name, right=len(verdicts), refused=len(refused))
+    assert not refused
 
 
 @each_exercise
-def test_each_likely_mistake_gets_its_message_and_help(stem, exercise, verdict):
-    mistakes = [entry[1:] for entry in BANKS[stem].mistakes if entry[0] == exercise.name]
-    assert len(mistakes) >= 3, "three likely mistakes belong into the bank"
+def test_each_slip_and_each_mistake_gets_its_message(stem, exercise, check):
     messages = []
-    for function, expected in mistakes:
-        message, _ = verdict(function)
-        assert message is not None, f"{function.__name__} passes"
-        assert expected in message, function.__name__
-        assert any(key in message for key in exercise.keys), f"no help for: {message}"
+    for message, slip in getattr(check, "slips", {}).items():
+        assert check.verdict(slip).message == message
         messages.append(message)
+    general = getattr(check, "otherwise", "")
+    messages += general.values() if isinstance(general, dict) else [general]
+    mistakes = [entry[1:] for entry in BANKS[stem].mistakes if entry[0] == exercise.name]
+    for function, expected in mistakes:
+        verdict = check.verdict(function)
+        assert not verdict.passed, function.__name__
+        assert expected in verdict.message, function.__name__
+        messages.append(verdict.message)
+    assert len(messages) >= 3, "three slips or mistakes belong to an exercise"
     for key in exercise.keys:
         assert any(key in message for message in messages), f"help for what nobody gets: {key}"
 
@@ -116,19 +107,24 @@ def test_each_likely_mistake_gets_its_message_and_help(stem, exercise, verdict):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # a mutant may do what torch warns of
 @each_exercise
 def test_the_solution_passes_and_no_mutant_does_but_for_the_equivalent_ones(
-    stem, exercise, verdict, kill_rate
+    stem, exercise, check, function_of, rates
 ):
-    message, best = verdict(exercise.source)
-    assert message is None, "the solution does not pass"
+    def value(source):
+        try:
+            verdict = check.verdict(function_of(source))
+        except Exception:  # a mutant that cannot even be defined
+            return -math.inf
+        if not verdict.passed:
+            return -math.inf
+        return verdict.score.value if verdict.score else 0.0
+
+    best = value(exercise.source)
+    assert best > -math.inf, "the solution does not pass"
     made = mutants(exercise.source, exercise.name)
     whats = rotation.share(dict.fromkeys(mutant.what for mutant in made), PARTS)
     tried = [mutant for mutant in made if mutant.what in whats]
-    passed = set()
-    for mutant in tried:
-        message, score = verdict(mutant.source)
-        if message is None and score >= best:
-            passed.add(mutant.what)
-    kill_rate(stem, exercise.name, len(tried), len(passed))
+    passed = {mutant.what for mutant in tried if value(mutant.source) >= best}
+    rates(stem, exercise.name, mutants=len(tried), passed=len(passed))
     reasons = {w: why for (n, w), why in BANKS[stem].equivalents.items() if n == exercise.name}
     assert not passed - set(reasons), "these mutants pass the check"
     assert not set(reasons) & set(whats) - passed, (
@@ -142,17 +138,24 @@ def test_the_solution_passes_and_no_mutant_does_but_for_the_equivalent_ones(
 
 
 @each_exercise
-def test_the_stub_is_told_in_a_friendly_way(stem, exercise, verdict):
+def test_the_stub_is_told_in_a_friendly_way(exercise, check, function_of):
     name = exercise.name
     stub = editions.REGION.sub(
         lambda m: editions.STUB.format(name=name, **m.groupdict()), exercise.source
     )
-    assert verdict(stub)[0].startswith(f"{name} is not written yet")
+    assert check.verdict(function_of(stub)).message.startswith(f"{name} is not written yet")
 
 
 @each_exercise
-def test_what_is_no_function_is_told_so(stem, exercise, verdict):
-    assert "wants the function itself" in verdict(3)[0]
+def test_what_is_no_function_is_told_so(check):
+    assert "wants the function itself" in check.verdict(3).message
+
+
+@each_exercise
+def test_a_reference_takes_what_the_exercise_asks_for(exercise, check, function_of):
+    if isinstance(check, Exercise):
+        names = list(inspect.signature(function_of(exercise.source)).parameters)
+        assert check.parameters == names
 
 
 def test_there_is_a_bank_for_every_master():

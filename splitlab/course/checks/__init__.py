@@ -8,6 +8,7 @@ A check takes the student's function and says what is wrong in the field's words
 An open exercise's check returns a `Score`: a table of the answer beside simple ones.
 """
 
-from splitlab.course.checks.base import CheckFailed, NotWrittenYet, Score
+from splitlab.course.checks.guard import CheckFailed, NotWrittenYet
+from splitlab.course.checks.verdict import Score, Verdict
 
-__all__ = ["CheckFailed", "NotWrittenYet", "Score"]
+__all__ = ["CheckFailed", "NotWrittenYet", "Score", "Verdict"]

@@ -7,44 +7,14 @@ import linecache
 import math
 import numbers
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from splitlab.core.tables import Table
+from splitlab.course.checks.guard import CheckFailed, NotWrittenYet, wrong
+from splitlab.course.checks.verdict import Score
 from splitlab.nets.evaluation import duplicate
-
-
-class CheckFailed(AssertionError):
-    """What is wrong with an answer, in one sentence; Jupyter shows it without a traceback."""
-
-    def _render_traceback_(self) -> list[str]:  # IPython asks for this instead of a traceback
-        return [f"Not yet: {self}"]
-
-
-class NotWrittenYet(CheckFailed):
-    """The function still is the exercise's stub."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """What an open exercise gives instead of a verdict.
-
-    Attributes:
-        value: The figure to raise; higher is better.
-        table: The answer beside simple ones.
-    """
-
-    value: float
-    table: Table
-
-    def __repr__(self) -> str:
-        return str(self.table)
-
-    def _repr_html_(self) -> str:
-        return self.table._repr_html_()
 
 
 class Answer:
@@ -131,15 +101,6 @@ def check(
         return run
 
     return decorate
-
-
-def wrong(message: str) -> None:
-    """Say what is wrong with the answer.
-
-    Raises:
-        CheckFailed: Always.
-    """
-    raise CheckFailed(message)
 
 
 def expect_tensor(value: Any, name: str, shape: tuple[int, ...] | torch.Size) -> Tensor:

@@ -1,318 +1,199 @@
-"""What the checks of one whole turn of a hijack share: three networks, each with its own loss.
+"""One whole turn of a hijack, in parts, and the slips that any such turn can make.
 
-(1) is the loss of the pilot and of the network behind it, a decoder or a head; (2) is the critic's,
-without its penalty, and (3) is the one whose gradient the client gets.
+The turns of chapters 32 and 35 differ in one loss: what the server's own networks (pilot and
+decoder; pilot and head) learn on public images. (1) is that loss, (2) the critic's without its
+penalty, and (3) the one whose gradient the client gets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
-from splitlab.course.checks.base import expect_tensor, twin, wrong
-from splitlab.course.checks.critic import score_gradient, small_critic, tell
+from splitlab.course.checks.judge import Exercise
 
-RATE = 0.1  # of plain descent, so that a step says which gradient was used
-CLASSES = 12  # of all labels; as many as z has numbers, so that the critic could score logits, too
+RATE = 0.1  # of plain descent, so that a step is in proportion to its gradient
 
 
-class Attacker(nn.Module):
-    """The attacker's three networks.
+class Turn:
+    """A right turn, but for `own_loss`. A slip overrides one part."""
+
+    client_z: Tensor
+    x: Tensor  # public images
+    z_public: Tensor
+    pilot: nn.Module
+    behind: nn.Module
+    critic: nn.Module
+    own_optimizer: Optimizer
+    critic_optimizer: Optimizer
+
+    def take(self) -> Tensor:
+        """Let all three networks learn; return dz."""
+        dz = self.dz()
+        self.z_public = self.pilot(self.x)
+        self.learn_own()
+        self.learn_critic()
+        self.own_optimizer.step()
+        self.critic_optimizer.step()
+        return self.result(dz)
+
+    def own_loss(self) -> Tensor:
+        """Equation (1)."""
+        raise NotImplementedError
+
+    def critic_loss(self) -> Tensor:
+        """Equation (2), without the penalty."""
+        return self.critic(self.z_public.detach()).mean() - self.critic(self.client_z).mean()
+
+    def client_loss(self, z: Tensor) -> Tensor:
+        """Equation (3)."""
+        loss: Tensor = self.critic(z).mean()
+        return loss
+
+    def dz(self) -> Tensor:
+        """The gradient of (3)."""
+        z = self.client_z.detach().requires_grad_()
+        return torch.autograd.grad(self.client_loss(z), z)[0]
+
+    def learn_own(self) -> None:
+        """Fill the gradients of (1)."""
+        self.own_optimizer.zero_grad()
+        self.own_loss().backward()
+
+    def learn_critic(self) -> None:
+        """Fill the gradients of (2)."""
+        self.critic_optimizer.zero_grad()
+        self.critic_loss().backward()
+
+    def result(self, dz: Tensor) -> Tensor:
+        """Return dz, once all steps are taken."""
+        return dz
+
+
+def add_slips(
+    exercise: Exercise, right: type[Turn], take: Callable[..., Tensor], *, own: str
+) -> None:
+    """Register what can go wrong in any turn.
 
     Args:
-        pilot: Images (1, 4, 6) -> z (2, 2, 3).
-        behind: What takes z from the pilot.
-        critic: z -> scores (B, 1).
+        exercise: What to add them to.
+        right: The right turn.
+        take: (turn, *arguments) -> dz: it takes the turn on the exercise's arguments.
+        own: What the messages call the networks of (1): "pilot and decoder".
     """
+    behind = own.split()[-1]
 
-    def __init__(self, pilot: nn.Module, behind: nn.Module, critic: nn.Module) -> None:
-        super().__init__()
-        self.pair = nn.ModuleList([pilot, behind])
-        self.critic = critic
+    def slip(message: str, **parts: Callable[..., Any]) -> None:
+        exercise.slip(message)(lambda *given: take(type("Slip", (right,), parts)(), *given))
 
-    @property
-    def pilot(self) -> nn.Module:
-        """Of `pair`, the first."""
-        return self.pair[0]
+    def dz_left_in_grad(turn: Turn) -> Tensor | None:
+        turn.client_z = turn.client_z.detach().requires_grad_()
+        turn.client_loss(turn.client_z).backward()
+        return turn.client_z.grad
 
-    @property
-    def behind(self) -> nn.Module:
-        """Of `pair`, the second."""
-        return self.pair[1]
+    def critic_steps_again(turn: Turn, dz: Tensor) -> Tensor:
+        turn.critic_optimizer.step()
+        return dz
 
+    def own_steps_first(turn: Turn) -> None:
+        right.learn_own(turn)
+        turn.own_optimizer.step()
+        turn.own_optimizer.zero_grad()
+        turn.z_public = turn.pilot(turn.x)
 
-@dataclass(frozen=True)
-class Given:
-    """What one turn is about.
+    def own_keeps_its_graph(turn: Turn) -> None:
+        turn.own_optimizer.zero_grad()
+        turn.own_loss().backward(retain_graph=True)
 
-    Attributes:
-        z: The client's smashed data, (B, 2, 2, 3).
-        x: Public images, (P, 1, 4, 6).
-        labels: Of the client's task, which came with z, int64 (B,).
-        known: Of the public images, int64 (P,).
-    """
+    def own_of_detached(turn: Turn) -> Tensor:
+        attached, turn.z_public = turn.z_public, turn.z_public.detach()
+        loss = right.own_loss(turn)
+        turn.z_public = attached
+        return loss
 
-    z: Tensor
-    x: Tensor
-    labels: Tensor
-    known: Tensor
-
-    def copy(self) -> Given:
-        """Return the same numbers in other tensors."""
-        return Given(self.z.clone(), self.x.clone(), self.labels.clone(), self.known.clone())
-
-
-Loss = Callable[[Attacker, Given], Tensor]
-Optimizers = tuple[Optimizer, Optimizer]
-
-
-@dataclass(frozen=True)
-class Design:
-    """What stands behind the pilot, and what a slip would make of the three losses.
-
-    Attributes:
-        function: What the exercise's function is called.
-        behind: What the network behind the pilot is called.
-        net: Makes it.
-        z: What the client's smashed data are called.
-        loss: Equation (1).
-        mean: What (1) is a mean over.
-        others: Message -> what is minimized in place of (1); None where the sizes do not allow it.
-        scores: Message -> what the critic minimizes in place of (2).
-        pulls: Message -> what the client is made to minimize in place of (3).
-    """
-
-    function: str
-    behind: str
-    net: Callable[[], nn.Module]
-    z: str
-    loss: Loss
-    mean: str
-    others: Mapping[str, Callable[[Attacker, Given], Tensor | None]]
-    scores: Mapping[str, Loss] = field(default_factory=dict)
-    pulls: Mapping[str, Loss] = field(default_factory=dict)
-
-
-class Turns:
-    """An attacker whose turns a student's function takes, and what each turn should have done."""
-
-    def __init__(self, design: Design) -> None:
-        pilot = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Tanh())
-        self.design, self.nets = design, Attacker(pilot, design.net(), small_critic(12)).double()
-        self.optimizers: Optimizers = (
-            SGD(self.nets.pair.parameters(), lr=RATE),
-            SGD(self.nets.critic.parameters(), lr=RATE),
-        )
-        self.kept: list[tuple[Tensor, Tensor]] = []
-        self.last: _Gradients | None = None
-
-    def judge(
-        self, size: int, public: int, take: Callable[[Given, Attacker, Optimizers], Any]
-    ) -> None:
-        """Let one turn be taken, and judge what has come back and what has changed.
-
-        Args:
-            size: Of the client's batch.
-            public: How many public images.
-            take: Calls the student's function; returns what it returns.
-
-        Raises:
-            CheckFailed: If something is wrong.
-        """
-        given = Given(
-            z=torch.randn(size, 2, 2, 3, dtype=torch.float64),
-            x=torch.rand(public, 1, 4, 6, dtype=torch.float64) * 2 - 1,
-            labels=torch.randint(CLASSES, (size,)),
-            known=torch.randint(CLASSES, (public,)),
-        )
-        old, before = twin(self.nets), given.copy()
-        dz = expect_tensor(take(given, self.nets, self.optimizers), "dz", given.z.shape)
-        self._check_manners(dz, given, before, old)
-        right = _Gradients(self.design, old, before)
-        right.tell_dz(dz, self.nets.critic)
-        right.tell_critic(_moved(old.critic, self.nets.critic), self.last)
-        right.tell_pair(_moved(old.pair, self.nets.pair), self.last)
-        self.kept.append((dz, dz.clone()))
-        self.last = right
-
-    def _check_manners(self, dz: Tensor, given: Given, before: Given, old: Attacker) -> None:
-        """Look at what no turn may do, whatever its losses are."""
-        z, function = self.design.z, self.design.function
-        if dz.requires_grad:
-            wrong("dz still carries a computation graph: what crosses to the client is numbers")
-        if given.z.requires_grad or given.z.grad is not None:
-            wrong(
-                f"{z} itself now requires a gradient: let a detached {z} require it, so that "
-                "nothing else is recorded there"
-            )
-        if not all(torch.equal(getattr(given, name), getattr(before, name)) for name in NAMES):
-            wrong(f"{function} changes what it is given: work on copies")
-        if [m.training for m in self.nets.modules()] != [m.training for m in old.modules()]:
-            wrong(
-                f"{function} leaves a network in another mode than before, training or evaluation"
-            )
-        if any(not torch.equal(one, copy) for one, copy in self.kept):
-            wrong(
-                "a dz that was returned earlier changes in a later turn: the client would receive "
-                "something else than the attacker meant, so return a tensor of its own"
-            )
-
-
-NAMES = ("z", "x", "labels", "known")
-
-
-def _moved(old: nn.Module, new: nn.Module) -> Tensor:
-    """The gradient that a step of plain descent must have used."""
-    pairs = zip(old.parameters(), new.parameters(), strict=True)
-    return torch.cat([((a - b) / RATE).detach().flatten() for a, b in pairs])
-
-
-def _gradient(loss: Tensor, net: nn.Module) -> Tensor:
-    """The gradient of a loss with respect to all weights of a network, in one vector."""
-    weights = list(net.parameters())
-    found = torch.autograd.grad(loss, weights, allow_unused=True)
-    pairs = zip(found, weights, strict=True)
-    return torch.cat([(torch.zeros_like(w) if g is None else g).flatten() for g, w in pairs])
-
-
-class _Gradients:
-    """All gradients of one turn at the old parameters, and those that mistakes would take.
-
-    Attributes:
-        dz: Of equation (3), with respect to z.
-        critic: Of equation (2), with respect to the critic.
-        pair: Of equation (1), with respect to the pilot and the network behind it.
-    """
-
-    def __init__(self, design: Design, nets: Attacker, given: Given) -> None:
-        self.design, self.nets, self.given = design, nets, given
-        self.dz = self._of_scores(nets.critic)
-        self.public = _gradient(nets.critic(nets.pilot(given.x).detach()).mean(), nets.critic)
-        self.private = _gradient(nets.critic(given.z).mean(), nets.critic)
-        self.critic = self.public - self.private
-        self.pair = _gradient(design.loss(nets, given), nets.pair)
-
-    def _of_scores(self, critic: nn.Module) -> Tensor:
-        z = self.given.z
-        return torch.stack([score_gradient(critic, one) for one in z]).detach() / len(z)
-
-    def _of_pull(self, loss: Loss) -> Tensor:
-        leaf = self.given.z.clone().requires_grad_()
-        moved = Given(leaf, self.given.x, self.given.labels, self.given.known)
-        return torch.autograd.grad(loss(self.nets, moved), leaf)[0]
-
-    def tell_dz(self, dz: Tensor, moved_critic: nn.Module) -> None:
-        """Say what is wrong with dz."""
-        size = len(self.given.z)
-        mistakes = {
-            "dz is 0: the critic's backward pass went on adding to the very tensor that you "
-            "return, so take dz with torch.autograd.grad, or clone it": torch.zeros_like(dz),
-            "dz has the wrong sign: f descends along dz, so it climbs away from the public "
-            "side": -self.dz,
-            "dz is too large by the batch size: (3) is the mean of the scores": self.dz * size,
-            "dz is taken after the critic's step: in Algorithm 1 all gradients are taken at the "
-            "old parameters": self._of_scores(moved_critic),
-        }
-        mistakes |= {text: self._of_pull(loss) for text, loss in self.design.pulls.items()}
-        tell(
-            "dz",
-            dz,
-            self.dz,
-            mistakes,
-            "dz is not the gradient of (3), the mean score of "
-            f"{self.design.z} under the critic as it was",
-        )
-
-    def tell_critic(self, moved: Tensor, last: _Gradients | None) -> None:
-        """Say what is wrong with the critic's step."""
-        mistakes = self._critic_mistakes()
-        for text, loss in self.design.scores.items():
-            mistakes[text] = _gradient(loss(self.nets, self.given), self.nets.critic)
-        if last is not None:
-            mistakes["the critic's step contains the last turn's gradient, too: call zero_grad"] = (
-                self.critic + last.critic
-            )
-        tell(
-            "the critic's step",
-            moved,
-            self.critic,
-            mistakes,
-            f"the critic's step does not follow (2), mean critic(z_public) - mean critic("
-            f"{self.design.z}), at the old parameters: look at what has been added to its .grad, "
-            "and how often it steps",
-        )
-
-    def _critic_mistakes(self) -> dict[str, Tensor]:
-        nets, given = self.nets, self.given
-        z_late = self._late_pilot()(given.x).detach()
-        late = _gradient(nets.critic(z_late).mean(), nets.critic) - self.private
-        return {
-            "the critic does not move: it needs a backward pass of its loss (2) and a step of its "
-            "optimizer": torch.zeros_like(self.critic),
-            "the critic's loss has the wrong sign: it would learn to give the public side high "
-            "scores, and f, which walks down, would walk away from it": -self.critic,
-            "the critic's step has nothing of the private side: either its loss lacks it, or the "
-            "gradient of the client's loss (3) was still in its .grad and cancelled it, so clear "
-            "that after dz is taken": self.public,
-            "the critic's step contains the gradient of the client's loss (3) instead of its "
-            "own": self.private,
-            "the critic's loss is a sum over the batch: both of its parts are means": (
-                len(given.x) * self.public - len(given.z) * self.private
-            ),
-            "the critic looks at features of the pilot after the pilot's step: take all gradients "
-            "at the old parameters": late,
-        }
-
-    def _late_pilot(self) -> nn.Module:
-        """A copy of the pilot that has taken its step."""
-        pilot, start = twin(self.nets.pilot), 0
-        with torch.no_grad():
-            for parameter in pilot.parameters():  # the pilot's come before those behind it
-                part = self.pair[start : start + parameter.numel()]
-                parameter -= RATE * part.view_as(parameter)
-                start += parameter.numel()
-        return pilot
-
-    def tell_pair(self, moved: Tensor, last: _Gradients | None) -> None:
-        """Say what is wrong with the step of the pilot and the network behind it."""
-        name = f"the step of pilot and {self.design.behind}"
-        mistakes = self._pair_mistakes()
-        for text, loss in self.design.others.items():
-            value = loss(self.nets, self.given)
-            if value is not None:
-                mistakes[text] = _gradient(value, self.nets.pair)
-        if last is not None:
-            mistakes[f"{name} contains the last turn's gradient, too: call zero_grad"] = (
-                self.pair + last.pair
-            )
-        tell(
-            name,
-            moved,
-            self.pair,
-            mistakes,
-            f"{name} does not follow (1), the mean over {self.design.mean}, at the old parameters: "
-            "look at your loss, and at what has been added to their .grad",
-        )
-
-    def _pair_mistakes(self) -> dict[str, Tensor]:
-        nets, given, behind = self.nets, self.given, self.design.behind
-        critic = _gradient(nets.critic(nets.pilot(given.x)).mean(), nets.pair)
-        pilots = sum(weight.numel() for weight in nets.pilot.parameters())
-        detached = self.pair.clone()
-        detached[:pilots] = 0
-        return {
-            f"pilot and {behind} do not move: they need a backward pass of their loss (1) and a "
-            "step of their optimizer": torch.zeros_like(self.pair),
-            "the critic's loss moves the pilot, too: detach z_public before the critic sees "
-            "it": self.pair + critic,
-            "the pilot is moved to please or to tease the critic: its loss is (1) alone": (
-                self.pair - critic
-            ),
-            f"only the {behind} learns: z_public is detached before the {behind} sees it": detached,
-            f"pilot and {behind} climb their loss: it has the wrong sign": -self.pair,
-        }
+    slip(
+        "dz is 0: the critic's backward pass went on adding to the very tensor that you return, so "
+        "take dz with torch.autograd.grad, or clone it",
+        dz=dz_left_in_grad,
+    )
+    slip(
+        "dz has the wrong sign: f descends along dz, so it climbs away from the public side",
+        client_loss=lambda turn, z: -turn.critic(z).mean(),
+    )
+    slip(
+        "dz is too large by the batch size: (3) is the mean of the scores",
+        client_loss=lambda turn, z: turn.critic(z).sum(),
+    )
+    slip(
+        "dz is taken after the critic's step: in Algorithm 1 all gradients are taken at the old "
+        "parameters",
+        result=lambda turn, dz: turn.dz(),
+    )
+    slip(
+        "the critic does not move: it needs a backward pass of its loss (2) and a step of its "
+        "optimizer",
+        learn_critic=lambda turn: turn.critic_optimizer.zero_grad(),
+    )
+    slip(
+        "the critic's loss has the wrong sign: it would learn to give the public side high scores, "
+        "and f, which walks down, would walk away from it",
+        critic_loss=lambda turn: -right.critic_loss(turn),
+    )
+    slip(
+        "the critic's step has nothing of the private side: either its loss lacks it, or the "
+        "gradient of the client's loss (3) was still in its .grad and cancelled it, so clear that "
+        "after dz is taken",
+        critic_loss=lambda turn: turn.critic(turn.z_public.detach()).mean(),
+    )
+    slip(
+        "the critic's step contains the gradient of the client's loss (3) instead of its own",
+        critic_loss=lambda turn: turn.client_loss(turn.client_z),
+    )
+    slip(
+        "the critic's loss is a sum over the batch: both of its parts are means",
+        critic_loss=lambda turn: (
+            turn.critic(turn.z_public.detach()).sum() - turn.critic(turn.client_z).sum()
+        ),
+    )
+    slip(
+        "the critic looks at features of the pilot after the pilot's step: take all gradients at "
+        "the old parameters",
+        learn_own=own_steps_first,
+    )
+    slip(
+        "the critic's step contains the last turn's gradient, too: call zero_grad",
+        learn_critic=lambda turn: turn.critic_loss().backward(),
+    )
+    slip("the critic takes two steps in one turn", result=critic_steps_again)
+    slip(
+        f"{own} do not move: they need a backward pass of their loss (1) and a step of their "
+        "optimizer",
+        learn_own=lambda turn: turn.own_optimizer.zero_grad(),
+    )
+    slip(
+        f"{own} climb their loss: it has the wrong sign",
+        own_loss=lambda turn: -right.own_loss(turn),
+    )
+    slip(
+        f"the step of {own} contains the last turn's gradient, too: call zero_grad",
+        learn_own=lambda turn: turn.own_loss().backward(),
+    )
+    slip(
+        "the critic's loss moves the pilot, too: detach z_public before the critic sees it",
+        learn_own=own_keeps_its_graph,
+        critic_loss=lambda turn: (
+            turn.critic(turn.z_public).mean() - turn.critic(turn.client_z).mean()
+        ),
+    )
+    slip(
+        "the pilot is moved to please or to tease the critic: its loss is (1) alone",
+        own_loss=lambda turn: right.own_loss(turn) - turn.critic(turn.z_public).mean(),
+    )
+    slip(
+        f"only the {behind} learns: z_public is detached before the {behind} sees it",
+        own_loss=own_of_detached,
+    )

@@ -9,7 +9,14 @@ from torch.nn import functional as F
 
 from splitlab.core.messages import SmashedData
 from splitlab.course.checks.base import Answer, check
-from splitlab.course.checks.hijack_turn import CLASSES, Attacker, Design, Given, Optimizers, Turns
+from splitlab.course.checks.hijack_turn_old import (
+    CLASSES,
+    Attacker,
+    Design,
+    Given,
+    Optimizers,
+    Turns,
+)
 
 
 @check("three networks moved, each by its own loss, and the client's labels moved nothing.")

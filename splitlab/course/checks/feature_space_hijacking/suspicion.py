@@ -17,30 +17,21 @@ from splitlab import Client, HonestServer, Observer, Server, settings, train
 from splitlab.attacks import FSHA
 from splitlab.core.messages import Gradient, Message, SmashedData
 from splitlab.core.tables import Table
-from splitlab.course.checks.base import (
-    Answer,
-    CheckFailed,
-    NotWrittenYet,
-    Score,
-    check,
-    expect_number,
-    wrong,
-)
+from splitlab.course.checks.guard import CheckFailed, NotWrittenYet, secret, wrong
+from splitlab.course.checks.scored import Answer, expect_number, scored
+from splitlab.course.checks.verdict import Score
 
 
-@check("your alarm keeps to the rules, and the table says what it is good for.")
+@scored(praise="your alarm keeps to the rules, and the table says what it is good for.", seconds=60)
 def suspicion(answer: Answer) -> Score:
     """`suspicion(dz, labels)`: one number from one batch's gradient, higher for a hijack."""
     for what, dz, labels in _unusual_looks():
-        before = dz.clone(), labels.clone()
         try:
             first, second = (expect_number(answer(dz, labels), "the suspicion") for _ in range(2))
         except NotWrittenYet:
             raise
         except CheckFailed as error:
             raise CheckFailed(f"with {what}, {error}") from error
-        if not (torch.equal(dz, before[0]) and torch.equal(labels, before[1])):
-            wrong("suspicion changes dz or labels: the client still has to use that gradient")
         if first != second:
             wrong(
                 "suspicion gives another number for the same gradient the second time: it should "
@@ -131,6 +122,7 @@ SERVERS: dict[int, tuple[Literal["threshold", "honest", "hijack"], Callable[...,
 }
 
 
+@secret
 @functools.cache
 def _runs() -> tuple[_Run, ...]:
     """The training runs behind the table, each with a split and a seed of its own."""
