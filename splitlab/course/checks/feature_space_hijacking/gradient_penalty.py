@@ -63,10 +63,10 @@ def _epsilon(penalty: Tensor, critic: _Noting, z: Tensor, z_public: Tensor) -> T
             sides = torch.stack([one, other], dim=1)
             weights = torch.linalg.lstsq(sides, mixed[:, None]).solution
             if same(sides @ weights, mixed[:, None], 1e-4) and abs(weights.sum() - 1) > 1e-4:
+                a, b = weights.flatten().tolist()
                 wrong(
-                    f"the mixture does not lie between z and z_public: their weights are "
-                    f"{weights[0].item():.2f} and {weights[1].item():.2f} in one sample, and should be "
-                    "epsilon and 1 - epsilon"
+                    "the mixture does not lie between z and z_public: their weights are "
+                    f"{a:.2f} and {b:.2f} in one sample, and should be epsilon and 1 - epsilon"
                 )
         if same(channels, channels[..., :1].expand_as(channels), 1e-5):
             wrong("epsilon is drawn for each channel: draw one for each sample")
