@@ -169,8 +169,6 @@ def edition(master: NotebookNode, where: str) -> NotebookNode:
                 lambda m, n=name: STUB.format(name=n, **m.groupdict()), cell.source
             )
             cell.metadata.tags = [tag for tag in tags(cell) if tag != "hide-input"]
-        if "check" in tags(cell):  # the pages of the book and "run all" go on after it
-            cell.metadata.tags = [*tags(cell), "raises-exception"]
     return out
 
 

@@ -83,7 +83,7 @@ def test_the_edition_has_stubs_and_no_solutions():
         '    raise NotImplementedError("deliver is not written yet")'
     )
     assert by_tag["exercise"].metadata.tags == ["exercise"]
-    assert by_tag["check"].metadata.tags == ["check", "raises-exception"]
+    assert by_tag["check"].metadata.tags == ["check"]
     assert by_tag["check"].execution_count is None
     assert (by_tag["card"].source, by_tag["help"].source) == (CARD, HELP)
 

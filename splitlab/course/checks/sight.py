@@ -197,7 +197,7 @@ def what(value: Any) -> str:
         return "nothing"
     name = type(value).__name__
     size = f" of {len(value)}" if type(value) in (tuple, list) else ""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}{size}"
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}{size}"
 
 
 def _copy(value: Tensor | None) -> Tensor | None:
