@@ -11,7 +11,7 @@ from torch import Tensor
 from splitlab.course.checks.sight import PLAIN, RESULT, Fact, alike, same, what
 
 FACTS = (
-    *("requires", "graph", "weights", "values", "buffers", "modes", "frozen", "grads"),
+    *("requires", "frozen", "graph", "weights", "values", "buffers", "modes", "grads"),
     *("optimizers", "lengths", "generators"),
 )  # the kinds of facts, in the order in which they are looked at
 
@@ -26,6 +26,7 @@ class Call:
     result: Any = None
     graph: list[Tensor] = field(default_factory=list)
     error: Exception | None = None
+    used_up: bool = False  # the result's graph has been walked, or changed in place
     drew: bool = False
     spoiled: bool = False  # the result of an earlier call has changed
     draws: Any = None
@@ -91,8 +92,10 @@ class Comparison:
                 f"{type(_cause(call.error)).__name__}{_cause(call.error)}" for call in (slip, mine)
             }
             return len(texts) == 1
+        if kind in ("result", "graph") and self._unlike(mine.result, slip.result) is not None:
+            return False
         if kind == "result":
-            return self._unlike(mine.result, slip.result) is None
+            return True
         if kind == "graph":
             return self._alike(mine.graph, slip.graph)
         if kind in FACTS:
@@ -140,7 +143,7 @@ class Comparison:
                     return f"{name} itself comes back where {self.returns} is expected"
             a, b = a.double(), b.double()
             factor = ((a * b).sum() / b.square().sum()).item()
-            if a.numel() > 1 and factor == factor and same(a, factor * b, self.tolerance):
+            if a.numel() > 1 and abs(factor) > 0 and same(a, factor * b, self.tolerance):
                 if round(factor, 9) == -1:
                     return f"{self.returns} has the wrong sign"
                 return (
@@ -156,6 +159,11 @@ class Comparison:
     def _other_graph(self, mine: Call, due: Call) -> str:
         if not due.graph:
             return f"{self.returns} still carries its computation graph: return it detached"
+        if mine.used_up:
+            return (
+                f"no backward pass can go through {self.returns} any more: {self.rules.name} has "
+                "called backward itself, or changed in place what the graph needs"
+            )
         if not mine.graph:
             return (
                 f"{self.returns} has no graph, so nothing can learn from it: do not detach it, and "

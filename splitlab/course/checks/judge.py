@@ -141,7 +141,10 @@ class Exercise(Check):
                 continue
             call.drew = state != randomness()
             call.after, call.result = facts(named, result), plain(result)
-            call.graph = graph(result, named)
+            try:
+                call.graph = graph(result, named)
+            except RuntimeError:  # a backward pass or a step has been taken on it
+                call.graph, call.used_up = [torch.zeros(())], True
             call.spoiled = _changed(kept)
             kept.append((result, call.result))
             if self.draws and not draws:
