@@ -12,22 +12,26 @@ from splitlab.course.checks.judge import exercise
 
 
 def _case(
-    count: int, public: int, *shape: int, shift: float = 0.5
+    count: int, public: int, *shape: int, shift: float = 0.5, scale: float = 1
 ) -> Callable[[], tuple[Tensor, Tensor]]:
     """Private and public images of unlike brightness and contrast, some of them twice.
 
-    The last public image is the nearest to the last two private ones.
+    The last public image is the nearest to the last private one; the two before, nearly the same,
+    are near the private one before.
     """
 
     def some(count: int) -> Tensor:
         contrast = 0.4 + torch.rand(count, 1, 1, 1)
         pixels = contrast * torch.randn(count, *shape)
-        return shift + pixels + 0.4 * torch.randn(count, 1, 1, 1)
+        return scale * (shift + pixels + 0.4 * torch.randn(count, 1, 1, 1))
 
     def case() -> tuple[Tensor, Tensor]:
         private, others = some(count), some(public)
-        private[-2:] = others[-1] + 0.01 * torch.randn(shape)
-        others[:-1:9] = others[0].clone()
+        private[:2] = private[0].clone()
+        near = others[-2:] + 0.01 * scale * torch.randn(shape)
+        private[-2:] = near[-count:]
+        others[-3:-2] = others[-2:-1] + 1e-4 * scale * torch.randn(shape)
+        others[:-3:9] = others[0].clone()
         return private, others
 
     return case
@@ -72,10 +76,10 @@ def _each_once(private: Tensor, public: Tensor) -> Tensor:
 
 @exercise(
     cases=[
-        _case(12, 30, 2, 3, 4),
-        _case(9, 50, 3, 4, 2),
+        _case(12, 24, 2, 3, 4),
+        _case(9, 25, 3, 4, 2),
         _case(8, 3, 1, 3, 3),
-        _case(7, 20, 2, 2, 3, shift=-9),
+        _case(7, 20, 2, 2, 3, shift=-9, scale=100),
         _case(1, 1, 1, 2, 2),
         _case(2, 300, 1, 1, 2),
     ],
@@ -106,6 +110,9 @@ def _each_once(private: Tensor, public: Tensor) -> Tensor:
         ),
         "the last public image is never looked at: mind where the loop or the slice ends": (
             lambda private, public: public[_rows(private, public[: max(1, len(public) - 1)])]
+        ),
+        "the first public image is never looked at: Python counts from 0": (
+            lambda private, public: public[1:][_rows(private, public[1:])]
         ),
         "near goes by the angle here, which is blind to how bright an image is: take the "
         "distance": _by(lambda a, b: -F.normalize(a) @ F.normalize(b).T),
