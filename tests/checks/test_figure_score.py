@@ -1,12 +1,14 @@
 """How the open exercise of chapter 13 is scored."""
 
+from importlib import import_module
+
 import pytest
 
 from splitlab.course.checks import CheckFailed
 from splitlab.course.checks import honest_metrics as check
-from splitlab.course.checks.honest_metrics import scoring
 from splitlab.course.disguises import DISGUISES
 
+scoring = import_module("splitlab.course.checks.honest_metrics.figure")  # not the check it holds
 NAMES = [*DISGUISES, *scoring.FLOORS, scoring.ITSELF, scoring.ANOTHERS, *scoring.SHARES]
 
 
@@ -98,7 +100,7 @@ def test_the_rules_refuse(changed, sentence):
 
 
 def test_the_table_shows_the_answer_beside_simple_ones():
-    score = check.figure(scoring._reference)
+    score = check.figure(scoring._reference).score
     names = [row[0] for row in score.table.rows]
     assert names == [*scoring.BESIDE, "yours"]
     assert score.table.head == ["figure", *DISGUISES, *scoring.FLOORS, "score"]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,18 +19,48 @@ from torch.nn import functional as F
 
 from splitlab import data
 from splitlab.core.tables import Table
-from splitlab.course.checks.base import (
-    Answer,
-    CheckFailed,
-    NotWrittenYet,
-    Score,
-    expect_number,
-    wrong,
-)
+from splitlab.course.checks.guard import CheckFailed, NotWrittenYet, secret, wrong
+from splitlab.course.checks.scored import Answer, expect_number, scored
+from splitlab.course.checks.verdict import Score
 from splitlab.course.disguises import DISGUISES, moved
 from splitlab.referee import floors, metrics
 
-Figure = Callable[[Tensor, Tensor], object]
+
+@scored(praise="your figure keeps to the rules, and the table says what fools it.", seconds=60)
+def figure(answer: Answer) -> Score:
+    """`figure(pictures, private)`: how much of the private images the pictures show, 0 to 1."""
+    for what, pictures, private in _other_images():
+        try:
+            _share(answer(pictures, private))
+        except NotWrittenYet:
+            raise
+        except CheckFailed as error:
+            raise CheckFailed(f"{what}, {error}") from error
+    values = _values(answer)
+    _check_rules(values)
+    yours, known = _points(values), _points(_beside("matched by correlation"))
+    if yours <= known:
+        weakest = min(DISGUISES, key=values.__getitem__)
+        strongest = max(FLOORS, key=values.__getitem__)
+        wrong(
+            f"this figure scores {yours:.2f}, no more than matching by correlation with "
+            f"{known:.2f}: private images that are {weakest} get {values[weakest]:.2f}, "
+            f"and the {strongest} image gets {values[strongest]:.2f}"
+        )
+    columns = [*DISGUISES, *FLOORS]
+    rows = [
+        [name, *(of[column] for column in columns), _points(of)]
+        for name, of in ({name: _beside(name) for name in BESIDE} | {"yours": values}).items()
+    ]
+    caption = (
+        f"{IMAGES} private images of the digits, {len(SEEDS)} splits. The score is the smallest "
+        "value over the disguises minus the largest over the floors (the last three)."
+    )
+    table = Table(["figure", *columns, "score"], rows, caption=caption, strong=len(rows) - 1)
+    return Score(yours, table)
+
+
+Figure = Callable[[Tensor, Tensor], Any]
 
 IMAGES = 200
 SEEDS = (21, 22)  # of the splits
@@ -56,45 +87,6 @@ class _Case:
     private: Tensor
 
 
-def score(answer: Answer) -> Score:
-    """Score the student's figure beside simple ones.
-
-    Args:
-        answer: The student's `figure`.
-
-    Returns:
-        Value: the figure's smallest value over the disguises minus its largest over the floors.
-
-    Raises:
-        CheckFailed: If the figure does not keep to the rules, or tells no more than matching
-            by correlation does.
-    """
-    values = _values(answer)
-    _check_rules(values)
-    _try_other_images(answer)
-    yours, others = _points(values), {name: _beside(name) for name in BESIDE}
-    known = others["matched by correlation"]
-    if yours <= _points(known):
-        weakest = min(DISGUISES, key=values.__getitem__)
-        strongest = max(FLOORS, key=values.__getitem__)
-        wrong(
-            f"this figure scores {yours:.2f}, no more than matching by correlation with "
-            f"{_points(known):.2f}: private images that are {weakest} get {values[weakest]:.2f}, "
-            f"and the {strongest} image gets {values[strongest]:.2f}"
-        )
-    columns = [*DISGUISES, *FLOORS]
-    rows = [
-        [name, *(of[column] for column in columns), _points(of)]
-        for name, of in (others | {"yours": values}).items()
-    ]
-    caption = (
-        f"{IMAGES} private images of the digits, {len(SEEDS)} splits. The score is the smallest "
-        "value over the disguises minus the largest over the floors (the last three)."
-    )
-    table = Table(["figure", *columns, "score"], rows, caption=caption, strong=len(rows) - 1)
-    return Score(yours, table)
-
-
 def _points(values: dict[str, float]) -> float:
     return min(values[name] for name in DISGUISES) - max(values[name] for name in FLOORS)
 
@@ -102,6 +94,7 @@ def _points(values: dict[str, float]) -> float:
 # --- The pictures -----------------------------------------------------------------------------
 
 
+@secret
 @functools.cache
 def _cases(seed: int) -> tuple[_Case, ...]:
     """Return what the figure is asked about on one split of the digits."""
@@ -140,6 +133,14 @@ def _moved_any_way(x: Tensor, limits: tuple[float, float]) -> Tensor:
     return torch.stack([ways[number % 4][number] for number in range(len(x))])
 
 
+def _other_images() -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield (what it is, pictures, private) of images that are not like the digits."""
+    color, gray = torch.rand(6, 3, 12, 10), torch.rand(5, 1, 9, 9) * 2 - 1
+    yield "with color images of 12x10 pixels", color + 0.1 * torch.rand_like(color), color
+    yield "with pictures that are one gray value", torch.full_like(gray, 0.2), gray
+    yield "with two images", gray[:2] + 0.1, gray[:2]
+
+
 # --- Asking -----------------------------------------------------------------------------------
 
 
@@ -154,7 +155,7 @@ def _values(function: Figure) -> dict[str, float]:
     order = torch.randperm(len(calls), generator=torch.Generator().manual_seed(1)).tolist()
     found: dict[tuple[int, str], float] = {}
     for seed, case in (calls[number] for number in order):
-        value = _ask(function, case)
+        value = _share(function(case.pictures.clone(), case.private.clone()))
         if found.setdefault((seed, case.name), value) != value:
             wrong(
                 "figure gives another number for the same pictures the second time: it should "
@@ -164,31 +165,11 @@ def _values(function: Figure) -> dict[str, float]:
     return {name: sum(found[seed, name] for seed in SEEDS) / len(SEEDS) for name in names}
 
 
-def _ask(function: Figure, case: _Case) -> float:
-    pictures, private = case.pictures.clone(), case.private.clone()
-    value = expect_number(function(pictures, private), "the figure")
-    if not (torch.equal(pictures, case.pictures) and torch.equal(private, case.private)):
-        wrong("figure changes the images that it is given: work on copies")
-    if not -1e-6 <= value <= 1 + 1e-6:
-        wrong(f"the figure is {value:.3g}: it should be a share, from 0 to 1")
-    return value
-
-
-def _try_other_images(answer: Answer) -> None:
-    """Ask about images that are not like the digits."""
-    color = torch.rand(6, 3, 12, 10)
-    gray = torch.rand(5, 1, 9, 9) * 2 - 1
-    for what, pictures, private in (
-        ("with color images of 12x10 pixels", color + 0.1 * torch.rand_like(color), color),
-        ("with pictures that are one gray value", torch.full_like(gray, 0.2), gray),
-        ("with two images", gray[:2] + 0.1, gray[:2]),
-    ):
-        try:
-            _ask(answer, _Case(what, pictures, private))
-        except NotWrittenYet:
-            raise
-        except CheckFailed as error:
-            raise CheckFailed(f"{what}, {error}") from error
+def _share(value: Any) -> float:
+    share = expect_number(value, "the figure")
+    if not -1e-6 <= share <= 1 + 1e-6:
+        wrong(f"the figure is {share:.3g}: it should be a share, from 0 to 1")
+    return share
 
 
 def _check_rules(values: dict[str, float]) -> None:
