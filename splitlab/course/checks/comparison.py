@@ -153,7 +153,8 @@ class Comparison:
         if all(
             isinstance(value, int | float) or getattr(value, "ndim", 1) == 0 for value in (a, b)
         ):
-            numbers = f": {float(a):.4g} comes back where {float(b):.4g} is right"
+            digits = 4 if f"{float(a):.4g}" != f"{float(b):.4g}" else 10
+            numbers = f": {float(a):.{digits}g} comes back where {float(b):.{digits}g} is right"
         return f"{self._otherwise(self.returns)}{self._with(mine, numbers)}"
 
     def _other_graph(self, mine: Call, due: Call) -> str:
