@@ -140,7 +140,7 @@ class Comparison:
                     return f"{name} itself comes back where {self.returns} is expected"
             a, b = a.double(), b.double()
             factor = ((a * b).sum() / b.square().sum()).item()
-            if a.numel() > 1 and factor == factor and same(a, factor * b, self.tolerance):
+            if a.numel() > 1 and abs(factor) > 0 and same(a, factor * b, self.tolerance):
                 if round(factor, 9) == -1:
                     return f"{self.returns} has the wrong sign"
                 return (
