@@ -11,7 +11,7 @@ from torch import Tensor
 from splitlab.course.checks.sight import PLAIN, RESULT, Fact, alike, same, what
 
 FACTS = (
-    *("requires", "graph", "weights", "values", "buffers", "modes", "frozen", "grads"),
+    *("requires", "frozen", "graph", "weights", "values", "buffers", "modes", "grads"),
     *("optimizers", "lengths", "generators"),
 )  # the kinds of facts, in the order in which they are looked at
 
