@@ -70,20 +70,20 @@ def flattens(tail, optimizer, a, labels):
     return da_of(tail, optimizer, a, labels).flatten(1)
 
 
-def da_of(tail, optimizer, a, labels, *, create_graph=False, sign=1):
-    """The right turn, and what one option or another makes of it."""
+def da_of(tail, optimizer, a, labels, *, sign=1):
+    """The right turn, or one uphill."""
     tail.train()
     leaf = a.detach().requires_grad_()
     loss = sign * F.cross_entropy(tail(leaf), labels)
     optimizer.zero_grad()
-    loss.backward(create_graph=create_graph)
+    loss.backward()
     optimizer.step()
     return leaf.grad
 
 
 @bank.mistake("owner_turn", "da still carries its computation graph")
 def with_history(tail, optimizer, a, labels):
-    return da_of(tail, optimizer, a, labels, create_graph=True)
+    return da_of(tail, optimizer, a, labels) + 0 * tail[-1].weight.sum()
 
 
 @bank.mistake("owner_turn", "da has the wrong sign")
