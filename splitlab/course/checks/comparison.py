@@ -289,10 +289,10 @@ def unlike(
             return f"{name} should have {len(due)} parts and has {len(mine)}"
         parts = parts or tuple(f"part {place} of {name}" for place in range(len(due)))
         pairs = list(zip(mine, due, parts, strict=True))
+    elif isinstance(due, Tensor) and (due.dim() or types):
+        return _unlike_tensor(mine, due, name, tolerance, types=types)
     elif _is_number(due):
         return _unlike_number(mine, due, name, tolerance)
-    elif isinstance(due, Tensor):
-        return _unlike_tensor(mine, due, name, tolerance, types=types)
     else:
         return None if type(mine) is type(due) and mine == due else ""
     found = [unlike(a, b, part, tolerance, types=types) for a, b, part in pairs]
@@ -313,8 +313,6 @@ def _unlike_number(mine: Any, due: Any, name: str, tolerance: float) -> str | No
 def _unlike_tensor(
     mine: Any, due: Tensor, name: str, tolerance: float, *, types: bool
 ) -> str | None:
-    if due.dim() == 0 and not types:
-        return _unlike_number(mine, due.item(), name, tolerance)
     if type(mine) not in PLAIN:
         return f"{name} should be a tensor and is {what(mine)}"
     if mine.shape != due.shape:

@@ -12,21 +12,29 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
-from splitlab import Client, HonestServer, PassiveClient, settings, train
+from splitlab import HonestServer, PassiveClient, settings, train
 from splitlab.core.messages import Gradient
 from splitlab.core.tables import Table
-from splitlab.course.checks.base import Answer, Score, check, expect_tensor, same, wrong
-from splitlab.course.checks.labels_leak.common import undisturbed
+from splitlab.course.checks.guard import secret, wrong
+from splitlab.course.checks.scored import Answer, expect_tensor, scored
+from splitlab.course.checks.sight import same
+from splitlab.course.checks.verdict import Score
 
 COPIES = 2000  # of each gradient in a batch: as many draws of its noise
 NORMS = (0.4, 1.0, 1.7, 2.6, 4.0)
 LARGEST = NORMS[-1]
 SPREAD = 0.08  # a standard deviation may be off by this share of it, five times the usual luck
 BIAS = 0.11  # and a mean by this share of the standard deviation, likewise
+SHARED = 0.16  # and a correlation by this, likewise
+FARTHEST = 3.1  # of thousands of normal numbers some lie beyond, but for one time in 10^7
 UNLIKELY = 1e-6  # a test of normality that fails less often than this is no accident
 
 
-@check()
+@scored(
+    praise="all rows have one expected squared norm, their mean is the gradient, and the table "
+    "says what that hides.",
+    seconds=60,
+)
 def max_norm(answer: Answer) -> Score:
     """`max_norm(dz, generator)`: dz_i (1 + sigma_i eps_i), all rows as long as the longest."""
     _check_shapes(answer)
@@ -36,7 +44,7 @@ def max_norm(answer: Answer) -> Score:
 
 
 def _asked(answer: Answer, dz: Tensor, generator: torch.Generator) -> Tensor:
-    noisy = undisturbed(answer, dz, generator, what="the gradients")
+    noisy = answer(dz, generator)
     if isinstance(noisy, Tensor) and noisy.isnan().any():
         zeros = not dz.flatten(1).any(1).all()
         wrong(
@@ -46,7 +54,10 @@ def _asked(answer: Answer, dz: Tensor, generator: torch.Generator) -> Tensor:
             else "there is nan in the gradients: is there the root of a negative number? The "
             "largest squared norm comes first, and then 1, or the row's own, is subtracted"
         )
-    return expect_tensor(noisy, "what max_norm returns", dz.shape)
+    noisy = expect_tensor(noisy, "what max_norm returns", dz.shape)
+    if noisy.dtype != dz.dtype:
+        wrong(f"the gradients change their type: {dz.dtype} comes in, and {noisy.dtype} crosses")
+    return noisy
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -58,12 +69,10 @@ def _seeded(seed: int) -> torch.Generator:
 
 def _check_shapes(answer: Answer) -> None:
     """Ask about batches of several shapes, with zeros, and with nothing to equalize."""
-    for shape in ((6, 3, 2, 2), (5, 4), (4, 2, 3)):
-        _asked(answer, torch.randn(shape, dtype=torch.float64), _seeded(0))
-    single = torch.randn(8, 2, 3)
-    if _asked(answer, single, _seeded(0)).dtype != single.dtype:
-        wrong("the gradients change their type: float32 comes in, and float32 crosses")
-    zeros = torch.randn(4, 3, 2, dtype=torch.float64)
+    for shape in ((6, 3, 2, 2), (5, 4), (4, 2, 3), (1, 1, 2, 2)):
+        for dtype in (torch.float64, torch.float32):
+            _asked(answer, torch.randn(shape, dtype=dtype), _seeded(0))
+    zeros = torch.randn(4, 3, 2)
     zeros[1] = 0
     if _asked(answer, zeros, _seeded(0))[1].any():
         wrong(
@@ -83,7 +92,14 @@ def _check_randomness(answer: Answer) -> None:
     dz = _batch(3)
     state = torch.get_rng_state()
     generator = _seeded(1)
-    first, second = (_asked(answer, dz, generator) for _ in range(2))
+    first = _asked(answer, dz, generator)
+    kept = first.clone()
+    second = _asked(answer, dz, generator)
+    if not same(first, kept):
+        wrong(
+            "what max_norm returned changes at the next call: it lies in memory that is used "
+            "again, so return a new tensor each time"
+        )
     if not torch.equal(torch.get_rng_state(), state) or not same(
         _asked(answer, dz, _seeded(1)), first
     ):
@@ -110,6 +126,7 @@ def _check_randomness(answer: Answer) -> None:
 # --- The noise, measured ----------------------------------------------------------------------
 
 
+@secret
 def _batch(copies: int) -> Tensor:
     """Make gradients of the norms `NORMS`, with zeros in them as a ReLU leaves them.
 
@@ -150,8 +167,12 @@ def _check_noise(answer: Answer) -> None:
     _check_mean(by_norm[:-1])
     _check_spread(by_norm[:-1], expected)
     rest = by_norm[:-1]
-    eps = ((rest - rest.mean(1, keepdim=True)) / rest.std(1, keepdim=True)).flatten()
-    if stats.kstest(eps.numpy(), "norm").pvalue < UNLIKELY:
+    eps = (rest - rest.mean(1, keepdim=True)) / rest.std(1, keepdim=True)
+    # Neighbors in the batch, rows of one norm, and the batch's two halves, each with each.
+    correlation = torch.corrcoef(torch.cat(eps.chunk(2, dim=1)))
+    if correlation.triu(1).abs().max() > SHARED:
+        wrong("several rows share one eps: draw one number for each row, len(dz) of them")
+    if eps.abs().max() < FARTHEST or stats.kstest(eps.flatten(), "norm").pvalue < UNLIKELY:
         wrong(
             "the mean and the expected squared norm are right, and eps is not normal: draw it with "
             "torch.randn"
@@ -204,7 +225,7 @@ def _check_mean(by_norm: Tensor) -> None:
         CheckFailed: If it is not.
     """
     means, spreads = by_norm.mean(1), by_norm.std(1)
-    if same(means, torch.zeros_like(means), 0.1):
+    if (means.abs() < BIAS * spreads).all():
         wrong(
             f"over {COPIES} draws the mean of what is sent is zero: the gradient itself is gone, "
             "so add the noise to it, 1 + sigma * eps"
@@ -214,7 +235,7 @@ def _check_mean(by_norm: Tensor) -> None:
         wrong(
             f"over {COPIES} draws the mean of what is sent is {means[off].item():.2f} times the "
             "gradient: the noise is biased, and the task is trained with another gradient; eps "
-            "has the mean zero, so take no abs, and no uniform numbers from 0 up"
+            "has a mean of zero, so take no abs, and no uniform numbers from 0 up"
         )
 
 
@@ -269,10 +290,9 @@ SETTING = settings.tiny
 SEED = 21  # the notebook's is 0
 STEPS, DRAWS = 30, 5
 CAPTION = (
-    "Right: all rows have one expected squared norm, and the mean is the gradient. Leak AUC on "
-    f"the gradients of the first {STEPS} steps of a split that learns 'is it a 0', a mean over "
-    "batches. The noise in all directions has the same power. Hidden: 1 where the norm's AUC is "
-    "1/2, 0 where it is 1"
+    f"Leak AUC on the gradients of the first {STEPS} steps of a split that learns 'is it a 0', a "
+    "mean over batches. The noise in all directions has the same power. Hidden: 1 where the norm's "
+    "AUC is 1/2, 0 where it is 1"
 )
 
 
@@ -315,13 +335,14 @@ class _Curious(PassiveClient):
         self.seen.append((message.dz.clone(), index.clone()))
 
 
+@secret
 @functools.cache
 def _batches() -> tuple[_Batch, ...]:
     """Train a split whose labels lie at the server, and keep the batches that can be scored."""
     private, _, _ = SETTING.split("digits", SEED)
     positive = private.y == 0
     blind = replace(private, y=torch.zeros_like(private.y))
-    client: Client = _Curious(
+    client = _Curious(
         SETTING.client_net(seed=SEED), blind, sends_index=True, **SETTING.client(seed=SEED)
     )
     net = SETTING.server_net(classes=2, seed=SEED)
