@@ -172,7 +172,11 @@ def plain(value: Any) -> Any:
 
 
 def graph(result: Any, named: Mapping[str, Any]) -> list[Tensor]:
-    """Return the gradients of a result with respect to all that may learn; none without a graph."""
+    """Return the gradients of a result with respect to all that may learn; none without a graph.
+
+    Raises:
+        RuntimeError: If the graph is used up, or a step has changed it in place.
+    """
     parts = [tensor for tensor in tensors(result) if tensor.requires_grad]
     inputs = list({id(leaf): leaf for leaf in leaves(list(named.values()))}.values())
     if not parts or not inputs:
@@ -184,14 +188,11 @@ def graph(result: Any, named: Mapping[str, Any]) -> list[Tensor]:
             for part in parts
         ]
     ).sum()
-    try:
-        return list(
-            torch.autograd.grad(
-                total, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
+    return list(
+        torch.autograd.grad(
+            total, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-    except RuntimeError:  # a step has been taken since, in place: nobody can go back any more
-        return [torch.zeros(())] * len(parts)
+    )
 
 
 def what(value: Any) -> str:
