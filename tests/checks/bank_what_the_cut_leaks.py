@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from splitlab import nets
 from splitlab.attacks import priors
 from splitlab.course.checks import what_the_cut_leaks
+from splitlab.course.checks.what_the_cut_leaks.invert import _loss, _with
 from splitlab.nets.evaluation import evaluating
 
 bank = Bank("21_what_the_cut_leaks", what_the_cut_leaks)
@@ -44,25 +45,14 @@ def sums_over_counts(x):
     return down / (channels * (height - 1) * width) + right / (channels * height * (width - 1))
 
 
-def down(x):
-    return x.diff(dim=2)
-
-
-def right(x):
-    return x.diff(dim=3)
-
-
-def own(differences):
-    """Mean square of each image, (B,)."""
-    return differences.square().mean((1, 2, 3))
-
-
-def summed(differences):
-    return differences.square().sum((1, 2, 3))
-
-
-def padded(x):
-    return own(F.pad(x, (0, 0, 0, 1)).diff(dim=2)) + own(F.pad(x, (0, 1)).diff(dim=3))
+@bank.also_right("total_variation")
+def with_loops(x):
+    _, channels, height, width = x.shape
+    below = [(i, j) for i in range(height - 1) for j in range(width)]
+    beside = [(i, j) for i in range(height) for j in range(width - 1)]
+    down = sum((x[:, :, i + 1, j] - x[:, :, i, j]) ** 2 for i, j in below).sum(1) / len(below)
+    right = sum((x[:, :, i, j + 1] - x[:, :, i, j]) ** 2 for i, j in beside).sum(1) / len(beside)
+    return (down + right) / channels
 
 
 def in_numpy(x):
@@ -71,82 +61,33 @@ def in_numpy(x):
     return torch.from_numpy(parts[0] + parts[1])
 
 
+def in_half_precision(x):
+    return priors.total_variation(x.half()).to(x.dtype)
+
+
+BUFFERS = {}
+
+
+def into_a_buffer(x):
+    """Keeps its graph, where there is one, and its memory, where there is none."""
+    value = priors.total_variation(x)
+    if value.requires_grad:
+        return value
+    return BUFFERS.setdefault(value.shape, torch.zeros_like(value)).copy_(value)
+
+
 mistakes(
     "total_variation",
     [
-        (
-            "one number for the whole batch",
-            lambda x: down(x).square().mean() + right(x).square().mean(),
-        ),
-        ("has shape", lambda x: (own(down(x)) + own(right(x)))[:, None]),
-        ("has shape", lambda x: x.diff(dim=2).square().mean((2, 3)) + own(right(x))[:, None]),
-        ("should be a tensor", lambda x: (own(down(x)) + own(right(x))).tolist()),
-        ("only vertical neighbors", lambda x: own(down(x))),
-        ("only horizontal neighbors", lambda x: own(right(x))),
-        ("go round the edge", lambda x: own(x - x.roll(1, 2)) + own(x - x.roll(1, 3))),
-        ("go round the edge", lambda x: own(x - x.roll(-1, -2)) + own(x - x.roll(-1, -1))),
-        ("in black beyond its edge", padded),
-        (
-            "a neighbor in both directions",
-            lambda x: own(down(x)[..., :-1]) + own(right(x)[..., :-1, :]),
-        ),
-        (
-            "the differences are absolute",
-            lambda x: down(x).abs().mean((1, 2, 3)) + right(x).abs().mean((1, 2, 3)),
-        ),
-        ("the squared differences are summed:", lambda x: summed(down(x)) + summed(right(x))),
-        (
-            "summed over the channels",
-            lambda x: down(x).square().mean((2, 3)).sum(1) + right(x).square().mean((2, 3)).sum(1),
-        ),
-        (
-            "divided by the number of pixels",
-            lambda x: (summed(down(x)) + summed(right(x))) / x[0].numel(),
-        ),
-        (
-            "share one mean",
-            lambda x: (
-                (summed(down(x)) + summed(right(x))) / (down(x)[0].numel() + right(x)[0].numel())
-            ),
-        ),
-        ("this is half of it", lambda x: torch.stack([own(down(x)), own(right(x))]).mean(0)),
-        ("the difference of the two directions", lambda x: own(down(x)) - own(right(x))),
-        ("divided by the number of images", lambda x: (own(down(x)) + own(right(x))) / len(x)),
-        (
-            "gets the mean of the batch",
-            lambda x: (own(down(x)) + own(right(x))).mean().repeat(len(x)),
-        ),
-        (
-            "gets the sum over the batch",
-            lambda x: (own(down(x)) + own(right(x))).sum() * torch.ones_like(x[:, 0, 0, 0]),
-        ),
-        ("a root is taken", lambda x: own(down(x)).sqrt() + own(right(x)).sqrt()),
-        ("a root is taken", lambda x: (own(down(x)) + own(right(x))).sqrt()),
-        (
-            "diagonal neighbors",
-            lambda x: (
-                own(x[..., 1:, 1:] - x[..., :-1, :-1]) + own(x[..., 1:, :-1] - x[..., :-1, 1:])
-            ),
-        ),
-        ("the variance of the pixels", lambda x: x.flatten(1).var(1)),
-        ("the variance of the pixels", lambda x: own(x - x.mean((1, 2, 3), keepdim=True))),
-        ("no gradient leads", in_numpy),
-        ("no gradient leads", lambda x: priors.total_variation(x.detach())),
-        ("its gradient is not", lambda x: own(down(x)) + own(right(x.detach()))),
-        (
-            "its gradient is not",
-            lambda x: priors.total_variation(x.detach().requires_grad_()),
-        ),
-        ("this is not the total variation", lambda x: 2 * own(down(x)) + own(right(x))),
+        ("has shape", lambda x: priors.total_variation(x)[:, None]),
+        ("should be a tensor", lambda x: priors.total_variation(x).tolist()),
+        ("has no graph", in_numpy),
+        ("the right value and the wrong gradient", lambda x: as_the_library(x.detach() + 0 * x)),
+        ("this is not the total variation", lambda x: x.diff(dim=2).square().mean((1, 2, 3)) * 2),
+        ("this is not the total variation", in_half_precision),
+        ("changes at the next call", into_a_buffer),
     ],
 )
-
-
-@bank.mistake("total_variation", "changes the images")
-def in_place(x):
-    up = x[:, :, 1:].clone()
-    x[:, :, :-1] -= up
-    return own(x[:, :, :-1]) + own(right(x))
 
 
 # --- invert -----------------------------------------------------------------------------------
@@ -191,109 +132,31 @@ def on_a_copy_of_f(net, z, start, steps, rate, weight, limits):
     return x
 
 
-def the_loss(net, x, z, weight):
-    return (net(x) - z).square().sum() + weight * priors.total_variation(x).sum()
-
-
-def descent(
-    net, z, start, steps, rate, weight, limits, *, loss=the_loss, clamp=True, step=None, first=None
-):
-    """The right descent, and what one option or another makes of it."""
-    x, z = start if first is None else first, z.detach()
-    for _ in range(steps):
-        leaf = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(net, leaf, z, weight), leaf)
-        x = leaf.detach() - rate * gradient if step is None else step(leaf.detach(), gradient, rate)
-        x = x.clamp(*limits) if clamp else x
-    return x.detach()
-
-
-def rough(x):
-    return priors.total_variation(x).sum()
-
-
-def apart(net, x, z):
-    """Squared differences of each image, (B,)."""
-    return (net(x) - z).square().flatten(1).sum(1)
-
-
-def with_loss(loss):
-    return lambda *given: descent(*given, loss=loss)
-
+descent = _with()
 
 mistakes(
     "invert",
     [
-        (message, with_loss(loss))
-        for message, loss in {
-            "x climbs": lambda net, x, z, w: -the_loss(net, x, z, w),
-            "the total variation has the wrong sign": (
-                lambda net, x, z, w: apart(net, x, z).sum() - w * rough(x)
-            ),
-            "the total variation is left out": lambda net, x, z, w: apart(net, x, z).sum(),
-            "weight is not used": lambda net, x, z, w: apart(net, x, z).sum() + rough(x),
-            "weight is on the features": (
-                lambda net, x, z, w: w * apart(net, x, z).sum() + rough(x)
-            ),
-            "the features go unused": lambda net, x, z, w: w * rough(x),
-            "the total variation is a mean": (
-                lambda net, x, z, w: apart(net, x, z).sum() + w * priors.total_variation(x).mean()
-            ),
-            "once for each image of the batch again": (
-                lambda net, x, z, w: (apart(net, x, z) + w * rough(x)).sum()
-            ),
-            "the loss is a mean over the batch": (
-                lambda net, x, z, w: (apart(net, x, z) + w * priors.total_variation(x)).mean()
-            ),
-            "a mean over all numbers of z": (
-                lambda net, x, z, w: F.mse_loss(net(x), z) + w * rough(x)
-            ),
-            "both parts of the loss are means": (
-                lambda net, x, z, w: F.mse_loss(net(x), z) + w * priors.total_variation(x).mean()
-            ),
-            "a mean over an image's numbers of z": (
-                lambda net, x, z, w: (net(x) - z).square().flatten(1).mean(1).sum() + w * rough(x)
-            ),
-            "the differences are absolute": (
-                lambda net, x, z, w: F.l1_loss(net(x), z, reduction="sum") + w * rough(x)
-            ),
-            "one distance for the whole batch": (
-                lambda net, x, z, w: (net(x) - z).norm() + w * rough(x)
-            ),
-            "a root is taken": (
-                lambda net, x, z, w: (net(x) - z).flatten(1).norm(dim=1).sum() + w * rough(x)
-            ),
-            "has a factor 1/2": lambda net, x, z, w: apart(net, x, z).sum() / 2 + w * rough(x),
-            "does not lead there": lambda net, x, z, w: the_loss(net, x, z, w) + x.square().sum(),
-        }.items()
-    ],
-)
-mistakes(
-    "invert",
-    [
-        ("f runs in training mode", lambda net, *rest: descent(copy.deepcopy(net).train(), *rest)),
-        ("the images leave their range", lambda *given: descent(*given, clamp=False)),
-        ("at the end alone", lambda *given: descent(*given, clamp=False).clamp(*given[-1])),
-        ("between -1 and 1, whatever limits say", lambda *given: descent(*given[:-1], (-1, 1))),
-        ("between 0 and 1, whatever limits say", lambda *given: descent(*given[:-1], (0, 1))),
-        ("images of its own", lambda *given: descent(*given, first=torch.zeros_like(given[2]))),
-        (
-            "by the gradient's sign",
-            lambda *given: descent(*given, step=lambda x, g, rate: x - rate * g.sign()),
-        ),
-        ("x has not moved", lambda net, z, start, *rest: start.clone()),
+        ("does not lead there", _with(lambda *given: _loss(*given) + given[1].square().sum())),
+        ("does not lead there", _with(first=lambda start: torch.rand_like(start) - 0.5)),
+        ("does not lead there", lambda *given: descent(*given).half().to(given[2].dtype)),
+        ("does not lead there", lambda *given: descent(*given[:-1], (given[-1][0], 0.8))),
         ("has shape", lambda *given: descent(*given).flatten(1)),
-        (
-            "one step too few",
-            lambda net, z, start, steps, *rest: descent(net, z, start, steps - 1, *rest),
-        ),
-        (
-            "one step too many",
-            lambda net, z, start, steps, *rest: descent(net, z, start, steps + 1, *rest),
-        ),
-        ("f is left in another mode", lambda net, *rest: descent(net.train(), *rest)),
+        ("requires a gradient", lambda net, z, *rest: descent(net, z.requires_grad_(), *rest)),
+        ("carries its computation graph", lambda *given: descent(*given).requires_grad_()),
+        ("no longer require gradients", lambda n, *rest: descent(n.requires_grad_(False), *rest)),
+        ("require gradients now", lambda net, *rest: descent(net.requires_grad_(), *rest)),
+        ("start has changed", lambda n, z, start, *rest: start.copy_(descent(n, z, start, *rest))),
+        ("f runs in training mode", lambda net, *rest: descent_in_training_mode(net, *rest)),
     ],
 )
+
+
+def descent_in_training_mode(net, *rest):
+    """And back: only f's running statistics tell."""
+    found = _with(training=True)(net, *rest)
+    net.eval()
+    return found
 
 
 @bank.mistake("invert", "does not require grad")
@@ -301,155 +164,57 @@ def x_requires_nothing(net, z, start, steps, rate, weight, limits):
     x = start.clone()
     for _ in range(steps):
         with torch.no_grad():
-            loss = the_loss(net, x, z, weight)
+            loss = _loss(net, x, z, weight)
         x = x - rate * torch.autograd.grad(loss, x)[0]
     return x
 
 
-@bank.mistake("invert", "are left in the .grad of f's weights")
+@bank.mistake("invert", "the .grad of net has changed")
 def goes_backward_through_f(net, z, start, steps, rate, weight, limits):
     x = start.clone().requires_grad_()
     for _ in range(steps):
         x.grad = None
-        the_loss(net, x, z.detach(), weight).backward()
+        _loss(net, x, z.detach(), weight).backward()
         with torch.no_grad():
             x -= rate * x.grad
             x.clamp_(*limits)
     return x.detach()
 
 
-@bank.mistake("invert", "f's weights have moved")
+@bank.mistake("invert", "net's weights have changed")
 def trains_f_as_well(net, z, start, steps, rate, weight, limits):
     x = start.clone().requires_grad_()
     optimizer = torch.optim.SGD([x, *net.parameters()], lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()
-        the_loss(net, x, z.detach(), weight).backward()
+        _loss(net, x, z.detach(), weight).backward()
         optimizer.step()
     net.zero_grad()
     return x.detach().clamp(*limits)
 
 
-@bank.mistake("invert", "no longer require gradients")
-def freezes_f(net, *rest):
-    return descent(net.requires_grad_(False), *rest)
-
-
-@bank.mistake("invert", "BatchNorm's running statistics have moved")
-def trains_and_goes_back(net, *rest):
-    found = descent(net.train(), *rest)
-    net.eval()
-    return found
-
-
 @bank.mistake("invert", "a gradient has run through z into the private images")
 def goes_backward_through_z(net, z, start, steps, rate, weight, limits):
-    """It clears what it leaves in f, and does not see what lies behind z."""
-    x = start.clone().requires_grad_()
+    """It leaves nothing in f, of which it has a copy, and does not see what lies behind z."""
+    net, x = copy.deepcopy(net), start.clone().requires_grad_()
     for _ in range(steps):
         x.grad = None
-        the_loss(net, x, z, weight).backward(retain_graph=True)
-        net.zero_grad()
+        _loss(net, x, z, weight).backward(retain_graph=True)
         with torch.no_grad():
             x -= rate * x.grad
             x.clamp_(*limits)
     return x.detach()
 
 
-@bank.mistake("invert", "start has changed")
+@bank.mistake("invert", "start itself now requires a gradient")
 def moves_start_itself(net, z, start, steps, rate, weight, limits):
     x = start.requires_grad_()
     for _ in range(steps):
-        (gradient,) = torch.autograd.grad(the_loss(net, x, z, weight), x)
+        (gradient,) = torch.autograd.grad(_loss(net, x, z, weight), x)
         with torch.no_grad():
             x -= rate * gradient
             x.clamp_(*limits)
     return x.detach()
-
-
-@bank.mistake("invert", "start has changed")
-def writes_the_end_into_start(net, z, start, *rest):
-    return start.copy_(descent(net, z, start, *rest))
-
-
-@bank.mistake("invert", "z has changed")
-def lets_z_require_a_gradient(net, z, *rest):
-    return descent(net, z.requires_grad_(), *rest)
-
-
-@bank.mistake("invert", "still carry a computation graph")
-def with_history(*given):
-    return descent(*given).requires_grad_()
-
-
-@bank.mistake("invert", "all gradients so far")
-def forgets_to_clear(net, z, start, steps, rate, weight, limits):
-    x = start.clone().requires_grad_()
-    for _ in range(steps):
-        the_loss(net, x, z.detach(), weight).backward(inputs=[x])
-        with torch.no_grad():
-            x -= rate * x.grad
-            x.clamp_(*limits)
-    return x.detach()
-
-
-@bank.mistake("invert", "the gradient at the start")
-def one_gradient_for_all_steps(net, z, start, steps, rate, weight, limits):
-    leaf = start.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(the_loss(net, leaf, z, weight), leaf)
-    x = start
-    for _ in range(steps):
-        x = (x - rate * gradient).clamp(*limits)
-    return x
-
-
-@bank.mistake("invert", "only the last gradient moves x")
-def steps_from_the_start(net, z, start, steps, rate, weight, limits):
-    x = start
-    for _ in range(steps):
-        leaf = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(the_loss(net, leaf, z, weight), leaf)
-        x = (start - rate * gradient).clamp(*limits)
-    return x
-
-
-@bank.mistake("invert", "and not after the last one")
-def clamps_first(net, z, start, steps, rate, weight, limits):
-    x = start
-    for _ in range(steps):
-        x = x.detach().clamp(*limits).requires_grad_()
-        (gradient,) = torch.autograd.grad(the_loss(net, x, z, weight), x)
-        x = x - rate * gradient
-    return x.detach()
-
-
-def optimized(make, net, z, start, steps, weight, limits):
-    x = start.clone().requires_grad_()
-    optimizer = make([x])
-    for _ in range(steps):
-        optimizer.zero_grad()
-        the_loss(net, x, z.detach(), weight).backward(inputs=[x])
-        optimizer.step()
-        with torch.no_grad():
-            x.clamp_(*limits)
-    return x.detach()
-
-
-@bank.mistake("invert", "these are steps of Adam")
-def adam(net, z, start, steps, rate, weight, limits):
-    return optimized(lambda xs: torch.optim.Adam(xs, lr=rate), net, z, start, steps, weight, limits)
-
-
-@bank.mistake("invert", "does not lead there")
-def from_anywhere(net, z, start, *rest):
-    return descent(net, z, torch.rand_like(start) - 0.5, *rest)
-
-
-@bank.mistake("invert", "these are steps with momentum")
-def momentum(net, z, start, steps, rate, weight, limits):
-    return optimized(
-        lambda xs: torch.optim.SGD(xs, lr=rate, momentum=0.9), net, z, start, steps, weight, limits
-    )
 
 
 # --- ask_oracle -------------------------------------------------------------------------------
