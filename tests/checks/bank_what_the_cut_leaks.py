@@ -1,6 +1,7 @@
 """Answers to the exercises of chapter 21: right ones, and what students may well write."""
 
 import copy
+import functools
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch.nn import functional as F
 from splitlab import nets
 from splitlab.attacks import priors
 from splitlab.course.checks import what_the_cut_leaks
+from splitlab.course.checks.what_the_cut_leaks.ask_oracle import _with as attack
 from splitlab.course.checks.what_the_cut_leaks.invert import _loss, _with
+from splitlab.course.checks.what_the_cut_leaks.surrogate_step import _with as imitation
 from splitlab.nets.evaluation import evaluating
 
 bank = Bank("21_what_the_cut_leaks", what_the_cut_leaks)
@@ -266,155 +269,75 @@ def as_an_object(oracle, public, decoder, optimizer, batches, limits):
     return decode
 
 
+learn = attack()
+
+
 def usual(z):
     return z.mean(0), z.std(0).clamp(min=1e-6)
 
 
-def learn(
-    oracle,
-    public,
-    decoder,
-    optimizer,
-    batches,
-    limits,
-    *,
-    statistics=usual,
-    at_use=None,
-    loss=lambda guess, x: (guess - x).square().mean(),
-    training=True,
-    eval_after=True,
-    clamp=True,
-    clear=True,
-    rows_of=lambda rows: rows,
-    targets_of=lambda rows: rows,
-    answers=None,
-):
-    """The right attack, and what one option or another makes of it."""
-    z = oracle(public).detach() if answers is None else answers
-    mean, std = statistics(z)
-    decoder.train(training)
-    for rows in batches:
-        guess = decoder((z[rows_of(rows)] - mean) / std)
-        value = loss(guess, public[targets_of(rows_of(rows))])
-        if clear:
-            optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-    decoder.train(not eval_after)
-
-    def decode(z):
-        normal = (z - mean) / std if at_use is None else at_use(z, mean, std)
-        with torch.no_grad():
-            images = decoder(normal)
-        return images.clamp(*limits) if clamp else images
-
-    return decode
+def then(change):
+    """An answer whose function z -> images is changed."""
+    return lambda *given: change(learn(*given), *given)
 
 
-def learns(**options):
-    return lambda *given: learn(*given, **options)
+def with_first_group_only(optimizer):
+    return type(optimizer)(optimizer.param_groups[:1])
 
 
-def nothing(z):
-    return torch.zeros_like(z[0])
+CALLS = {}
 
 
-def one(z):
-    return torch.ones_like(z[0])
+def into_one_buffer(decode, *_):
+    def run(z):
+        images = decode(z)
+        return CALLS.setdefault(images.shape, torch.zeros_like(images)).copy_(images)
+
+    return run
 
 
 mistakes(
     "ask_oracle",
     [
         (
-            "z went into the decoder as it came",
-            learns(statistics=lambda z: (nothing(z), one(z))),
+            "is not decoded as asked",
+            attack(loss=lambda guess, x: (guess - x).pow(2).mean() + x.mean() * guess.mean()),
+        ),
+        ("is not decoded as asked", attack(at_use=lambda z, mean, std: (mean, -std))),
+        ("is not decoded as asked", attack(optimizer_of=with_first_group_only)),
+        ("is not decoded as asked", then(lambda decode, *_: lambda z: decode(z) * len(z) ** 0.1)),
+        (
+            "is not decoded as asked",
+            then(lambda decode, *_: lambda z: decode(z).half().to(z.dtype)),
+        ),
+        ("is not decoded as asked", then(into_one_buffer)),
+        (
+            "z has changed at use",
+            then(lambda decode, *_: lambda z: decode(z.mul_(1)) + 0 * z.zero_()),
+        ),
+        ("ask_oracle returns a Tensor: return a function", then(lambda decode, *given: given[1])),
+        (
+            "still carries its computation graph",
+            then(lambda decode, *_: lambda z: decode(z).requires_grad_()),
+        ),
+        ("has shape", then(lambda decode, *_: lambda z: decode(z)[:1])),
+        ("stopped with TypeError", then(lambda decode, *_: lambda z, limits: decode(z))),
+        ("is None", then(lambda decode, *_: lambda z: None)),
+        (
+            "the oracle is kept",
+            then(lambda decode, oracle, *_: lambda z: decode(z) if oracle else z),
         ),
         (
-            "and not divided by its standard deviation",
-            learns(statistics=lambda z: (z.mean(0), one(z))),
+            "the oracle is kept",
+            then(lambda decode, oracle, *_: functools.partial(lambda o, z: decode(z), [oracle])),
         ),
-        (
-            "and not taken less its mean",
-            learns(statistics=lambda z: (nothing(z), usual(z)[1])),
-        ),
-        (
-            "divided by its variance",
-            learns(statistics=lambda z: (z.mean(0), z.var(0).clamp(min=1e-6))),
-        ),
-        ("all of z has one mean", learns(statistics=lambda z: (z.mean(), z.std()))),
-        (
-            "each channel of z has one mean",
-            learns(
-                statistics=lambda z: (
-                    z.mean((0, 2, 3), keepdim=True),
-                    z.std((0, 2, 3), keepdim=True),
-                )
-            ),
-        ),
-        (
-            "divided by N in the standard deviation",
-            learns(statistics=lambda z: (z.mean(0), z.std(0, correction=0).clamp(min=1e-6))),
-        ),
-        (
-            "is added to every standard deviation",
-            learns(statistics=lambda z: (z.mean(0), z.std(0) + 1e-6)),
-        ),
-        ("are not finite", learns(statistics=lambda z: (z.mean(0), z.std(0)))),
-        (
-            "the decoder climbs its loss",
-            learns(loss=lambda guess, x: -(guess - x).square().mean()),
-        ),
-        (
-            "the squared errors are summed",
-            learns(loss=lambda guess, x: (guess - x).square().sum()),
-        ),
-        ("the absolute error", learns(loss=F.l1_loss)),
-        ("are still in .grad", learns(clear=False)),
-        ("was trained in evaluation mode", learns(training=False)),
-        (
-            "a step is missing",
-            lambda o, p, d, opt, batches, li: learn(o, p, d, opt, batches[:-1], li),
-        ),
-        ("takes all public images", learns(rows_of=lambda rows: torch.arange(11))),
-        ("the first rows of public", learns(rows_of=lambda rows: torch.arange(len(rows)))),
-        (
-            "every step takes the first batch",
-            lambda o, p, d, opt, batches, li: learn(o, p, d, opt, batches[:1] * len(batches), li),
-        ),
-        ("not of the same rows", learns(targets_of=lambda rows: torch.arange(len(rows)))),
-        (
-            "was not trained as asked",
-            learns(loss=lambda guess, x: (guess - x).square().mean() + guess.square().mean()),
-        ),
-        ("z is normalized in training and not at use", learns(at_use=lambda z, mean, std: z)),
-        ("at use, z is not taken less its mean", learns(at_use=lambda z, mean, std: z / std)),
-        ("at use, z is not divided", learns(at_use=lambda z, mean, std: z - mean)),
-        (
-            "at use, z is normalized by its own mean",
-            learns(at_use=lambda z, mean, std: (z - z.mean(0)) / usual(z)[1]),
-        ),
-        ("in training mode at use", learns(eval_after=False)),
-        ("the images leave their range", learns(clamp=False)),
-        (
-            "between -1 and 1, whatever limits say",
-            lambda *given: learn(*given[:-1], (-1, 1)),
-        ),
-        ("between 0 and 1, whatever limits say", lambda *given: learn(*given[:-1], (0, 1))),
-        (
-            "does not vary on public images",
-            learns(statistics=lambda z: (z.mean(0), torch.where(z.std(0) == 0, 1.0, z.std(0)))),
-        ),
-        (
-            "does not vary on public images",
-            learns(statistics=lambda z: (z.mean(0), z.std(0).clamp(min=1e-8))),
-        ),
-        ("and its use is not", learns(at_use=lambda z, mean, std: (mean - z) / std)),
-        ("z has changed at use", learns(at_use=lambda z, mean, std: z.sub_(mean).div_(std))),
-        ("ask_oracle returns a Tensor: return a function", lambda *given: learn(*given)(given[1])),
         (
             "the oracle was not asked",
-            lambda *given: learn(*given, answers=torch.randn_like(given[1])),
+            lambda oracle, public, *rest: learn(lambda x: x, public, *rest),
+        ),
+        (
+            "require gradients now",
+            then(lambda decode, o, p, decoder, *_: decoder.requires_grad_() and decode),
         ),
     ],
 )
@@ -438,7 +361,7 @@ def asks_about_private_images(oracle, public, *rest):
 
 @bank.mistake("ask_oracle", "ask about a batch of public images")
 def asks_about_one_image(oracle, public, *rest):
-    return learn(oracle, public, *rest, answers=torch.stack([oracle(x) for x in public]))
+    return learn(lambda x: torch.stack([oracle(one) for one in x]), public, *rest)
 
 
 @bank.mistake("ask_oracle", "times about one image")
@@ -457,7 +380,7 @@ def asks_about_some(oracle, public, decoder, optimizer, batches, limits):
     rows = torch.cat(batches[:2]).unique()
     answers = torch.zeros_like(public)
     answers[rows] = oracle(public[rows]).detach()
-    return learn(oracle, public, decoder, optimizer, batches, limits, answers=answers)
+    return learn(lambda x: answers, public, decoder, optimizer, batches, limits)
 
 
 @bank.mistake("ask_oracle", "into the client's weights")
@@ -472,94 +395,20 @@ def keeps_the_graph(oracle, public, decoder, optimizer, batches, limits):
     return lambda z: decoder.eval()((z - mean) / std).detach().clamp(*limits)
 
 
-@bank.mistake("ask_oracle", "a second time")
-def keeps_the_graph_and_goes_on(oracle, public, *rest):
-    return learn(oracle, public, *rest, answers=oracle(public))
-
-
 @bank.mistake("ask_oracle", "the public images have changed")
 def normalizes_images_in_place(oracle, public, *rest):
     answers = oracle(public).detach()
     public -= public.mean(0)
-    return learn(oracle, public, *rest, answers=answers)
+    return learn(lambda x: answers, public, *rest)
 
 
-@bank.mistake("ask_oracle", "each batch is normalized by its own mean")
-def statistics_of_the_batch(oracle, public, decoder, optimizer, batches, limits):
-    answers = oracle(public).detach()
-    for rows in batches:
-        mean, std = usual(answers[rows])
-        loss = (decoder.train()((answers[rows] - mean) / std) - public[rows]).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return lambda z: decoder.eval()((z - mean) / std).detach().clamp(*limits)
-
-
-@bank.mistake("ask_oracle", "the decoder learns to turn images into z")
-def target_and_input_swapped(oracle, public, decoder, optimizer, batches, limits):
-    z = oracle(public).detach()
-    mean, std = usual(z)
-    return learn(
-        oracle,
-        (z - mean) / std,
-        decoder,
-        optimizer,
-        batches,
-        limits,
-        answers=public,
-        statistics=lambda z: (nothing(z), one(z)),
-    )
-
-
-@bank.mistake("ask_oracle", "the decoder learns to turn images into z")
-def target_and_input_swapped_and_raw(oracle, public, *rest):
-    z = oracle(public).detach()
-    return learn(oracle, z, *rest, answers=public, statistics=lambda z: (nothing(z), one(z)))
-
-
-@bank.mistake("ask_oracle", "BatchNorm's running statistics are not those")
+@bank.mistake("ask_oracle", "z is not decoded as asked")
 def looks_at_its_pictures(oracle, public, decoder, optimizer, batches, limits):
     """A look at what it draws, in training mode, moves its statistics."""
     decode = learn(oracle, public, decoder, optimizer, batches, limits)
     decoder.train()(torch.randn_like(public))
     decoder.eval()
     return decode
-
-
-@bank.mistake("ask_oracle", "the decoder has not moved")
-def no_step(oracle, public, decoder, optimizer, batches, limits):
-    return learn(oracle, public, decoder, optimizer, [], limits)
-
-
-@bank.mistake("ask_oracle", "with Adam it does not")
-def descends_by_hand(oracle, public, decoder, optimizer, batches, limits):
-    plain = torch.optim.SGD(decoder.parameters(), lr=optimizer.param_groups[0]["lr"])
-    return learn(oracle, public, decoder, plain, batches, limits)
-
-
-@bank.mistake("ask_oracle", "the decoded images carry a computation graph")
-def with_a_graph(*given):
-    decode = learn(*given)
-    return lambda z: decode(z).requires_grad_()
-
-
-@bank.mistake("ask_oracle", "what the decoder returns has shape")
-def one_image_alone(*given):
-    decode = learn(*given)
-    return lambda z: decode(z)[:1]
-
-
-@bank.mistake("ask_oracle", "the function that ask_oracle returns stopped with TypeError")
-def takes_two_arguments(*given):
-    decode = learn(*given)
-    return lambda z, limits: decode(z).clamp(*limits)
-
-
-@bank.mistake("ask_oracle", "a single z is decoded to another image")
-def brightens_a_single_one(*given):
-    decode = learn(*given)
-    return lambda z: decode(z) if len(z) > 1 else decode(z) - decode(z).mean()
 
 
 @bank.mistake("ask_oracle", "the oracle is asked again")
@@ -571,12 +420,6 @@ def asks_at_use(oracle, public, decoder, optimizer, batches, limits):
         return decoder((z - mean) / std).detach().clamp(*limits)
 
     return decode
-
-
-@bank.mistake("ask_oracle", "the oracle is kept")
-def keeps_the_oracle(oracle, *rest):
-    decode = learn(oracle, *rest)
-    return lambda z: decode(z) if oracle else z
 
 
 # --- surrogate_step ---------------------------------------------------------------------------
@@ -622,98 +465,7 @@ def functional(surrogate, optimizer, server, x, labels):
     return loss.item()
 
 
-def imitate(
-    surrogate,
-    optimizer,
-    server,
-    x,
-    labels,
-    *,
-    frozen=True,
-    s_training=False,
-    f_training=True,
-    loss=F.cross_entropy,
-    cut=lambda z: z,
-    clear=True,
-    scale=1,
-    returns=lambda loss: loss.item(),
-):
-    """The right step, and what one option or another makes of it."""
-    s = (copy.deepcopy(server) if frozen else server).train(s_training)
-    value = loss(s(cut(surrogate.train(f_training)(x))), labels)
-    if clear:
-        optimizer.zero_grad()
-    (scale * value).backward()
-    optimizer.step()
-    return returns(value)
-
-
-def imitates(**options):
-    return lambda *given: imitate(*given, **options)
-
-
-mistakes(
-    "surrogate_step",
-    [
-        ("s ran in training mode", imitates(s_training=True)),
-        ("the surrogate learned in evaluation mode", imitates(f_training=False)),
-        ("the wrong way round", imitates(s_training=True, f_training=False)),
-        ("running statistics in s have moved", imitates(frozen=False, s_training=True)),
-        ("s is left in another mode", imitates(frozen=False)),
-        ("the surrogate climbs", imitates(scale=-1)),
-        (
-            "summed over the images",
-            imitates(loss=lambda s, y: F.cross_entropy(s, y, reduction="sum")),
-        ),
-        ("times that of the mean cross-entropy", imitates(scale=0.5)),
-        ("the labels are shifted", imitates(loss=lambda s, y: F.cross_entropy(s, (y + 1) % 5))),
-        ("the labels are shifted", imitates(loss=lambda s, y: F.cross_entropy(s, (y - 1) % 5))),
-        ("are moved along the batch", imitates(loss=lambda s, y: F.cross_entropy(s, y.roll(1)))),
-        (
-            "between scores and labels",
-            imitates(loss=lambda s, y: F.mse_loss(s, F.one_hot(y, 5).double())),
-        ),
-        (
-            "between probabilities and labels",
-            imitates(loss=lambda s, y: F.mse_loss(s.softmax(1), F.one_hot(y, 5).double())),
-        ),
-        (
-            "is taken of probabilities",
-            imitates(loss=lambda s, y: F.cross_entropy(s.softmax(1), y)),
-        ),
-        ("the logarithm is missing", imitates(loss=F.nll_loss)),
-        (
-            "the labels go unused",
-            imitates(loss=lambda s, y: F.cross_entropy(s, s.argmax(1))),
-        ),
-        ("the surrogate has not moved", imitates(cut=lambda z: z.detach())),
-        ("are still in .grad", imitates(clear=False)),
-        (
-            "is not one on the mean cross-entropy",
-            imitates(loss=lambda s, y: F.cross_entropy(s, y, label_smoothing=0.1)),
-        ),
-        ("carries its graph", imitates(returns=lambda loss: loss)),
-        ("return the loss alone", imitates(returns=lambda loss: (loss.item(), 0.5))),
-        (
-            "the loss should be a number and is a str",
-            imitates(returns=lambda loss: str(loss.item())),
-        ),
-        ("surrogate_step returns nothing", imitates(returns=lambda loss: None)),
-        ("the number that is returned is not", imitates(returns=lambda loss: 2 * loss.item())),
-        (
-            "does not require grad",
-            lambda f, o, s, x, y: imitate(f, o, s, x, y, loss=no_graph),
-        ),
-        (
-            "the images or the labels have changed",
-            lambda f, o, s, x, y: imitate(f, o, s, x.mul_(0.9), y),
-        ),
-        (
-            "the images require a gradient",
-            lambda f, o, s, x, y: imitate(f, o, s, x.requires_grad_(), y),
-        ),
-    ],
-)
+imitate = imitation()
 
 
 def no_graph(scores, labels):
@@ -721,57 +473,12 @@ def no_graph(scores, labels):
         return F.cross_entropy(scores, labels)
 
 
-@bank.mistake("surrogate_step", "s has moved")
-def trains_s_as_well(surrogate, optimizer, server, x, labels):
-    both = torch.optim.SGD([*surrogate.parameters(), *server.parameters()], lr=0.1)
-    return imitate(surrogate, both, server, x, labels, frozen=False)
+def smoothed(scores, labels):
+    return F.cross_entropy(scores, labels, label_smoothing=0.1)
 
 
-@bank.mistake("surrogate_step", "s is left in another mode")
-def back_into_training_mode(surrogate, optimizer, server, x, labels):
-    """All of it, the layer too that was held still."""
-    loss = F.cross_entropy(server.eval()(surrogate.train()(x)), labels)
-    optimizer.zero_grad()
-    loss.backward(inputs=list(surrogate.parameters()))
-    optimizer.step()
-    server.train()
-    return loss.item()
-
-
-def with_modes_put_back(step):
-    """Let a step have its own server back in the modes that it had."""
-
-    def run(surrogate, optimizer, server, x, labels):
-        with evaluating(server), torch.enable_grad():
-            return step(surrogate, optimizer, server, x, labels)
-
-    return run
-
-
-@bank.mistake("surrogate_step", "the .grad of the weights of s")
-@with_modes_put_back
 def goes_backward_through_s(surrogate, optimizer, server, x, labels):
-    return imitate(surrogate, optimizer, server, x, labels, frozen=False)
-
-
-@bank.mistake("surrogate_step", "the .grad of the weights of s")
-@with_modes_put_back
-def clears_what_it_left(surrogate, optimizer, server, x, labels):
-    loss = imitate(surrogate, optimizer, server, x, labels, frozen=False)
-    server.zero_grad()
-    return loss
-
-
-@bank.mistake("surrogate_step", "the weights of s no longer require")
-@with_modes_put_back
-def freezes_for_good(surrogate, optimizer, server, x, labels):
-    server.requires_grad_(False)
-    return imitate(surrogate, optimizer, server, x, labels, frozen=False)
-
-
-@bank.mistake("surrogate_step", "does not require grad")
-def s_without_a_graph(surrogate, optimizer, server, x, labels):
-    with evaluating(server):
+    with evaluating(server), torch.enable_grad():
         loss = F.cross_entropy(server(surrogate.train()(x)), labels)
     optimizer.zero_grad()
     loss.backward()
@@ -779,23 +486,62 @@ def s_without_a_graph(surrogate, optimizer, server, x, labels):
     return loss.item()
 
 
-@bank.mistake("surrogate_step", "with Adam it does not")
-def steps_by_hand(surrogate, optimizer, server, x, labels):
-    plain = torch.optim.SGD(surrogate.parameters(), lr=optimizer.param_groups[0]["lr"])
-    return imitate(surrogate, plain, server, x, labels)
+def with_its_graph(surrogate, optimizer, server, x, labels):
+    loss = F.cross_entropy(copy.deepcopy(server).eval()(surrogate.train()(x)), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
 
 
-@bank.mistake("surrogate_step", "BatchNorm's running statistics are not those")
+def trains_s_as_well(surrogate, optimizer, server, *rest):
+    loss = imitate(surrogate, optimizer, server, *rest)
+    torch.optim.SGD(server.parameters(), lr=0.1).step()
+    return loss
+
+
 def runs_twice(surrogate, optimizer, server, x, labels):
     surrogate.train()(x)
     return imitate(surrogate, optimizer, server, x, labels)
 
 
-@bank.mistake("surrogate_step", "the loss was computed after the step")
-def looks_again(surrogate, optimizer, server, x, labels):
-    imitate(surrogate, optimizer, server, x, labels)
-    state = copy.deepcopy(surrogate)
-    return F.cross_entropy(copy.deepcopy(server).eval()(state.train()(x)), labels).item()
+def first_group_alone(f, optimizer, *rest):
+    return imitate(f, type(optimizer)(optimizer.param_groups[:1], lr=0.1), *rest)
+
+
+mistakes(
+    "surrogate_step",
+    [
+        ("the surrogate's step is not one", imitation(factor=0.5)),
+        ("the surrogate's step is not one", first_group_alone),
+        ("the number that is returned is not", imitation(smoothed)),
+        ("the number that is returned is not", lambda *given: 2 * imitate(*given)),
+        ("the number that is returned is not", lambda *given: imitate(*given).half()),
+        ("the loss should be a number", lambda *given: (imitate(*given), 0.5)),
+        ("the loss should be a number", lambda *given: str(imitate(*given).item())),
+        ("the loss is None", lambda *given: (imitate(*given), None)[1]),
+        ("carries its computation graph", with_its_graph),
+        ("does not require grad", imitation(no_graph)),
+        ("x itself now requires", lambda f, o, s, x, y: imitate(f, o, s, x.requires_grad_(), y)),
+        ("x has changed", lambda f, o, s, x, y: (imitate(f, o, s, x, y), x.mul_(0.9))[0]),
+        ("server's weights have changed", trains_s_as_well),
+        ("server is left in evaluation mode", lambda f, o, s, *r: imitate(f, o, s.eval(), *r)),
+        ("server is left in training mode", lambda f, o, s, *r: imitate(f, o, s.train(), *r)),
+        ("the surrogate learned in evaluation mode", imitation(f_training=False)),
+        ("surrogate is left in evaluation mode", lambda f, *r: (imitate(f, *r), f.eval())[0]),
+        ("the .grad of server has changed", goes_backward_through_s),
+        (
+            "the .grad of server has changed",
+            lambda f, o, s, *r: (imitate(f, o, s, *r), s.zero_grad())[0],
+        ),
+        (
+            "no longer require gradients",
+            lambda f, o, s, *r: imitate(f, o, s.requires_grad_(False), *r),
+        ),
+        ("require gradients now", lambda f, o, s, *r: imitate(f, o, s.requires_grad_(), *r)),
+        ("surrogate's running statistics", runs_twice),
+    ],
+)
 
 
 # --- make_client ------------------------------------------------------------------------------

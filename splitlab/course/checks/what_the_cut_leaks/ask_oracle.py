@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import ModuleType
@@ -64,7 +64,8 @@ class _Client:
                 )
             self._asked[rows] += 1
         z = self._smash(x)
-        z.register_hook(_no_gradient)
+        if z.requires_grad:
+            z.register_hook(_no_gradient)
         return z
 
     def _smash(self, x: Tensor) -> Tensor:
@@ -83,12 +84,14 @@ class _Client:
         z[:, 0, 0, 0] = torch.linspace(-3, 3, len(z)) * SMALLEST
         return z
 
-    def review(self) -> None:
-        """Look at what was asked.
+    def review(self, public: Tensor) -> None:
+        """Look at the public images, and at what was asked about them.
 
         Raises:
-            CheckFailed: If it was too much, or too little.
+            CheckFailed: If they have changed, or it was too much, or too little.
         """
+        if not torch.equal(public, self._public):
+            wrong("the public images have changed: they are the target, and only to be read")
         most = int(self._asked.max())
         if not most:
             wrong("the oracle was not asked: without its answers there is nothing to learn from")
@@ -144,7 +147,7 @@ def _use(decode: Any, oracle: Any, public: Tensor, decoder: nn.Module, *_: Any) 
         CheckFailed: If anything was that should not.
     """
     client: _Client = oracle.__self__
-    client.review()
+    client.review(public)
     if not callable(decode):
         wrong(
             f"ask_oracle returns {what(decode)}: return a function z -> images, which normalizes "
@@ -221,7 +224,7 @@ def _with(
         statistics: Of z over the public images.
         loss: Of what is decoded and what is true.
         at_use: (z, mean, std) -> the statistics by which a private z is normalized.
-        each_batch: Whether each batch has statistics of its own.
+        each_batch: Whether they are those of each batch, and at use those of the last one.
         swapped: Whether images go in, and z is the target.
         added_up: Whether gradients are never cleared.
         training: Whether the decoder is trained in training mode.
@@ -248,8 +251,9 @@ def _with(
         for rows in steps(batches):
             rows = rows_of(rows, public)
             z, x = answers[rows], public[targets_of(rows)]
-            by = statistics(z) if each_batch else (mean, std)
-            z = (z - by[0]) / by[1]
+            if each_batch:
+                mean, std = statistics(z)
+            z = (z - mean) / std
             if not added_up:
                 optimizer.zero_grad()
             (loss(decoder(x), z) if swapped else loss(decoder(z), x)).backward()
@@ -375,11 +379,11 @@ def _with(
         "the images are kept between 0 and 1, whatever limits say": _with(limits=(0, 1)),
     }
     | {
-        f"a number of z that does not vary on public images is divided by {other:g}: take "
+        f"a number of z that does not vary on public images is divided by about {other:g}: take "
         f"{SMALLEST:g} where the standard deviation is smaller than that": _with(
             lambda z, other=other: (z.mean(0), z.std(0).masked_fill(z.std(0) == 0, other))  # type: ignore[misc]
         )
-        for other in (1e-12, 1e-10, 1e-8, 1e-7, 1e-5, 1e-4, 1e-3, 1.0)
+        for other in (1e-12, 1e-8, 1e-7, 1e-5, 1e-4, 1e-3, 1.0)
     },
 )
 def ask_oracle(
