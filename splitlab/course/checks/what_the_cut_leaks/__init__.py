@@ -2,7 +2,7 @@
 
 from splitlab.course.checks.what_the_cut_leaks.ask_oracle import ask_oracle
 from splitlab.course.checks.what_the_cut_leaks.invert import invert
-from splitlab.course.checks.what_the_cut_leaks.private_client import make_client
+from splitlab.course.checks.what_the_cut_leaks.make_client import make_client
 from splitlab.course.checks.what_the_cut_leaks.surrogate_step import surrogate_step
 from splitlab.course.checks.what_the_cut_leaks.total_variation import total_variation
 
