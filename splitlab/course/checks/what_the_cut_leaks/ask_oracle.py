@@ -186,8 +186,9 @@ def _reaches(function: Any, goal: Any) -> bool:
 
 
 def _statistics(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each number of z, over the images."""
-    return z.mean(0), z.std(0).clamp(min=SMALLEST)
+    """Mean and standard deviation of each number of z, over the images; torch warns of only one."""
+    deviations = z - z.mean(0)
+    return z.mean(0), (deviations.square().sum(0) / (len(z) - 1)).sqrt().clamp(min=SMALLEST)
 
 
 def _square(guess: Tensor, x: Tensor) -> Tensor:
