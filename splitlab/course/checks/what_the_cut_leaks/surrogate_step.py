@@ -86,6 +86,7 @@ def _with(
         optimizer.step()
         if again:
             value = loss(frozen(copy.deepcopy(surrogate)(x)), labels)
+        surrogate.train()  # to leave it in another mode is another mistake
         return value.detach()
 
     return answer
