@@ -1,6 +1,7 @@
 """Answers to the exercises of chapter 21: right ones, and what students may well write."""
 
 import copy
+import functools
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 from splitlab import nets
 from splitlab.attacks import priors
 from splitlab.course.checks import what_the_cut_leaks
+from splitlab.course.checks.what_the_cut_leaks.ask_oracle import _with as attack
+from splitlab.course.checks.what_the_cut_leaks.invert import _loss, _with
+from splitlab.course.checks.what_the_cut_leaks.surrogate_step import _with as imitation
 from splitlab.nets.evaluation import evaluating
 
 bank = Bank("21_what_the_cut_leaks", what_the_cut_leaks)
@@ -44,25 +48,14 @@ def sums_over_counts(x):
     return down / (channels * (height - 1) * width) + right / (channels * height * (width - 1))
 
 
-def down(x):
-    return x.diff(dim=2)
-
-
-def right(x):
-    return x.diff(dim=3)
-
-
-def own(differences):
-    """Mean square of each image, (B,)."""
-    return differences.square().mean((1, 2, 3))
-
-
-def summed(differences):
-    return differences.square().sum((1, 2, 3))
-
-
-def padded(x):
-    return own(F.pad(x, (0, 0, 0, 1)).diff(dim=2)) + own(F.pad(x, (0, 1)).diff(dim=3))
+@bank.also_right("total_variation")
+def with_loops(x):
+    _, channels, height, width = x.shape
+    below = [(i, j) for i in range(height - 1) for j in range(width)]
+    beside = [(i, j) for i in range(height) for j in range(width - 1)]
+    down = sum((x[:, :, i + 1, j] - x[:, :, i, j]) ** 2 for i, j in below).sum(1) / len(below)
+    right = sum((x[:, :, i, j + 1] - x[:, :, i, j]) ** 2 for i, j in beside).sum(1) / len(beside)
+    return (down + right) / channels
 
 
 def in_numpy(x):
@@ -71,82 +64,33 @@ def in_numpy(x):
     return torch.from_numpy(parts[0] + parts[1])
 
 
+def in_half_precision(x):
+    return priors.total_variation(x.half()).to(x.dtype)
+
+
+BUFFERS = {}
+
+
+def into_a_buffer(x):
+    """Keeps its graph, where there is one, and its memory, where there is none."""
+    value = priors.total_variation(x)
+    if value.requires_grad:
+        return value
+    return BUFFERS.setdefault(value.shape, torch.zeros_like(value)).copy_(value)
+
+
 mistakes(
     "total_variation",
     [
-        (
-            "one number for the whole batch",
-            lambda x: down(x).square().mean() + right(x).square().mean(),
-        ),
-        ("has shape", lambda x: (own(down(x)) + own(right(x)))[:, None]),
-        ("has shape", lambda x: x.diff(dim=2).square().mean((2, 3)) + own(right(x))[:, None]),
-        ("should be a tensor", lambda x: (own(down(x)) + own(right(x))).tolist()),
-        ("only vertical neighbors", lambda x: own(down(x))),
-        ("only horizontal neighbors", lambda x: own(right(x))),
-        ("go round the edge", lambda x: own(x - x.roll(1, 2)) + own(x - x.roll(1, 3))),
-        ("go round the edge", lambda x: own(x - x.roll(-1, -2)) + own(x - x.roll(-1, -1))),
-        ("in black beyond its edge", padded),
-        (
-            "a neighbor in both directions",
-            lambda x: own(down(x)[..., :-1]) + own(right(x)[..., :-1, :]),
-        ),
-        (
-            "the differences are absolute",
-            lambda x: down(x).abs().mean((1, 2, 3)) + right(x).abs().mean((1, 2, 3)),
-        ),
-        ("the squared differences are summed:", lambda x: summed(down(x)) + summed(right(x))),
-        (
-            "summed over the channels",
-            lambda x: down(x).square().mean((2, 3)).sum(1) + right(x).square().mean((2, 3)).sum(1),
-        ),
-        (
-            "divided by the number of pixels",
-            lambda x: (summed(down(x)) + summed(right(x))) / x[0].numel(),
-        ),
-        (
-            "share one mean",
-            lambda x: (
-                (summed(down(x)) + summed(right(x))) / (down(x)[0].numel() + right(x)[0].numel())
-            ),
-        ),
-        ("this is half of it", lambda x: torch.stack([own(down(x)), own(right(x))]).mean(0)),
-        ("the difference of the two directions", lambda x: own(down(x)) - own(right(x))),
-        ("divided by the number of images", lambda x: (own(down(x)) + own(right(x))) / len(x)),
-        (
-            "gets the mean of the batch",
-            lambda x: (own(down(x)) + own(right(x))).mean().repeat(len(x)),
-        ),
-        (
-            "gets the sum over the batch",
-            lambda x: (own(down(x)) + own(right(x))).sum() * torch.ones_like(x[:, 0, 0, 0]),
-        ),
-        ("a root is taken", lambda x: own(down(x)).sqrt() + own(right(x)).sqrt()),
-        ("a root is taken", lambda x: (own(down(x)) + own(right(x))).sqrt()),
-        (
-            "diagonal neighbors",
-            lambda x: (
-                own(x[..., 1:, 1:] - x[..., :-1, :-1]) + own(x[..., 1:, :-1] - x[..., :-1, 1:])
-            ),
-        ),
-        ("the variance of the pixels", lambda x: x.flatten(1).var(1)),
-        ("the variance of the pixels", lambda x: own(x - x.mean((1, 2, 3), keepdim=True))),
-        ("no gradient leads", in_numpy),
-        ("no gradient leads", lambda x: priors.total_variation(x.detach())),
-        ("its gradient is not", lambda x: own(down(x)) + own(right(x.detach()))),
-        (
-            "its gradient is not",
-            lambda x: priors.total_variation(x.detach().requires_grad_()),
-        ),
-        ("this is not the total variation", lambda x: 2 * own(down(x)) + own(right(x))),
+        ("has shape", lambda x: priors.total_variation(x)[:, None]),
+        ("should be a tensor", lambda x: priors.total_variation(x).tolist()),
+        ("has no graph", in_numpy),
+        ("the right value and the wrong gradient", lambda x: as_the_library(x.detach() + 0 * x)),
+        ("this is not the total variation", lambda x: x.diff(dim=2).square().mean((1, 2, 3)) * 2),
+        ("this is not the total variation", in_half_precision),
+        ("changes at the next call", into_a_buffer),
     ],
 )
-
-
-@bank.mistake("total_variation", "changes the images")
-def in_place(x):
-    up = x[:, :, 1:].clone()
-    x[:, :, :-1] -= up
-    return own(x[:, :, :-1]) + own(right(x))
 
 
 # --- invert -----------------------------------------------------------------------------------
@@ -191,109 +135,31 @@ def on_a_copy_of_f(net, z, start, steps, rate, weight, limits):
     return x
 
 
-def the_loss(net, x, z, weight):
-    return (net(x) - z).square().sum() + weight * priors.total_variation(x).sum()
-
-
-def descent(
-    net, z, start, steps, rate, weight, limits, *, loss=the_loss, clamp=True, step=None, first=None
-):
-    """The right descent, and what one option or another makes of it."""
-    x, z = start if first is None else first, z.detach()
-    for _ in range(steps):
-        leaf = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(net, leaf, z, weight), leaf)
-        x = leaf.detach() - rate * gradient if step is None else step(leaf.detach(), gradient, rate)
-        x = x.clamp(*limits) if clamp else x
-    return x.detach()
-
-
-def rough(x):
-    return priors.total_variation(x).sum()
-
-
-def apart(net, x, z):
-    """Squared differences of each image, (B,)."""
-    return (net(x) - z).square().flatten(1).sum(1)
-
-
-def with_loss(loss):
-    return lambda *given: descent(*given, loss=loss)
-
+descent = _with()
 
 mistakes(
     "invert",
     [
-        (message, with_loss(loss))
-        for message, loss in {
-            "x climbs": lambda net, x, z, w: -the_loss(net, x, z, w),
-            "the total variation has the wrong sign": (
-                lambda net, x, z, w: apart(net, x, z).sum() - w * rough(x)
-            ),
-            "the total variation is left out": lambda net, x, z, w: apart(net, x, z).sum(),
-            "weight is not used": lambda net, x, z, w: apart(net, x, z).sum() + rough(x),
-            "weight is on the features": (
-                lambda net, x, z, w: w * apart(net, x, z).sum() + rough(x)
-            ),
-            "the features go unused": lambda net, x, z, w: w * rough(x),
-            "the total variation is a mean": (
-                lambda net, x, z, w: apart(net, x, z).sum() + w * priors.total_variation(x).mean()
-            ),
-            "once for each image of the batch again": (
-                lambda net, x, z, w: (apart(net, x, z) + w * rough(x)).sum()
-            ),
-            "the loss is a mean over the batch": (
-                lambda net, x, z, w: (apart(net, x, z) + w * priors.total_variation(x)).mean()
-            ),
-            "a mean over all numbers of z": (
-                lambda net, x, z, w: F.mse_loss(net(x), z) + w * rough(x)
-            ),
-            "both parts of the loss are means": (
-                lambda net, x, z, w: F.mse_loss(net(x), z) + w * priors.total_variation(x).mean()
-            ),
-            "a mean over an image's numbers of z": (
-                lambda net, x, z, w: (net(x) - z).square().flatten(1).mean(1).sum() + w * rough(x)
-            ),
-            "the differences are absolute": (
-                lambda net, x, z, w: F.l1_loss(net(x), z, reduction="sum") + w * rough(x)
-            ),
-            "one distance for the whole batch": (
-                lambda net, x, z, w: (net(x) - z).norm() + w * rough(x)
-            ),
-            "a root is taken": (
-                lambda net, x, z, w: (net(x) - z).flatten(1).norm(dim=1).sum() + w * rough(x)
-            ),
-            "has a factor 1/2": lambda net, x, z, w: apart(net, x, z).sum() / 2 + w * rough(x),
-            "does not lead there": lambda net, x, z, w: the_loss(net, x, z, w) + x.square().sum(),
-        }.items()
-    ],
-)
-mistakes(
-    "invert",
-    [
-        ("f runs in training mode", lambda net, *rest: descent(copy.deepcopy(net).train(), *rest)),
-        ("the images leave their range", lambda *given: descent(*given, clamp=False)),
-        ("at the end alone", lambda *given: descent(*given, clamp=False).clamp(*given[-1])),
-        ("between -1 and 1, whatever limits say", lambda *given: descent(*given[:-1], (-1, 1))),
-        ("between 0 and 1, whatever limits say", lambda *given: descent(*given[:-1], (0, 1))),
-        ("images of its own", lambda *given: descent(*given, first=torch.zeros_like(given[2]))),
-        (
-            "by the gradient's sign",
-            lambda *given: descent(*given, step=lambda x, g, rate: x - rate * g.sign()),
-        ),
-        ("x has not moved", lambda net, z, start, *rest: start.clone()),
+        ("does not lead there", _with(lambda *given: _loss(*given) + given[1].square().sum())),
+        ("does not lead there", _with(first=lambda start: torch.rand_like(start) - 0.5)),
+        ("does not lead there", lambda *given: descent(*given).half().to(given[2].dtype)),
+        ("does not lead there", lambda *given: descent(*given[:-1], (given[-1][0], 0.8))),
         ("has shape", lambda *given: descent(*given).flatten(1)),
-        (
-            "one step too few",
-            lambda net, z, start, steps, *rest: descent(net, z, start, steps - 1, *rest),
-        ),
-        (
-            "one step too many",
-            lambda net, z, start, steps, *rest: descent(net, z, start, steps + 1, *rest),
-        ),
-        ("f is left in another mode", lambda net, *rest: descent(net.train(), *rest)),
+        ("requires a gradient", lambda net, z, *rest: descent(net, z.requires_grad_(), *rest)),
+        ("carries its computation graph", lambda *given: descent(*given).requires_grad_()),
+        ("no longer require gradients", lambda n, *rest: descent(n.requires_grad_(False), *rest)),
+        ("require gradients now", lambda net, *rest: descent(net.requires_grad_(), *rest)),
+        ("start has changed", lambda n, z, start, *rest: start.copy_(descent(n, z, start, *rest))),
+        ("f runs in training mode", lambda net, *rest: descent_in_training_mode(net, *rest)),
     ],
 )
+
+
+def descent_in_training_mode(net, *rest):
+    """And back: only f's running statistics tell."""
+    found = _with(training=True)(net, *rest)
+    net.eval()
+    return found
 
 
 @bank.mistake("invert", "does not require grad")
@@ -301,155 +167,57 @@ def x_requires_nothing(net, z, start, steps, rate, weight, limits):
     x = start.clone()
     for _ in range(steps):
         with torch.no_grad():
-            loss = the_loss(net, x, z, weight)
+            loss = _loss(net, x, z, weight)
         x = x - rate * torch.autograd.grad(loss, x)[0]
     return x
 
 
-@bank.mistake("invert", "are left in the .grad of f's weights")
+@bank.mistake("invert", "the .grad of net has changed")
 def goes_backward_through_f(net, z, start, steps, rate, weight, limits):
     x = start.clone().requires_grad_()
     for _ in range(steps):
         x.grad = None
-        the_loss(net, x, z.detach(), weight).backward()
+        _loss(net, x, z.detach(), weight).backward()
         with torch.no_grad():
             x -= rate * x.grad
             x.clamp_(*limits)
     return x.detach()
 
 
-@bank.mistake("invert", "f's weights have moved")
+@bank.mistake("invert", "net's weights have changed")
 def trains_f_as_well(net, z, start, steps, rate, weight, limits):
     x = start.clone().requires_grad_()
     optimizer = torch.optim.SGD([x, *net.parameters()], lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()
-        the_loss(net, x, z.detach(), weight).backward()
+        _loss(net, x, z.detach(), weight).backward()
         optimizer.step()
     net.zero_grad()
     return x.detach().clamp(*limits)
 
 
-@bank.mistake("invert", "no longer require gradients")
-def freezes_f(net, *rest):
-    return descent(net.requires_grad_(False), *rest)
-
-
-@bank.mistake("invert", "BatchNorm's running statistics have moved")
-def trains_and_goes_back(net, *rest):
-    found = descent(net.train(), *rest)
-    net.eval()
-    return found
-
-
 @bank.mistake("invert", "a gradient has run through z into the private images")
 def goes_backward_through_z(net, z, start, steps, rate, weight, limits):
-    """It clears what it leaves in f, and does not see what lies behind z."""
-    x = start.clone().requires_grad_()
+    """It leaves nothing in f, of which it has a copy, and does not see what lies behind z."""
+    net, x = copy.deepcopy(net), start.clone().requires_grad_()
     for _ in range(steps):
         x.grad = None
-        the_loss(net, x, z, weight).backward(retain_graph=True)
-        net.zero_grad()
+        _loss(net, x, z, weight).backward(retain_graph=True)
         with torch.no_grad():
             x -= rate * x.grad
             x.clamp_(*limits)
     return x.detach()
 
 
-@bank.mistake("invert", "start has changed")
+@bank.mistake("invert", "start itself now requires a gradient")
 def moves_start_itself(net, z, start, steps, rate, weight, limits):
     x = start.requires_grad_()
     for _ in range(steps):
-        (gradient,) = torch.autograd.grad(the_loss(net, x, z, weight), x)
+        (gradient,) = torch.autograd.grad(_loss(net, x, z, weight), x)
         with torch.no_grad():
             x -= rate * gradient
             x.clamp_(*limits)
     return x.detach()
-
-
-@bank.mistake("invert", "start has changed")
-def writes_the_end_into_start(net, z, start, *rest):
-    return start.copy_(descent(net, z, start, *rest))
-
-
-@bank.mistake("invert", "z has changed")
-def lets_z_require_a_gradient(net, z, *rest):
-    return descent(net, z.requires_grad_(), *rest)
-
-
-@bank.mistake("invert", "still carry a computation graph")
-def with_history(*given):
-    return descent(*given).requires_grad_()
-
-
-@bank.mistake("invert", "all gradients so far")
-def forgets_to_clear(net, z, start, steps, rate, weight, limits):
-    x = start.clone().requires_grad_()
-    for _ in range(steps):
-        the_loss(net, x, z.detach(), weight).backward(inputs=[x])
-        with torch.no_grad():
-            x -= rate * x.grad
-            x.clamp_(*limits)
-    return x.detach()
-
-
-@bank.mistake("invert", "the gradient at the start")
-def one_gradient_for_all_steps(net, z, start, steps, rate, weight, limits):
-    leaf = start.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(the_loss(net, leaf, z, weight), leaf)
-    x = start
-    for _ in range(steps):
-        x = (x - rate * gradient).clamp(*limits)
-    return x
-
-
-@bank.mistake("invert", "only the last gradient moves x")
-def steps_from_the_start(net, z, start, steps, rate, weight, limits):
-    x = start
-    for _ in range(steps):
-        leaf = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(the_loss(net, leaf, z, weight), leaf)
-        x = (start - rate * gradient).clamp(*limits)
-    return x
-
-
-@bank.mistake("invert", "and not after the last one")
-def clamps_first(net, z, start, steps, rate, weight, limits):
-    x = start
-    for _ in range(steps):
-        x = x.detach().clamp(*limits).requires_grad_()
-        (gradient,) = torch.autograd.grad(the_loss(net, x, z, weight), x)
-        x = x - rate * gradient
-    return x.detach()
-
-
-def optimized(make, net, z, start, steps, weight, limits):
-    x = start.clone().requires_grad_()
-    optimizer = make([x])
-    for _ in range(steps):
-        optimizer.zero_grad()
-        the_loss(net, x, z.detach(), weight).backward(inputs=[x])
-        optimizer.step()
-        with torch.no_grad():
-            x.clamp_(*limits)
-    return x.detach()
-
-
-@bank.mistake("invert", "these are steps of Adam")
-def adam(net, z, start, steps, rate, weight, limits):
-    return optimized(lambda xs: torch.optim.Adam(xs, lr=rate), net, z, start, steps, weight, limits)
-
-
-@bank.mistake("invert", "does not lead there")
-def from_anywhere(net, z, start, *rest):
-    return descent(net, z, torch.rand_like(start) - 0.5, *rest)
-
-
-@bank.mistake("invert", "these are steps with momentum")
-def momentum(net, z, start, steps, rate, weight, limits):
-    return optimized(
-        lambda xs: torch.optim.SGD(xs, lr=rate, momentum=0.9), net, z, start, steps, weight, limits
-    )
 
 
 # --- ask_oracle -------------------------------------------------------------------------------
@@ -501,155 +269,75 @@ def as_an_object(oracle, public, decoder, optimizer, batches, limits):
     return decode
 
 
+learn = attack()
+
+
 def usual(z):
     return z.mean(0), z.std(0).clamp(min=1e-6)
 
 
-def learn(
-    oracle,
-    public,
-    decoder,
-    optimizer,
-    batches,
-    limits,
-    *,
-    statistics=usual,
-    at_use=None,
-    loss=lambda guess, x: (guess - x).square().mean(),
-    training=True,
-    eval_after=True,
-    clamp=True,
-    clear=True,
-    rows_of=lambda rows: rows,
-    targets_of=lambda rows: rows,
-    answers=None,
-):
-    """The right attack, and what one option or another makes of it."""
-    z = oracle(public).detach() if answers is None else answers
-    mean, std = statistics(z)
-    decoder.train(training)
-    for rows in batches:
-        guess = decoder((z[rows_of(rows)] - mean) / std)
-        value = loss(guess, public[targets_of(rows_of(rows))])
-        if clear:
-            optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-    decoder.train(not eval_after)
-
-    def decode(z):
-        normal = (z - mean) / std if at_use is None else at_use(z, mean, std)
-        with torch.no_grad():
-            images = decoder(normal)
-        return images.clamp(*limits) if clamp else images
-
-    return decode
+def then(change):
+    """An answer whose function z -> images is changed."""
+    return lambda *given: change(learn(*given), *given)
 
 
-def learns(**options):
-    return lambda *given: learn(*given, **options)
+def with_first_group_only(optimizer):
+    return type(optimizer)(optimizer.param_groups[:1])
 
 
-def nothing(z):
-    return torch.zeros_like(z[0])
+CALLS = {}
 
 
-def one(z):
-    return torch.ones_like(z[0])
+def into_one_buffer(decode, *_):
+    def run(z):
+        images = decode(z)
+        return CALLS.setdefault(images.shape, torch.zeros_like(images)).copy_(images)
+
+    return run
 
 
 mistakes(
     "ask_oracle",
     [
         (
-            "z went into the decoder as it came",
-            learns(statistics=lambda z: (nothing(z), one(z))),
+            "is not decoded as asked",
+            attack(loss=lambda guess, x: (guess - x).pow(2).mean() + x.mean() * guess.mean()),
+        ),
+        ("is not decoded as asked", attack(at_use=lambda z, mean, std: (mean, -std))),
+        ("is not decoded as asked", attack(optimizer_of=with_first_group_only)),
+        ("is not decoded as asked", then(lambda decode, *_: lambda z: decode(z) * len(z) ** 0.1)),
+        (
+            "is not decoded as asked",
+            then(lambda decode, *_: lambda z: decode(z).half().to(z.dtype)),
+        ),
+        ("is not decoded as asked", then(into_one_buffer)),
+        (
+            "z has changed at use",
+            then(lambda decode, *_: lambda z: decode(z.mul_(1)) + 0 * z.zero_()),
+        ),
+        ("ask_oracle returns a Tensor: return a function", then(lambda decode, *given: given[1])),
+        (
+            "still carries its computation graph",
+            then(lambda decode, *_: lambda z: decode(z).requires_grad_()),
+        ),
+        ("has shape", then(lambda decode, *_: lambda z: decode(z)[:1])),
+        ("stopped with TypeError", then(lambda decode, *_: lambda z, limits: decode(z))),
+        ("is None", then(lambda decode, *_: lambda z: None)),
+        (
+            "the oracle is kept",
+            then(lambda decode, oracle, *_: lambda z: decode(z) if oracle else z),
         ),
         (
-            "and not divided by its standard deviation",
-            learns(statistics=lambda z: (z.mean(0), one(z))),
+            "the oracle is kept",
+            then(lambda decode, oracle, *_: functools.partial(lambda o, z: decode(z), [oracle])),
         ),
-        (
-            "and not taken less its mean",
-            learns(statistics=lambda z: (nothing(z), usual(z)[1])),
-        ),
-        (
-            "divided by its variance",
-            learns(statistics=lambda z: (z.mean(0), z.var(0).clamp(min=1e-6))),
-        ),
-        ("all of z has one mean", learns(statistics=lambda z: (z.mean(), z.std()))),
-        (
-            "each channel of z has one mean",
-            learns(
-                statistics=lambda z: (
-                    z.mean((0, 2, 3), keepdim=True),
-                    z.std((0, 2, 3), keepdim=True),
-                )
-            ),
-        ),
-        (
-            "divided by N in the standard deviation",
-            learns(statistics=lambda z: (z.mean(0), z.std(0, correction=0).clamp(min=1e-6))),
-        ),
-        (
-            "is added to every standard deviation",
-            learns(statistics=lambda z: (z.mean(0), z.std(0) + 1e-6)),
-        ),
-        ("are not finite", learns(statistics=lambda z: (z.mean(0), z.std(0)))),
-        (
-            "the decoder climbs its loss",
-            learns(loss=lambda guess, x: -(guess - x).square().mean()),
-        ),
-        (
-            "the squared errors are summed",
-            learns(loss=lambda guess, x: (guess - x).square().sum()),
-        ),
-        ("the absolute error", learns(loss=F.l1_loss)),
-        ("are still in .grad", learns(clear=False)),
-        ("was trained in evaluation mode", learns(training=False)),
-        (
-            "a step is missing",
-            lambda o, p, d, opt, batches, li: learn(o, p, d, opt, batches[:-1], li),
-        ),
-        ("takes all public images", learns(rows_of=lambda rows: torch.arange(11))),
-        ("the first rows of public", learns(rows_of=lambda rows: torch.arange(len(rows)))),
-        (
-            "every step takes the first batch",
-            lambda o, p, d, opt, batches, li: learn(o, p, d, opt, batches[:1] * len(batches), li),
-        ),
-        ("not of the same rows", learns(targets_of=lambda rows: torch.arange(len(rows)))),
-        (
-            "was not trained as asked",
-            learns(loss=lambda guess, x: (guess - x).square().mean() + guess.square().mean()),
-        ),
-        ("z is normalized in training and not at use", learns(at_use=lambda z, mean, std: z)),
-        ("at use, z is not taken less its mean", learns(at_use=lambda z, mean, std: z / std)),
-        ("at use, z is not divided", learns(at_use=lambda z, mean, std: z - mean)),
-        (
-            "at use, z is normalized by its own mean",
-            learns(at_use=lambda z, mean, std: (z - z.mean(0)) / usual(z)[1]),
-        ),
-        ("in training mode at use", learns(eval_after=False)),
-        ("the images leave their range", learns(clamp=False)),
-        (
-            "between -1 and 1, whatever limits say",
-            lambda *given: learn(*given[:-1], (-1, 1)),
-        ),
-        ("between 0 and 1, whatever limits say", lambda *given: learn(*given[:-1], (0, 1))),
-        (
-            "does not vary on public images",
-            learns(statistics=lambda z: (z.mean(0), torch.where(z.std(0) == 0, 1.0, z.std(0)))),
-        ),
-        (
-            "does not vary on public images",
-            learns(statistics=lambda z: (z.mean(0), z.std(0).clamp(min=1e-8))),
-        ),
-        ("and its use is not", learns(at_use=lambda z, mean, std: (mean - z) / std)),
-        ("z has changed at use", learns(at_use=lambda z, mean, std: z.sub_(mean).div_(std))),
-        ("ask_oracle returns a Tensor: return a function", lambda *given: learn(*given)(given[1])),
         (
             "the oracle was not asked",
-            lambda *given: learn(*given, answers=torch.randn_like(given[1])),
+            lambda oracle, public, *rest: learn(lambda x: x, public, *rest),
+        ),
+        (
+            "require gradients now",
+            then(lambda decode, o, p, decoder, *_: decoder.requires_grad_() and decode),
         ),
     ],
 )
@@ -673,7 +361,7 @@ def asks_about_private_images(oracle, public, *rest):
 
 @bank.mistake("ask_oracle", "ask about a batch of public images")
 def asks_about_one_image(oracle, public, *rest):
-    return learn(oracle, public, *rest, answers=torch.stack([oracle(x) for x in public]))
+    return learn(lambda x: torch.stack([oracle(one) for one in x]), public, *rest)
 
 
 @bank.mistake("ask_oracle", "times about one image")
@@ -692,7 +380,7 @@ def asks_about_some(oracle, public, decoder, optimizer, batches, limits):
     rows = torch.cat(batches[:2]).unique()
     answers = torch.zeros_like(public)
     answers[rows] = oracle(public[rows]).detach()
-    return learn(oracle, public, decoder, optimizer, batches, limits, answers=answers)
+    return learn(lambda x: answers, public, decoder, optimizer, batches, limits)
 
 
 @bank.mistake("ask_oracle", "into the client's weights")
@@ -707,94 +395,20 @@ def keeps_the_graph(oracle, public, decoder, optimizer, batches, limits):
     return lambda z: decoder.eval()((z - mean) / std).detach().clamp(*limits)
 
 
-@bank.mistake("ask_oracle", "a second time")
-def keeps_the_graph_and_goes_on(oracle, public, *rest):
-    return learn(oracle, public, *rest, answers=oracle(public))
-
-
 @bank.mistake("ask_oracle", "the public images have changed")
 def normalizes_images_in_place(oracle, public, *rest):
     answers = oracle(public).detach()
     public -= public.mean(0)
-    return learn(oracle, public, *rest, answers=answers)
+    return learn(lambda x: answers, public, *rest)
 
 
-@bank.mistake("ask_oracle", "each batch is normalized by its own mean")
-def statistics_of_the_batch(oracle, public, decoder, optimizer, batches, limits):
-    answers = oracle(public).detach()
-    for rows in batches:
-        mean, std = usual(answers[rows])
-        loss = (decoder.train()((answers[rows] - mean) / std) - public[rows]).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return lambda z: decoder.eval()((z - mean) / std).detach().clamp(*limits)
-
-
-@bank.mistake("ask_oracle", "the decoder learns to turn images into z")
-def target_and_input_swapped(oracle, public, decoder, optimizer, batches, limits):
-    z = oracle(public).detach()
-    mean, std = usual(z)
-    return learn(
-        oracle,
-        (z - mean) / std,
-        decoder,
-        optimizer,
-        batches,
-        limits,
-        answers=public,
-        statistics=lambda z: (nothing(z), one(z)),
-    )
-
-
-@bank.mistake("ask_oracle", "the decoder learns to turn images into z")
-def target_and_input_swapped_and_raw(oracle, public, *rest):
-    z = oracle(public).detach()
-    return learn(oracle, z, *rest, answers=public, statistics=lambda z: (nothing(z), one(z)))
-
-
-@bank.mistake("ask_oracle", "BatchNorm's running statistics are not those")
+@bank.mistake("ask_oracle", "z is not decoded as asked")
 def looks_at_its_pictures(oracle, public, decoder, optimizer, batches, limits):
     """A look at what it draws, in training mode, moves its statistics."""
     decode = learn(oracle, public, decoder, optimizer, batches, limits)
     decoder.train()(torch.randn_like(public))
     decoder.eval()
     return decode
-
-
-@bank.mistake("ask_oracle", "the decoder has not moved")
-def no_step(oracle, public, decoder, optimizer, batches, limits):
-    return learn(oracle, public, decoder, optimizer, [], limits)
-
-
-@bank.mistake("ask_oracle", "with Adam it does not")
-def descends_by_hand(oracle, public, decoder, optimizer, batches, limits):
-    plain = torch.optim.SGD(decoder.parameters(), lr=optimizer.param_groups[0]["lr"])
-    return learn(oracle, public, decoder, plain, batches, limits)
-
-
-@bank.mistake("ask_oracle", "the decoded images carry a computation graph")
-def with_a_graph(*given):
-    decode = learn(*given)
-    return lambda z: decode(z).requires_grad_()
-
-
-@bank.mistake("ask_oracle", "what the decoder returns has shape")
-def one_image_alone(*given):
-    decode = learn(*given)
-    return lambda z: decode(z)[:1]
-
-
-@bank.mistake("ask_oracle", "the function that ask_oracle returns stopped with TypeError")
-def takes_two_arguments(*given):
-    decode = learn(*given)
-    return lambda z, limits: decode(z).clamp(*limits)
-
-
-@bank.mistake("ask_oracle", "a single z is decoded to another image")
-def brightens_a_single_one(*given):
-    decode = learn(*given)
-    return lambda z: decode(z) if len(z) > 1 else decode(z) - decode(z).mean()
 
 
 @bank.mistake("ask_oracle", "the oracle is asked again")
@@ -806,12 +420,6 @@ def asks_at_use(oracle, public, decoder, optimizer, batches, limits):
         return decoder((z - mean) / std).detach().clamp(*limits)
 
     return decode
-
-
-@bank.mistake("ask_oracle", "the oracle is kept")
-def keeps_the_oracle(oracle, *rest):
-    decode = learn(oracle, *rest)
-    return lambda z: decode(z) if oracle else z
 
 
 # --- surrogate_step ---------------------------------------------------------------------------
@@ -857,98 +465,7 @@ def functional(surrogate, optimizer, server, x, labels):
     return loss.item()
 
 
-def imitate(
-    surrogate,
-    optimizer,
-    server,
-    x,
-    labels,
-    *,
-    frozen=True,
-    s_training=False,
-    f_training=True,
-    loss=F.cross_entropy,
-    cut=lambda z: z,
-    clear=True,
-    scale=1,
-    returns=lambda loss: loss.item(),
-):
-    """The right step, and what one option or another makes of it."""
-    s = (copy.deepcopy(server) if frozen else server).train(s_training)
-    value = loss(s(cut(surrogate.train(f_training)(x))), labels)
-    if clear:
-        optimizer.zero_grad()
-    (scale * value).backward()
-    optimizer.step()
-    return returns(value)
-
-
-def imitates(**options):
-    return lambda *given: imitate(*given, **options)
-
-
-mistakes(
-    "surrogate_step",
-    [
-        ("s ran in training mode", imitates(s_training=True)),
-        ("the surrogate learned in evaluation mode", imitates(f_training=False)),
-        ("the wrong way round", imitates(s_training=True, f_training=False)),
-        ("running statistics in s have moved", imitates(frozen=False, s_training=True)),
-        ("s is left in another mode", imitates(frozen=False)),
-        ("the surrogate climbs", imitates(scale=-1)),
-        (
-            "summed over the images",
-            imitates(loss=lambda s, y: F.cross_entropy(s, y, reduction="sum")),
-        ),
-        ("times that of the mean cross-entropy", imitates(scale=0.5)),
-        ("the labels are shifted", imitates(loss=lambda s, y: F.cross_entropy(s, (y + 1) % 5))),
-        ("the labels are shifted", imitates(loss=lambda s, y: F.cross_entropy(s, (y - 1) % 5))),
-        ("are moved along the batch", imitates(loss=lambda s, y: F.cross_entropy(s, y.roll(1)))),
-        (
-            "between scores and labels",
-            imitates(loss=lambda s, y: F.mse_loss(s, F.one_hot(y, 5).double())),
-        ),
-        (
-            "between probabilities and labels",
-            imitates(loss=lambda s, y: F.mse_loss(s.softmax(1), F.one_hot(y, 5).double())),
-        ),
-        (
-            "is taken of probabilities",
-            imitates(loss=lambda s, y: F.cross_entropy(s.softmax(1), y)),
-        ),
-        ("the logarithm is missing", imitates(loss=F.nll_loss)),
-        (
-            "the labels go unused",
-            imitates(loss=lambda s, y: F.cross_entropy(s, s.argmax(1))),
-        ),
-        ("the surrogate has not moved", imitates(cut=lambda z: z.detach())),
-        ("are still in .grad", imitates(clear=False)),
-        (
-            "is not one on the mean cross-entropy",
-            imitates(loss=lambda s, y: F.cross_entropy(s, y, label_smoothing=0.1)),
-        ),
-        ("carries its graph", imitates(returns=lambda loss: loss)),
-        ("return the loss alone", imitates(returns=lambda loss: (loss.item(), 0.5))),
-        (
-            "the loss should be a number and is a str",
-            imitates(returns=lambda loss: str(loss.item())),
-        ),
-        ("surrogate_step returns nothing", imitates(returns=lambda loss: None)),
-        ("the number that is returned is not", imitates(returns=lambda loss: 2 * loss.item())),
-        (
-            "does not require grad",
-            lambda f, o, s, x, y: imitate(f, o, s, x, y, loss=no_graph),
-        ),
-        (
-            "the images or the labels have changed",
-            lambda f, o, s, x, y: imitate(f, o, s, x.mul_(0.9), y),
-        ),
-        (
-            "the images require a gradient",
-            lambda f, o, s, x, y: imitate(f, o, s, x.requires_grad_(), y),
-        ),
-    ],
-)
+imitate = imitation()
 
 
 def no_graph(scores, labels):
@@ -956,57 +473,12 @@ def no_graph(scores, labels):
         return F.cross_entropy(scores, labels)
 
 
-@bank.mistake("surrogate_step", "s has moved")
-def trains_s_as_well(surrogate, optimizer, server, x, labels):
-    both = torch.optim.SGD([*surrogate.parameters(), *server.parameters()], lr=0.1)
-    return imitate(surrogate, both, server, x, labels, frozen=False)
+def smoothed(scores, labels):
+    return F.cross_entropy(scores, labels, label_smoothing=0.1)
 
 
-@bank.mistake("surrogate_step", "s is left in another mode")
-def back_into_training_mode(surrogate, optimizer, server, x, labels):
-    """All of it, the layer too that was held still."""
-    loss = F.cross_entropy(server.eval()(surrogate.train()(x)), labels)
-    optimizer.zero_grad()
-    loss.backward(inputs=list(surrogate.parameters()))
-    optimizer.step()
-    server.train()
-    return loss.item()
-
-
-def with_modes_put_back(step):
-    """Let a step have its own server back in the modes that it had."""
-
-    def run(surrogate, optimizer, server, x, labels):
-        with evaluating(server), torch.enable_grad():
-            return step(surrogate, optimizer, server, x, labels)
-
-    return run
-
-
-@bank.mistake("surrogate_step", "the .grad of the weights of s")
-@with_modes_put_back
 def goes_backward_through_s(surrogate, optimizer, server, x, labels):
-    return imitate(surrogate, optimizer, server, x, labels, frozen=False)
-
-
-@bank.mistake("surrogate_step", "the .grad of the weights of s")
-@with_modes_put_back
-def clears_what_it_left(surrogate, optimizer, server, x, labels):
-    loss = imitate(surrogate, optimizer, server, x, labels, frozen=False)
-    server.zero_grad()
-    return loss
-
-
-@bank.mistake("surrogate_step", "the weights of s no longer require")
-@with_modes_put_back
-def freezes_for_good(surrogate, optimizer, server, x, labels):
-    server.requires_grad_(False)
-    return imitate(surrogate, optimizer, server, x, labels, frozen=False)
-
-
-@bank.mistake("surrogate_step", "does not require grad")
-def s_without_a_graph(surrogate, optimizer, server, x, labels):
-    with evaluating(server):
+    with evaluating(server), torch.enable_grad():
         loss = F.cross_entropy(server(surrogate.train()(x)), labels)
     optimizer.zero_grad()
     loss.backward()
@@ -1014,23 +486,62 @@ def s_without_a_graph(surrogate, optimizer, server, x, labels):
     return loss.item()
 
 
-@bank.mistake("surrogate_step", "with Adam it does not")
-def steps_by_hand(surrogate, optimizer, server, x, labels):
-    plain = torch.optim.SGD(surrogate.parameters(), lr=optimizer.param_groups[0]["lr"])
-    return imitate(surrogate, plain, server, x, labels)
+def with_its_graph(surrogate, optimizer, server, x, labels):
+    loss = F.cross_entropy(copy.deepcopy(server).eval()(surrogate.train()(x)), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
 
 
-@bank.mistake("surrogate_step", "BatchNorm's running statistics are not those")
+def trains_s_as_well(surrogate, optimizer, server, *rest):
+    loss = imitate(surrogate, optimizer, server, *rest)
+    torch.optim.SGD(server.parameters(), lr=0.1).step()
+    return loss
+
+
 def runs_twice(surrogate, optimizer, server, x, labels):
     surrogate.train()(x)
     return imitate(surrogate, optimizer, server, x, labels)
 
 
-@bank.mistake("surrogate_step", "the loss was computed after the step")
-def looks_again(surrogate, optimizer, server, x, labels):
-    imitate(surrogate, optimizer, server, x, labels)
-    state = copy.deepcopy(surrogate)
-    return F.cross_entropy(copy.deepcopy(server).eval()(state.train()(x)), labels).item()
+def first_group_alone(f, optimizer, *rest):
+    return imitate(f, type(optimizer)(optimizer.param_groups[:1], lr=0.1), *rest)
+
+
+mistakes(
+    "surrogate_step",
+    [
+        ("the surrogate's step is not one", imitation(factor=0.5)),
+        ("the surrogate's step is not one", first_group_alone),
+        ("the number that is returned is not", imitation(smoothed)),
+        ("the number that is returned is not", lambda *given: 2 * imitate(*given)),
+        ("the number that is returned is not", lambda *given: imitate(*given).half()),
+        ("the loss should be a number", lambda *given: (imitate(*given), 0.5)),
+        ("the loss should be a number", lambda *given: str(imitate(*given).item())),
+        ("the loss is None", lambda *given: (imitate(*given), None)[1]),
+        ("carries its computation graph", with_its_graph),
+        ("does not require grad", imitation(no_graph)),
+        ("x itself now requires", lambda f, o, s, x, y: imitate(f, o, s, x.requires_grad_(), y)),
+        ("x has changed", lambda f, o, s, x, y: (imitate(f, o, s, x, y), x.mul_(0.9))[0]),
+        ("server's weights have changed", trains_s_as_well),
+        ("server is left in evaluation mode", lambda f, o, s, *r: imitate(f, o, s.eval(), *r)),
+        ("server is left in training mode", lambda f, o, s, *r: imitate(f, o, s.train(), *r)),
+        ("the surrogate learned in evaluation mode", imitation(f_training=False)),
+        ("surrogate is left in evaluation mode", lambda f, *r: (imitate(f, *r), f.eval())[0]),
+        ("the .grad of server has changed", goes_backward_through_s),
+        (
+            "the .grad of server has changed",
+            lambda f, o, s, *r: (imitate(f, o, s, *r), s.zero_grad())[0],
+        ),
+        (
+            "no longer require gradients",
+            lambda f, o, s, *r: imitate(f, o, s.requires_grad_(False), *r),
+        ),
+        ("require gradients now", lambda f, o, s, *r: imitate(f, o, s.requires_grad_(), *r)),
+        ("surrogate's running statistics", runs_twice),
+    ],
+)
 
 
 # --- make_client ------------------------------------------------------------------------------
@@ -1092,16 +603,19 @@ mistakes(
         ("return a network", lambda: [nn.Flatten(), nn.Linear(256, 8)]),
         ("or shares weights with it", lambda: everybodys),
         ("or shares weights with it", lambda: nn.Sequential(nn.Flatten(), everybodys)),
-        ("f stopped with", lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 8))),
-        ("f stopped with", nn.Module),
-        ("f changes the images", lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Flatten())),
+        (
+            "when f is asked about 8 images, make_client stopped with",
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 8)),
+        ),
+        ("when f is asked about 8 images, make_client stopped with", nn.Module),
+        ("f changes its argument 1", lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Flatten())),
         ("each image needs a z of its own", layer(lambda z, _: z.mean(0))),
         ("each image needs a z of its own", layer(lambda z, _: z.mean(0, keepdim=True))),
         ("each image needs a z of its own", layer(lambda z, _: z.mean())),
         ("z should be a tensor", Twice),
         ("z should hold floating-point numbers", layer(lambda z, _: z > 0)),
         ("z should hold floating-point numbers", layer(lambda z, _: z.argmax(1, keepdim=True))),
-        ("z is not finite", layer(lambda z, _: (z - 100).log())),
+        ("z holds nan or infinity", layer(lambda z, _: (z - 100).log())),
         ("at most 512 may cross", lambda: nn.Conv2d(1, 3, 3)),
         ("at most 512 may cross", lambda: Layer(lambda z, _: z, 513)),
         ("no gradient reaches f's weights", layer(lambda z, _: z.round())),
