@@ -117,7 +117,7 @@ def add_slips(
     def step_by_hand(turn: LossTurn) -> None:
         for weight in turn.net.parameters():
             if weight.grad is not None:
-                weight -= turn.optimizer.param_groups[0]["lr"] * weight.grad
+                weight.sub_(turn.optimizer.param_groups[0]["lr"] * weight.grad)
 
     def step_twice(turn: LossTurn) -> None:
         LossTurn.step(turn)
@@ -187,24 +187,26 @@ def message(size: int) -> tuple[Tensor, Tensor]:
 
 
 def turns(
-    arguments: Callable[[Any], tuple[Any, ...]], *batches: Any, normalized: bool = True
+    arguments: Callable[[Any], tuple[Any, ...]],
+    *batches: Any,
+    make: Callable[[], nn.Sequential] = loss_side,
 ) -> list[Case]:
     """Make cases of several turns in a row: with plain SGD; with Adam, and a frozen layer.
 
     Args:
         arguments: A batch's size, or sizes -> what the function gets besides network and optimizer.
         batches: Sizes, by turn.
-        normalized: Whether there is a BatchNorm.
+        make: Makes the network.
     """
 
-    def case(make: Callable[..., Optimizer], *, frozen: bool) -> Iterator[tuple[Any, ...]]:
-        net = loss_side(normalized=normalized)
+    def case(optimizer: Callable[..., Optimizer], *, frozen: bool) -> Iterator[tuple[Any, ...]]:
+        net = make()
         net[0].requires_grad_(not frozen)
-        groups = [{"params": net[:-1].parameters()}, {"params": net[-1].parameters()}]
-        optimizer = make(groups, lr=RATE)
+        groups = [{"params": part.parameters()} for part in (net[:1], net[1:])]
+        steps = optimizer(groups, lr=RATE)
         for batch in batches:
             net.eval()  # as an evaluation may have left it
-            yield net, optimizer, *arguments(batch)
+            yield net, steps, *arguments(batch)
 
     # A large eps, for where a gradient is next to 0 Adam's step hangs on its last digits.
     adam = partial(Adam, eps=1e-3)
