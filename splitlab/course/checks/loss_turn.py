@@ -72,6 +72,12 @@ def take(kind: type[LossTurn], *given: Any) -> Any:
     return kind(*given).take()
 
 
+def train_on(result: Any, net: nn.Module, *_: Any) -> Any:
+    """Put a network in training mode after a turn: a turn may put back the mode that it came in."""
+    net.train()
+    return result
+
+
 def add_slips(
     exercise: Exercise,
     play: Callable[..., Any] = take,

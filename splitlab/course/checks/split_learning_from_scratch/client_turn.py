@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from splitlab.course.checks.guard import wrong
 from splitlab.course.checks.judge import exercise
-from splitlab.course.checks.loss_turn import OLD_GRADIENTS, ONLY_SGD, Case, turns
+from splitlab.course.checks.loss_turn import OLD_GRADIENTS, ONLY_SGD, Case, train_on, turns
 from splitlab.course.checks.sight import PLAIN, what
 
 
@@ -124,7 +124,7 @@ def _twice(net: nn.Module, optimizer: Optimizer) -> None:
         for case in turns(lambda size: (torch.randn(size, 2, 5, 4),), 4, 3, 1, make=_clinic)
     ],
     returns="what was sent",
-    use=lambda result, net, optimizer, x, ask: ask.received(),
+    use=lambda result, net, optimizer, x, ask: train_on(ask.received(), net),
     praise="f moves as the whole network would have moved it, and the server has seen z alone.",
     otherwise={
         "what was sent": "what was sent is not z: send net(x) as it is, from the weights before "

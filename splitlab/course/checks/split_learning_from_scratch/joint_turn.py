@@ -12,7 +12,14 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from splitlab.course.checks.judge import exercise
-from splitlab.course.checks.loss_turn import LossTurn, add_slips, loss_side, message, turns
+from splitlab.course.checks.loss_turn import (
+    LossTurn,
+    add_slips,
+    loss_side,
+    message,
+    train_on,
+    turns,
+)
 
 Batches = list[Tensor]
 
@@ -42,6 +49,7 @@ _plain = turns(_messages, [3, 1, 2], [2, 2], [4], make=partial(loss_side, normal
     # Without BatchNorm first: there a pass for each clinic is as good as one.
     cases=[_plain[0], *turns(_messages, [3, 1, 2], [2, 2], [4]), *_plain[1:]],
     returns="dz",
+    use=train_on,
     praise="several clinics, one step: as if all their rows had come in one batch.",
     otherwise={
         "dz": "dz is not the gradient of the mean loss over the rows of all clinics, each clinic's "

@@ -6,12 +6,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from splitlab.course.checks.judge import exercise
-from splitlab.course.checks.loss_turn import LossTurn, add_slips, message, take, turns
+from splitlab.course.checks.loss_turn import LossTurn, add_slips, message, take, train_on, turns
 
 
 @exercise(
     cases=turns(message, 4, 4, 1, 3),
     returns="dz",
+    use=train_on,
     praise="s learns the task, and dz is what the client needs to learn it too.",
     otherwise={
         "dz": "dz is not the gradient of the mean cross-entropy with respect to z",
