@@ -666,6 +666,16 @@ for put, get in (
     bank.mistake("squeeze", "unpack knows more of z than")(mistaken)
 
 
+@bank.mistake("squeeze", "makes a different z of the same message")
+def keeps_the_scale_aside():
+    def pack(z):
+        codes = (z / z.amax() * 255).round().byte()
+        KEPT[codes.numpy().tobytes()] = z.amax()
+        return codes
+
+    return pack, lambda message, shape: message * KEPT[message.numpy().tobytes()] / 255
+
+
 @bank.mistake("squeeze", "changes torch.nn.functional.z")
 def in_a_library():
     def pack(z):
