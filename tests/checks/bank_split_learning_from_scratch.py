@@ -1,22 +1,43 @@
-"""Answers to the exercises of chapter 11: right ones, and what students may well write."""
+"""Right and wrong answers to the exercises of chapter 11."""
 
 import copy
+import ctypes
+import hashlib
+import os
+import random
+import tempfile
 
+import numpy as np
 import torch
 from bank import Bank
 from torch import nn
 from torch.nn import functional as F
 
 from splitlab.course.checks import split_learning_from_scratch
+from splitlab.course.checks.loss_turn import LossTurn
+from splitlab.course.checks.split_learning_from_scratch.client_turn import _with as client_with
+from splitlab.course.checks.split_learning_from_scratch.deliver import _with as deliver_with
+from splitlab.course.checks.split_learning_from_scratch.joint_turn import _joint
 
 bank = Bank("11_split_learning_from_scratch", split_learning_from_scratch)
+BUFFERS = {}
 
 
-def size(tensor):
-    return tensor.numel() * tensor.element_size()
+def into_a_buffer(tensor):
+    """The same numbers in memory that is used again for each tensor of this shape."""
+    key = tensor.shape, tensor.dtype
+    return BUFFERS.setdefault(key, torch.empty(key[0], dtype=key[1])).copy_(tensor.detach())
 
 
-# --- deliver ----------------------------------------------------------------------------------
+def register(exercise, mistakes, make):
+    """Register (message, name) -> what `make` makes a mistake of."""
+    for (message, name), change in mistakes.items():
+        mistaken = make(change)
+        mistaken.__name__ = name
+        bank.mistake(exercise, message)(mistaken)
+
+
+# 1. deliver
 
 
 @bank.also_right("deliver")
@@ -29,10 +50,10 @@ def by_hand(tensor):
 @bank.also_right("deliver")
 def through_numpy(tensor):
     array = tensor.detach().numpy().copy()
-    return torch.from_numpy(array), array.nbytes
+    return [torch.from_numpy(array), np.int64(array.nbytes)]
 
 
-@bank.mistake("deliver", "two things are expected")
+@bank.mistake("deliver", "should have 2 parts")
 def without_the_bytes(tensor):
     return tensor.detach().clone()
 
@@ -43,112 +64,43 @@ def an_array(tensor):
     return array, array.nbytes
 
 
-@bank.mistake("deliver", "should be a whole number")
-def a_text_for_the_bytes(tensor):
-    return tensor.detach().clone(), f"{tensor.nbytes} bytes"
-
-
-@bank.mistake("deliver", "still has its computation graph")
-def the_tensor_itself(tensor):
-    return tensor, size(tensor)
-
-
-@bank.mistake("deliver", "still has its computation graph")
-def clone_alone(tensor):
-    return tensor.clone(), size(tensor)
-
-
-@bank.mistake("deliver", "in the sender's memory")
-def detach_alone(tensor):
-    return tensor.detach(), size(tensor)
-
-
-@bank.mistake("deliver", "in the sender's memory")
-def a_view_of_the_data(tensor):
-    return tensor.data.view(tensor.shape), size(tensor)
-
-
-@bank.mistake("deliver", "requires a gradient")
-def ready_for_the_server(tensor):
-    received = tensor.detach().clone()
-    return received.requires_grad_(received.is_floating_point()), size(tensor)
-
-
-@bank.mistake("deliver", "holds more than its own numbers")
-def deepcopy(tensor):
-    received = copy.deepcopy(tensor.detach())
-    return received, size(received)
-
-
-@bank.mistake("deliver", "changes no type")
-def half_precision(tensor):
-    received = tensor.detach().clone().half()
-    return received, size(received)
-
-
-@bank.mistake("deliver", "changes no type")
-def through_lists(tensor):
-    received = torch.tensor(tensor.tolist())
-    return received, size(received)
-
-
-@bank.mistake("deliver", "holds other numbers than z")
-def rounded(tensor):
-    received = (tensor.detach() * 255).round() / 255
-    return received.to(tensor.dtype), size(tensor)
-
-
-@bank.mistake("deliver", "holds other numbers than z")
-def flattened(tensor):
-    return tensor.detach().clone().flatten(), size(tensor)
-
-
-@bank.mistake("deliver", "holds other numbers than z")
-def transposed(tensor):
-    received = torch.empty(tensor.shape, dtype=tensor.dtype)
-    received.copy_(tensor.detach().flatten().flip(0).reshape(tensor.shape))
-    return received, size(tensor)
-
-
-@bank.mistake("deliver", "z itself has changed")
-def in_place(tensor):
-    tensor.detach_()
-    return tensor.clone(), size(tensor)
-
-
-@bank.mistake("deliver", "z itself has changed")
+@bank.mistake("deliver", "tensor has changed")
 def clears_what_was_sent(tensor):
     received = tensor.detach().clone()
     tensor.detach().zero_()
-    return received, size(tensor)
+    return received, received.nbytes
 
 
-@bank.mistake("deliver", "the count of bytes")
-def counts_numbers(tensor):
-    return tensor.detach().clone(), tensor.numel()
+register(
+    "deliver",
+    {
+        ("holds more than its own numbers", "deepcopy"): lambda t: copy.deepcopy(t.detach()),
+        ("holds more than its own numbers", "rows_of_a_copy"): lambda t: torch.cat([t, t]).detach()[
+            : len(t)
+        ],
+        ("should be of type", "half_precision"): lambda t: t.detach().half(),
+        ("should be of type", "through_lists"): lambda t: torch.tensor(t.tolist()),
+        ("holds other numbers than z", "rounded"): lambda t: ((t.detach() * 255).round() / 255).to(
+            t.dtype
+        ),
+        ("holds other numbers than z", "through_half"): lambda t: t.detach().half().to(t.dtype),
+        ("holds other numbers than z", "never_below_0"): lambda t: t.detach().clamp(min=0),
+        ("has shape", "flattened"): lambda t: t.detach().clone().flatten(),
+        ("changes at the next call", "a_buffer_for_each_shape"): into_a_buffer,
+    },
+    deliver_with,
+)
+register(
+    "deliver",
+    {
+        ("should be a number", "a_text_for_the_bytes"): lambda t: f"{t.nbytes} bytes",
+        ("the count of bytes is not how many", "in_bits"): lambda t: 8 * t.nbytes,
+    },
+    lambda nbytes: deliver_with(nbytes=nbytes),
+)
 
 
-@bank.mistake("deliver", "the count of bytes")
-def four_bytes_each(tensor):
-    return tensor.detach().clone(), 4 * tensor.numel()
-
-
-@bank.mistake("deliver", "the count of bytes")
-def the_memory_behind(tensor):
-    return tensor.detach().clone(), tensor.untyped_storage().nbytes()
-
-
-buffers = {}
-
-
-@bank.mistake("deliver", "overwrites the first")
-def a_buffer_for_each_shape(tensor):
-    key = tensor.shape, tensor.dtype
-    buffer = buffers.setdefault(key, torch.empty(tensor.shape, dtype=tensor.dtype))
-    return buffer.copy_(tensor.detach()), size(tensor)
-
-
-# --- client_turn ------------------------------------------------------------------------------
+# 2. client_turn
 
 
 @bank.also_right("client_turn")
@@ -164,11 +116,36 @@ def through_a_product(net, optimizer, x, ask):
 def through_autograd(net, optimizer, x, ask):
     z = net.train()(x)
     dz = ask(torch.empty_like(z).copy_(z).detach())
-    weights = list(net.parameters())
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
     for weight, gradient in zip(weights, torch.autograd.grad(z, weights, dz), strict=True):
         weight.grad = gradient
     optimizer.step()
     return dz
+
+
+@bank.also_right("client_turn")
+def layer_by_layer(net, optimizer, x, ask):
+    net.train()
+    net.zero_grad(set_to_none=False)
+    z = x
+    for layer in net:
+        z = layer(z)
+    z.backward(gradient=ask(torch.from_numpy(z.detach().numpy().copy())))
+    optimizer.step()
+
+
+@bank.also_right("client_turn")
+def puts_the_mode_back(net, optimizer, x, ask):
+    mode = net.training
+    client_with()(net, optimizer, x, ask)
+    net.train(mode)
+
+
+@bank.mistake("client_turn", "what was sent has shape")
+def flattens_z(net, optimizer, x, ask):
+    net.train()
+    z = net(x).flatten(1)
+    z.backward(ask(z.detach().clone()))
 
 
 @bank.mistake("client_turn", "nothing was sent")
@@ -189,106 +166,32 @@ def a_generator(net, optimizer, x, ask):
 
 @bank.mistake("client_turn", "ask was called")
 def asks_twice(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    optimizer.zero_grad()
+    z = net.train()(x)
     if ask(z.detach().clone()) is not None:
         z.backward(ask(z.detach().clone()))
-    optimizer.step()
 
 
-@bank.mistake("client_turn", "ask was given")
-def sends_a_pair(net, optimizer, x, ask):
-    z = net.train()(x)
-    z.backward(ask((z.detach().clone(), 4)))
-
-
-@bank.mistake("client_turn", "ask was given")
+@bank.mistake("client_turn", "ask was given 2 things")
 def sends_the_images_along(net, optimizer, x, ask):
     z = net.train()(x)
     z.backward(ask(x, z.detach().clone()))
 
 
-@bank.mistake("client_turn", "with its computation graph")
-def sends_z_itself(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z)
-    optimizer.zero_grad()
-    z.backward(dz)
-    optimizer.step()
-
-
-@bank.mistake("client_turn", "with its computation graph")
-def sends_a_clone(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z.clone())
-    optimizer.zero_grad()
-    z.backward(dz)
-    optimizer.step()
-
-
-@bank.mistake("client_turn", "in the client's memory")
-def sends_a_view(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z.detach())
-    optimizer.zero_grad()
-    z.backward(dz)
-    optimizer.step()
-
-
-@bank.mistake("client_turn", "the images themselves were sent")
-def sends_the_images(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    z.backward(ask(x.detach().clone()))
-
-
-@bank.mistake("client_turn", "what was sent")
-def flattens_z(net, optimizer, x, ask):
-    net.train()
-    z = net(x).flatten(1)
-    z.backward(ask(z.detach().clone()))
-
-
-@bank.mistake("client_turn", "what was sent")
-def centres_the_images(net, optimizer, x, ask):
-    net.train()
+@bank.mistake("client_turn", "what was sent is not z")
+def centers_the_images(net, optimizer, x, ask):
     x -= 0.5
-    z = net(x)
-    z.backward(ask(z.detach().clone()))
+    client_with()(net, optimizer, x, ask)
 
 
-@bank.mistake("client_turn", "the images were changed")
+@bank.mistake("client_turn", "x itself now requires a gradient")
 def asks_for_a_gradient_of_x(net, optimizer, x, ask):
-    net.train()
-    z = net(x.requires_grad_())
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    z.backward(dz)
-    optimizer.step()
+    client_with()(net, optimizer, x.requires_grad_(), ask)
 
 
 @bank.mistake("client_turn", "running statistics are not those")
 def starts_the_statistics_anew(net, optimizer, x, ask):
-    net.train()
     net[1].reset_running_stats()
-    z = net(x)
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    z.backward(dz)
-    optimizer.step()
-
-
-@bank.mistake("client_turn", "in evaluation mode")
-def forgets_train(net, optimizer, x, ask):
-    z = net(x)
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    z.backward(dz)
-    optimizer.step()
+    client_with()(net, optimizer, x, ask)
 
 
 @bank.mistake("client_turn", "f ran a second time")
@@ -301,31 +204,10 @@ def forward_again(net, optimizer, x, ask):
     optimizer.step()
 
 
-@bank.mistake("client_turn", "f has not moved")
-def no_step(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    optimizer.zero_grad()
-    z.backward(ask(z.detach().clone()))
-
-
-@bank.mistake("client_turn", "f has not moved")
-def steps_too_early(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    optimizer.step()
-    z.backward(dz)
-
-
-@bank.mistake("client_turn", "f has not moved")
-def clears_too_late(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    z.backward(ask(z.detach().clone()))
-    optimizer.zero_grad()
-    optimizer.step()
+@bank.mistake("client_turn", "frozen parameters of net require gradients now")
+def thaws(net, optimizer, x, ask):
+    client_with()(net, optimizer, x, ask)
+    net.requires_grad_()
 
 
 @bank.mistake("client_turn", "f has not moved")
@@ -338,98 +220,47 @@ def backward_through_the_copy(net, optimizer, x, ask):
     optimizer.step()
 
 
-@bank.mistake("client_turn", "f climbs")
-def ascends(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    z.backward(-dz)
-    optimizer.step()
-
-
-@bank.mistake("client_turn", "dz goes unused")
-def ones_for_dz(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    ask(z.detach().clone())
-    optimizer.zero_grad()
-    z.sum().backward()
-    optimizer.step()
-
-
-@bank.mistake("client_turn", "times that of the whole network")
-def mean_of_the_product(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    (z * dz).mean().backward()
-    optimizer.step()
-
-
-@bank.mistake("client_turn", "times that of the whole network")
-def mean_over_the_batch(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    (z * dz).flatten(1).sum(1).mean().backward()
-    optimizer.step()
-
-
-@bank.mistake("client_turn", "are still in .grad")
-def forgets_zero_grad(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    z.backward(ask(z.detach().clone()))
-    optimizer.step()
-
-
-@bank.mistake("client_turn", "with Adam it does not")
-def descends_by_hand(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
+@bank.mistake("client_turn", "the step of f is not that of the whole network")
+def steps_with_the_first_group(net, optimizer, x, ask):
+    z = net.train()(x)
     dz = ask(z.detach().clone())
     optimizer.zero_grad()
     z.backward(dz)
-    with torch.no_grad():
-        for weight in net.parameters():
-            weight -= optimizer.param_groups[0]["lr"] * weight.grad
-
-
-@bank.mistake("client_turn", "times that of the whole network")
-def steps_twice(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    z.backward(dz)
-    optimizer.step()
+    for group in optimizer.param_groups[1:]:
+        for weight in group["params"]:
+            weight.grad = None
     optimizer.step()
 
 
-@bank.mistake("client_turn", "is not that of the whole network")
-def clips_dz(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    z.backward(dz.clamp(-1e-3, 1e-3))
-    optimizer.step()
+register(
+    "client_turn",
+    {
+        ("ask was given a tuple of 2", "sends_a_pair"): lambda z, x: (z.detach().clone(), len(x)),
+        ("with its computation graph", "sends_z_itself"): lambda z, x: z,
+        ("with its computation graph", "sends_a_clone"): lambda z, x: z.clone(),
+        ("in the client's memory", "sends_a_view"): lambda z, x: z.detach(),
+        ("in the client's memory", "sends_the_data"): lambda z, x: z.data[:],
+        ("what was sent is rounded to", "sends_half"): lambda z, x: z.detach().half(),
+        ("what was sent is not z", "rounds_to_half"): lambda z, x: (
+            z.detach().half().to(z.dtype).clone()
+        ),
+        ("changes at the next call", "in_one_buffer"): lambda z, x: into_a_buffer(z),
+    },
+    lambda sent: client_with(sent=sent),
+)
+register(
+    "client_turn",
+    {
+        ("the step of f is not that of the whole network", "clips_dz"): lambda z, dz: z.backward(
+            dz.clamp(-1e-3, 1e-3)
+        ),
+        ("does not require grad", "dz_for_a_loss"): lambda z, dz: dz.sum().backward(),
+    },
+    lambda back: client_with(back=back),
+)
 
 
-@bank.mistake("client_turn", "does not require grad")
-def dz_for_a_loss(net, optimizer, x, ask):
-    net.train()
-    z = net(x)
-    dz = ask(z.detach().clone())
-    optimizer.zero_grad()
-    dz.sum().backward()
-    optimizer.step()
-
-
-# --- server_turn ------------------------------------------------------------------------------
+# 3. server_turn
 
 
 @bank.also_right("server_turn")
@@ -437,8 +268,9 @@ def one_call_of_grad(net, optimizer, z, labels):
     net.train()
     leaf = z.clone().requires_grad_()
     loss = F.cross_entropy(net(leaf), labels)
-    dz, *gradients = torch.autograd.grad(loss, [leaf, *net.parameters()])
-    for weight, gradient in zip(net.parameters(), gradients, strict=True):
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    dz, *gradients = torch.autograd.grad(loss, [leaf, *weights])
+    for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = gradient
     optimizer.step()
     return dz
@@ -457,7 +289,72 @@ def one_hot_labels(net, optimizer, z, labels):
     return dz
 
 
-@bank.mistake("server_turn", "server_turn returns None")
+def server_with(**parts):
+    """A turn of which some parts are mistaken."""
+    return lambda *given: type("Mistake", (LossTurn,), parts)(*given).take()
+
+
+def thaw(turn):
+    LossTurn.step(turn)
+    turn.net.requires_grad_()
+
+
+def step_of_the_first_group(turn):
+    for group in turn.optimizer.param_groups[1:]:
+        for weight in group["params"]:
+            weight.grad = None
+    LossTurn.step(turn)
+
+
+def with_weight_decay(turn):
+    return LossTurn.loss(turn) + 0.01 * sum(w.square().sum() for w in turn.net.parameters())
+
+
+def only_the_last_layer_cleared(turn):
+    turn.net[-1].zero_grad()
+    turn.loss().backward()
+
+
+register(
+    "server_turn",
+    {
+        ("dz should be a tensor", "the_loss_with_it"): {
+            "dz": lambda turn: (turn.loss().item(), turn.z.grad)
+        },
+        ("7.11 times the right size", "normalized_dz"): {
+            "dz": lambda turn: turn.z.grad / turn.z.grad.norm()
+        },
+        ("z itself comes back", "returns_z"): {"dz": lambda turn: turn.z.detach().clone()},
+        ("dz is rounded to", "half_precision_dz"): {"dz": lambda turn: turn.z.grad.half()},
+        ("dz is not the gradient", "rounded_dz"): {
+            "dz": lambda turn: turn.z.grad.half().to(turn.z.dtype)
+        },
+        ("dz is not the gradient", "its_own_guess_for_labels"): {
+            "loss": lambda turn: F.cross_entropy(turn.net(turn.z), turn.net(turn.z).argmax(1))
+        },
+        ("dz is not the gradient", "smoothed"): {
+            "loss": lambda turn: F.cross_entropy(turn.net(turn.z), turn.labels, label_smoothing=0.1)
+        },
+        ("dz is not the gradient", "all_labels_0"): {
+            "loss": lambda turn: F.cross_entropy(turn.net(turn.z), torch.zeros_like(turn.labels))
+        },
+        ("net has not moved", "answers_only"): {"step": lambda turn: None},
+        ("net has not moved", "clears_before_the_step"): {
+            "step": lambda turn: (turn.optimizer.zero_grad(), turn.optimizer.step())
+        },
+        ("the step of s is not", "weight_decay_on_the_side"): {"loss": with_weight_decay},
+        ("the step of s is not", "the_first_group_alone"): {"step": step_of_the_first_group},
+        ("the step of s is not", "the_last_layer_cleared"): {"learn": only_the_last_layer_cleared},
+        ("frozen parameters of net require gradients now", "thawed"): {"step": thaw},
+        ("changes at the next call", "dz_in_a_buffer"): {
+            "dz": lambda turn: into_a_buffer(turn.z.grad)
+        },
+    },
+    lambda parts: server_with(**parts),
+)
+
+
+@bank.mistake("server_turn", "dz is None")
 def z_requires_nothing(net, optimizer, z, labels):
     net.train()
     loss = F.cross_entropy(net(z), labels)
@@ -467,83 +364,7 @@ def z_requires_nothing(net, optimizer, z, labels):
     return z.grad
 
 
-@bank.mistake("server_turn", "dz should be a tensor")
-def the_loss_with_it(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    loss = F.cross_entropy(net(z), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item(), z.grad
-
-
-@bank.mistake("server_turn", "dz has the wrong sign")
-def downhill_already(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    loss = F.cross_entropy(net(z), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return -z.grad
-
-
-@bank.mistake("server_turn", "dz is too large by the batch size")
-def sum_of_the_losses(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    loss = F.cross_entropy(net(z), labels, reduction="sum")
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return z.grad
-
-
-@bank.mistake("server_turn", "times the gradient of the mean loss")
-def normalized_dz(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    loss = F.cross_entropy(net(z), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return z.grad / z.grad.norm()
-
-
-@bank.mistake("server_turn", "z itself comes back")
-def returns_z(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    loss = F.cross_entropy(net(z), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return z
-
-
-@bank.mistake("server_turn", "dz was computed after the step")
-def dz_from_new_weights(net, optimizer, z, labels):
-    net.train()
-    loss = F.cross_entropy(net(z), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    leaf = z.clone().requires_grad_()
-    return torch.autograd.grad(F.cross_entropy(net(leaf), labels), leaf)[0]
-
-
-@bank.mistake("server_turn", "dz was computed in evaluation mode")
-def never_trains(net, optimizer, z, labels):
-    z = z.detach().requires_grad_()
-    loss = F.cross_entropy(net(z), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return z.grad
-
-
-@bank.mistake("server_turn", "dz still has its computation graph")
+@bank.mistake("server_turn", "dz still carries its computation graph")
 def keeps_the_graph(net, optimizer, z, labels):
     net.train()
     leaf = z.clone().requires_grad_()
@@ -555,30 +376,7 @@ def keeps_the_graph(net, optimizer, z, labels):
     return dz
 
 
-@bank.mistake("server_turn", "dz is not the gradient")
-def softmax_twice(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    loss = F.cross_entropy(net(z).softmax(1), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return z.grad
-
-
-@bank.mistake("server_turn", "dz is not the gradient")
-def its_own_guess_for_labels(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    logits = net(z)
-    loss = F.cross_entropy(logits, logits.argmax(1))
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return z.grad
-
-
-@bank.mistake("server_turn", "the message has changed")
+@bank.mistake("server_turn", "z itself now requires a gradient")
 def asks_z_itself(net, optimizer, z, labels):
     net.train()
     z.requires_grad_()
@@ -589,98 +387,14 @@ def asks_z_itself(net, optimizer, z, labels):
     return z.grad
 
 
-@bank.mistake("server_turn", "the message has changed")
+@bank.mistake("server_turn", "z has changed")
 def tidies_up_z(net, optimizer, z, labels):
-    net.train()
-    leaf = z.clone().requires_grad_()
-    loss = F.cross_entropy(net(leaf), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    dz = server_with()(net, optimizer, z.clone(), labels)
     z.zero_()
-    return leaf.grad
-
-
-inbox = {}
-
-
-@bank.mistake("server_turn", "it lies in memory that the server uses again")
-def one_leaf_for_ever(net, optimizer, z, labels):
-    net.train()
-    leaf = inbox.setdefault(z.shape, torch.zeros_like(z).requires_grad_())
-    with torch.no_grad():
-        leaf.copy_(z)
-        if leaf.grad is not None:
-            leaf.grad.zero_()
-    loss = F.cross_entropy(net(leaf), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return leaf.grad
-
-
-@bank.mistake("server_turn", "s has not moved")
-def answers_only(net, optimizer, z, labels):
-    net.train()
-    leaf = z.clone().requires_grad_()
-    return torch.autograd.grad(F.cross_entropy(net(leaf), labels), leaf)[0]
-
-
-@bank.mistake("server_turn", "s has not moved")
-def clears_before_the_step(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    F.cross_entropy(net(z), labels).backward()
-    optimizer.zero_grad()
-    optimizer.step()
-    return z.grad
-
-
-@bank.mistake("server_turn", "are still in .grad")
-def never_clears(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    F.cross_entropy(net(z), labels).backward()
-    optimizer.step()
-    return z.grad
-
-
-@bank.mistake("server_turn", "s ran a second time")
-def a_pass_for_each(net, optimizer, z, labels):
-    net.train()
-    leaf = z.clone().requires_grad_()
-    (dz,) = torch.autograd.grad(F.cross_entropy(net(leaf), labels), leaf)
-    optimizer.zero_grad()
-    F.cross_entropy(net(z), labels).backward()
-    optimizer.step()
     return dz
 
 
-@bank.mistake("server_turn", "the step of s is not")
-def weight_decay_on_the_side(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    loss = F.cross_entropy(net(z), labels)
-    loss = loss + 0.01 * sum(weight.square().sum() for weight in net.parameters())
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return z.grad
-
-
-@bank.mistake("server_turn", "with Adam it does not")
-def server_by_hand(net, optimizer, z, labels):
-    net.train()
-    z = z.detach().requires_grad_()
-    optimizer.zero_grad()
-    F.cross_entropy(net(z), labels).backward()
-    with torch.no_grad():
-        for weight in net.parameters():
-            weight -= optimizer.param_groups[0]["lr"] * weight.grad
-    return z.grad
-
-
-# --- joint_turn -------------------------------------------------------------------------------
+# 4. joint_turn
 
 
 @bank.also_right("joint_turn")
@@ -711,67 +425,37 @@ def weighted_means(net, optimizer, zs, labels):
 
 def joint(net, optimizer, zs, labels, loss_of=F.cross_entropy):
     """The solution, with another loss."""
-    net.train()
-    leaves = [z.clone().requires_grad_() for z in zs]
-    loss = loss_of(net(torch.cat(leaves)), torch.cat(labels))
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return [leaf.grad.clone() for leaf in leaves]
+    loss = {"loss": lambda turn: loss_of(turn.net(turn.z), turn.labels)}
+    return _joint(type("Mistake", (LossTurn,), loss), net, optimizer, zs, labels)
 
 
-@bank.mistake("joint_turn", "should return a list")
-def one_dz_for_all(net, optimizer, zs, labels):
-    return torch.cat(joint(net, optimizer, zs, labels))
+def joint_step_by_group(net, optimizer, zs, labels):
+    """Only the last optimizer group steps."""
+    mistake = type("Mistake", (LossTurn,), {"step": step_of_the_first_group})
+    return _joint(mistake, net, optimizer, zs, labels)
 
 
-@bank.mistake("joint_turn", "gradients for")
-def the_last_clinic_only(net, optimizer, zs, labels):
-    return joint(net, optimizer, zs, labels)[-1:]
+bank.mistake("joint_turn", "the step of s is not")(joint_step_by_group)
 
 
-@bank.mistake("joint_turn", "the dz of clinic")
-def in_the_reverse_order(net, optimizer, zs, labels):
-    return joint(net, optimizer, zs, labels)[::-1]
+@bank.mistake("joint_turn", "dz should have 3 parts and is a Tensor")
+def one_dz_for_all(*given):
+    return torch.cat(joint(*given))
 
 
-@bank.mistake("joint_turn", "the dz of clinic")
-def cut_in_equal_parts(net, optimizer, zs, labels):
-    dz = torch.cat(joint(net, optimizer, zs, labels))
-    return [part.clone() for part in dz.chunk(len(zs))]
+@bank.mistake("joint_turn", "dz should have 3 parts and has 1")
+def the_last_clinic_only(*given):
+    return joint(*given)[-1:]
 
 
-@bank.mistake("joint_turn", "the clinics' mean losses were averaged")
-def mean_of_means(net, optimizer, zs, labels):
-    net.train()
-    leaves = [z.clone().requires_grad_() for z in zs]
-    parts = net(torch.cat(leaves)).split([len(z) for z in zs])
-    losses = [F.cross_entropy(logits, own) for logits, own in zip(parts, labels, strict=True)]
-    optimizer.zero_grad()
-    torch.stack(losses).mean().backward()
-    optimizer.step()
-    return [leaf.grad.clone() for leaf in leaves]
+@bank.mistake("joint_turn", "part 0 of dz has shape")
+def one_row_too_few(*given):
+    return [dz[:-1] for dz in joint(*given)]
 
 
-@bank.mistake("joint_turn", "each dz belongs to the mean of its own clinic's rows")
-def sum_of_means(net, optimizer, zs, labels):
-    net.train()
-    optimizer.zero_grad()
-    leaves = [z.clone().requires_grad_() for z in zs]
-    for leaf, own in zip(leaves, labels, strict=True):
-        F.cross_entropy(net(leaf), own).backward()
-    optimizer.step()
-    return [leaf.grad.clone() for leaf in leaves]
-
-
-@bank.mistake("joint_turn", "each dz is too large by the number of rows")
-def joint_sum(net, optimizer, zs, labels):
-    return joint(net, optimizer, zs, labels, nn.CrossEntropyLoss(reduction="sum"))
-
-
-@bank.mistake("joint_turn", "joined in different orders")
-def labels_the_other_way_round(net, optimizer, zs, labels):
-    return joint(net, optimizer, zs, labels[::-1])
+@bank.mistake("joint_turn", "part 0 of dz is rounded to")
+def joint_in_half_precision(*given):
+    return [dz.half() for dz in joint(*given)]
 
 
 @bank.mistake("joint_turn", "dz is not the gradient")
@@ -779,30 +463,7 @@ def smoothed_labels(net, optimizer, zs, labels):
     return joint(net, optimizer, zs, labels, nn.CrossEntropyLoss(label_smoothing=0.1))
 
 
-@bank.mistake("joint_turn", "s took a step for each clinic")
-def one_after_the_other(net, optimizer, zs, labels):
-    return [joint(net, optimizer, [z], [own])[0] for z, own in zip(zs, labels, strict=True)]
-
-
-@bank.mistake("joint_turn", "each clinic's z went through s by itself")
-def adds_up_gradients(net, optimizer, zs, labels):
-    net.train()
-    rows = sum(map(len, zs))
-    optimizer.zero_grad()
-    leaves = [z.clone().requires_grad_() for z in zs]
-    for leaf, own in zip(leaves, labels, strict=True):
-        (F.cross_entropy(net(leaf), own) * len(own) / rows).backward()
-    optimizer.step()
-    return [leaf.grad.clone() for leaf in leaves]
-
-
-@bank.mistake("joint_turn", "memory that it shares")
-def views_of_one_memory(net, optimizer, zs, labels):
-    dz = torch.cat(joint(net, optimizer, zs, labels))
-    return list(dz.split([len(z) for z in zs]))
-
-
-@bank.mistake("joint_turn", "the message has changed")
+@bank.mistake("joint_turn", "zs[0] itself now requires a gradient")
 def asks_the_messages(net, optimizer, zs, labels):
     net.train()
     for z in zs:
@@ -811,13 +472,6 @@ def asks_the_messages(net, optimizer, zs, labels):
     F.cross_entropy(net(torch.cat(zs)), torch.cat(labels)).backward()
     optimizer.step()
     return [z.grad for z in zs]
-
-
-@bank.mistake("joint_turn", "the message has changed")
-def empties_the_list(net, optimizer, zs, labels):
-    dzs = joint(net, optimizer, zs, labels)
-    zs.clear()
-    return dzs
 
 
 @bank.mistake("joint_turn", "'NoneType' object has no attribute")
@@ -830,7 +484,7 @@ def joined_without_asking(net, optimizer, zs, labels):
     return [dz.clone() for dz in z.grad.split([len(part) for part in zs])]
 
 
-@bank.mistake("joint_turn", "s has not moved")
+@bank.mistake("joint_turn", "net has not moved")
 def joint_without_a_step(net, optimizer, zs, labels):
     net.train()
     leaves = [z.clone().requires_grad_() for z in zs]
@@ -839,13 +493,12 @@ def joint_without_a_step(net, optimizer, zs, labels):
     return [leaf.grad.clone() for leaf in leaves]
 
 
-@bank.mistake("joint_turn", "are still in .grad")
-def joint_never_clears(net, optimizer, zs, labels):
-    net.train()
-    leaves = [z.clone().requires_grad_() for z in zs]
-    F.cross_entropy(net(torch.cat(leaves)), torch.cat(labels)).backward()
-    optimizer.step()
-    return [leaf.grad.clone() for leaf in leaves]
+@bank.mistake("joint_turn", "changes at the next call")
+def joint_in_buffers(*given):
+    return [
+        BUFFERS.setdefault((n, dz.shape, dz.dtype), torch.empty_like(dz)).copy_(dz)
+        for n, dz in enumerate(joint(*given))
+    ]
 
 
 # --- squeeze ----------------------------------------------------------------------------------
@@ -877,7 +530,7 @@ def the_message_itself():
     return torch.zeros(4)
 
 
-@bank.mistake("squeeze", "written with def")
+@bank.mistake("squeeze", "two functions are expected")
 class Codec:
     """Two methods, where two functions are asked for."""
 
@@ -929,52 +582,126 @@ def remembers_the_scale():
     return pack, unpack
 
 
-cupboard = []
+class Weightless(torch.Tensor):
+    """A tensor that counts no bytes."""
+
+    nbytes = property(lambda self: 0)
+
+    def numel(self):
+        return 0
+
+    def detach(self):
+        return self
+
+    def clone(self, **_):
+        return self
+
+
+@bank.mistake("squeeze", "only plain tensors cross")
+def sends_a_weightless_tensor():
+    return lambda z: z.as_subclass(Weightless), lambda message, shape: message.as_subclass(
+        torch.Tensor
+    )
 
 
 @bank.mistake("squeeze", "not on a computer of its own")
-def leaves_z_in_a_cupboard():
-    def pack(z):
-        cupboard.append(z)
-        return torch.tensor(len(cupboard) - 1)
-
-    def unpack(message, shape):
-        return cupboard[int(message)]
-
-    return pack, unpack
-
-
-def put_away(z):
-    cupboard[:] = [z]
-
-
-def fetch():
-    return cupboard[0]
-
-
-@bank.mistake("squeeze", "not on a computer of its own")
-def has_it_put_away_and_fetched():
-    def pack(z):
-        put_away(z)
-        return torch.zeros(1, dtype=torch.uint8)
-
-    return pack, lambda message, shape: fetch()
-
-
-def with_a_drawer():
+def has_a_drawer():
     drawer = []
 
-    def squeeze():
-        def pack(z):
-            drawer.append(z)
-            return torch.tensor(len(drawer) - 1)
+    def pack(z):
+        drawer.append(z)
+        return torch.tensor(len(drawer) - 1)
 
-        return pack, lambda message, shape: drawer[int(message)]
-
-    return squeeze
+    return pack, lambda message, shape: drawer[int(message)]
 
 
-bank.mistake("squeeze", "not on a computer of its own")(with_a_drawer())
+def around(put, get):
+    """An answer that sends a key of eight bytes, and z by another way."""
+    return lambda: (lambda z: torch.tensor(put(z)), lambda message, shape: get(message.item()))
+
+
+def into_a_list(z):
+    os.splitlab_shelf = [*getattr(os, "splitlab_shelf", []), z]
+    return len(os.splitlab_shelf) - 1
+
+
+KEPT = {}
+
+
+def under_its_hash(z):
+    key = int.from_bytes(hashlib.sha256(z.numpy().tobytes()).digest()[:7], "big")
+    KEPT[key] = z
+    return key
+
+
+def left_in_memory(z):
+    KEPT[id(z)] = z
+    return id(z)
+
+
+def into_a_descriptor(z):
+    """Written by a call that says no mode."""
+    path = os.path.join(tempfile.gettempdir(), f"splitlab-{under_its_hash(z)}")
+    file = os.open(path, os.O_CREAT | os.O_RDWR)
+    os.write(file, z.numpy().tobytes())
+    os.lseek(file, 0, os.SEEK_SET)
+    os.unlink(path)
+    return file
+
+
+def out_of_a_descriptor(file):
+    size = os.fstat(file).st_size
+    numbers = torch.frombuffer(bytearray(os.pread(file, size, 0)), dtype=torch.float32)
+    return numbers.reshape(-1, 8, 8, 8)
+
+
+for put, get in (
+    (into_a_list, lambda place: os.splitlab_shelf[place]),
+    (under_its_hash, KEPT.__getitem__),
+    (left_in_memory, lambda place: ctypes.cast(place, ctypes.py_object).value),
+    (into_a_descriptor, out_of_a_descriptor),
+):
+    mistaken = around(put, get)
+    mistaken.__name__ = put.__name__
+    bank.mistake("squeeze", "unpack knows more of z than")(mistaken)
+
+
+@bank.mistake("squeeze", "makes a different z of the same message")
+def keeps_the_scale_aside():
+    def pack(z):
+        codes = (z / z.amax() * 255).round().byte()
+        KEPT[codes.numpy().tobytes()] = z.amax()
+        return codes
+
+    return pack, lambda message, shape: message * KEPT[message.numpy().tobytes()] / 255
+
+
+@bank.mistake("squeeze", "changes torch.nn.functional.z")
+def in_a_library():
+    def pack(z):
+        F.z = z
+        return torch.zeros(1)
+
+    return pack, lambda message, shape: F.z
+
+
+@bank.mistake("squeeze", "writes a file")
+def in_a_file():
+    path = os.path.join(tempfile.gettempdir(), "splitlab-z")
+
+    def pack(z):
+        np.save(path, z.numpy())
+        return torch.zeros(1)
+
+    return pack, lambda message, shape: torch.from_numpy(np.load(path))
+
+
+@bank.mistake("squeeze", "unpack knows more of z than")
+def one_bit_and_the_rest_in_memory():
+    def pack(z):
+        return torch.zeros(z.numel() // 8, dtype=torch.uint8), torch.tensor(under_its_hash(z))
+
+    return pack, lambda message, shape: KEPT[message[1].item()]
 
 
 @bank.mistake("squeeze", "no nearer to z")
@@ -1007,7 +734,7 @@ def forgets_to_enlarge():
     return lambda z: F.avg_pool2d(z, 2).half(), lambda message, shape: message.float()
 
 
-@bank.mistake("squeeze", "the z that unpack restores is not finite")
+@bank.mistake("squeeze", "the z that unpack restores holds nan or infinity")
 def divides_by_a_dead_channel():
     def pack(z):
         top = z.amax((0, 2, 3), keepdim=True)
@@ -1023,6 +750,16 @@ def divides_by_a_dead_channel():
 @bank.mistake("squeeze", "should hold floating-point numbers")
 def forgets_the_scale():
     return lambda z: (z * 50).byte(), lambda message, shape: message
+
+
+@bank.mistake("squeeze", "no nearer to z")
+def talks_through_other_streams():
+    def pack(z):
+        random.seed(z.numpy().tobytes())
+        np.random.seed(int(z.sum()))
+        return torch.zeros(1, dtype=torch.uint8)
+
+    return pack, lambda message, shape: torch.full(shape, random.random() + np.random.random())
 
 
 @bank.mistake("squeeze", "no nearer to z")

@@ -1,173 +1,164 @@
-"""Check of the exercise "The clinic's turn"."""
+"""Exercise 2: the clinic's turn."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import Optimizer
 
-from splitlab.course.checks.base import Answer, check, same, twin, what, wrong
-from splitlab.course.checks.training import (
-    OLD_GRADIENTS,
-    ONLY_SGD,
-    RATE,
-    check_statistics,
-    factor,
-    flat,
-    gradient,
-    memory,
-    weights,
-)
-from splitlab.nets.evaluation import evaluating
+from splitlab.course.checks.guard import wrong
+from splitlab.course.checks.judge import exercise
+from splitlab.course.checks.loss_turn import OLD_GRADIENTS, ONLY_SGD, Case, train_on, turns
+from splitlab.course.checks.sight import PLAIN, what
 
 
-@check("f moves as the whole network would have moved it, and the server has seen z alone.")
-def client_turn(answer: Answer) -> None:
-    """`client_turn(net, optimizer, x, ask)`: one turn of the client in the vanilla protocol."""
-    clinic = _Clinic(functools.partial(SGD, lr=RATE))
-    first = clinic.turn(answer, 4)
-    first.check_slips()
-    clinic.check(first)
-    for batch in (3, 1):
-        turn = clinic.turn(answer, batch)
-        if same(turn.moved, first.due + turn.due):
-            wrong(OLD_GRADIENTS)
-        clinic.check(turn)
-    clinic = _Clinic(functools.partial(Adam, lr=RATE))
-    for batch in (2, 3):
-        turn = clinic.turn(answer, batch)
-        if not same(turn.moved, turn.due):
-            wrong(ONLY_SGD.format(net="f"))
+class _Server:
+    """What the client asks. It notes what f puts out, and, as the server could, looks at z.
 
-
-@dataclass(frozen=True)
-class _ClientTurn:
-    """How far the client's weights moved in a turn, and how far they should have.
-
-    Attributes:
-        moved: (before - after) / RATE; for plain SGD this is the gradient that was used.
-        due: The same for a twin that is trained through the whole network.
-        without_dz: The gradient of the sum of z.
+    It has no attributes that the judge would look at: what it notes are the client's affairs.
     """
 
-    moved: Tensor
-    due: Tensor
-    without_dz: Tensor
+    __slots__ = ("outputs", "sent")
 
-    def check_slips(self) -> None:
-        """Name the likely mistakes that the first step of plain SGD shows."""
-        if not self.moved.any():
-            wrong(
-                "f has not moved: start backward at the z that has its graph, and call zero_grad, "
-                "backward and step in this order"
-            )
-        if same(self.moved, self.without_dz):
-            wrong(
-                "dz goes unused: this step follows the gradient of the sum of z; start backward "
-                "at z with dz as its gradient"
-            )
-        times = factor(self.moved, self.due)
-        if times == -1:
-            wrong("f climbs the loss: the optimizer steps against dz, so do not negate it")
-        if times not in (None, 1):
-            wrong(
-                f"the step of f is {times:.3g} times that of the whole network: dz already is "
-                "the gradient of the mean loss, so do not average or scale it, and take one step"
-            )
+    def __init__(self, net: nn.Sequential) -> None:
+        self.sent: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        net[-1].register_forward_hook(lambda *call: self.outputs.append(call[-1]))
 
-
-class _Clinic:
-    """A client's network f, beside a twin that is trained through the whole network."""
-
-    def __init__(self, optimizer: Callable[..., Optimizer]) -> None:
-        self.net = nn.Sequential(
-            nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), nn.Tanh()
-        ).double()
-        self.rest = nn.Sequential(nn.Flatten(), nn.Linear(3 * 5 * 4, 1), nn.Tanh()).double()
-        self.whole = twin(self.net)
-        self.optimizer = optimizer(self.net.parameters())
-        self.whole_optimizer = optimizer(self.whole.parameters())
-        self.forwards: list[Tensor] = []
-        self.net[-1].register_forward_hook(lambda *call: self.forwards.append(call[-1]))
-
-    def loss(self, z: Tensor) -> Tensor:
-        return (self.rest(z) - 0.5).square().mean()
-
-    def turn(self, answer: Answer, batch: int) -> _ClientTurn:
-        """Take a turn through the whole network, and one with the student's function."""
-        x = torch.randn(batch, 2, 5, 4, dtype=torch.float64)
-        with evaluating(self.whole):
-            evaluated = self.whole(x)
-        before = weights(self.whole)
-        z = self.whole.train()(x)
-        parameters = list(self.whole.parameters())
-        without_dz = flat(torch.autograd.grad(z.sum(), parameters, retain_graph=True))
-        self.whole_optimizer.zero_grad()
-        self.loss(z).backward()
-        self.whole_optimizer.step()
-
-        self.net.eval()  # as an evaluation may have left it
-        self.forwards.clear()
-        images, asked = x.clone(), []
-
-        def ask(*sent: Any) -> Tensor:
-            asked.append(sent)
-            self.look_at(sent, x, z.detach(), evaluated)
-            return gradient(self.loss, sent[0])
-
-        answer.act(self.net, self.optimizer, images, ask)
-        if not asked:
-            wrong("nothing was sent: call ask with a delivered copy of z, and it returns dz")
-        if len(asked) > 1:
-            wrong(f"ask was called {len(asked)} times: a turn sends z once and receives dz once")
-        if not torch.equal(images, x) or images.requires_grad:
-            wrong("the images were changed: leave them as they are")
-        if len(self.forwards) > 1:
-            wrong(
-                "f ran a second time in one turn: that costs a forward pass, and moves "
-                "BatchNorm's running statistics twice; keep z from the first run"
-            )
-        due, moved = ((before - weights(net)) / RATE for net in (self.whole, self.net))
-        return _ClientTurn(moved, due, without_dz)
-
-    def look_at(self, given: tuple[Any, ...], x: Tensor, z: Tensor, evaluated: Tensor) -> None:
-        """Look at what is sent, as the server could."""
+    def __call__(self, *given: Any) -> Tensor:
         if len(given) != 1:
             wrong(f"ask was given {len(given)} things: send z alone")
+        if type(given[0]) not in PLAIN:
+            wrong(f"ask was given {what(given[0])}: send z itself, one tensor")
+        if self.sent:
+            wrong("ask was called a second time: a turn sends z once and receives dz once")
         (sent,) = given
-        if not isinstance(sent, Tensor):
-            wrong(f"ask was given {what(sent)}: send z itself, one tensor")
         if sent.grad_fn is not None:
             wrong(
-                "z was sent with its computation graph: through grad_fn the server walks back "
-                "to the images and to f; deliver a copy"
+                "z was sent with its computation graph: through grad_fn the server walks back to "
+                "the images and to f; deliver a copy"
             )
-        if memory(sent) in [memory(output) for output in self.forwards]:
+        memories = [output.untyped_storage().data_ptr() for output in self.outputs]
+        if sent.untyped_storage().data_ptr() in memories:
             wrong(
-                "the z that was sent lies in the client's memory: detach alone shares it with "
-                "the server; deliver a copy"
+                "the z that was sent lies in the client's memory: detach alone shares it with the "
+                "server; deliver a copy"
             )
-        if sent.shape == x.shape and same(sent, x):
-            wrong("the images themselves were sent: what crosses is z = net(x)")
-        if sent.shape != z.shape:
-            wrong(f"what was sent has shape {tuple(sent.shape)}, and z has {tuple(z.shape)}")
-        if same(sent, evaluated):
-            wrong(
-                "z was computed in evaluation mode: in training BatchNorm uses the batch's own "
-                "mean and variance, so call net.train() first"
-            )
-        if not same(sent, z):
-            wrong("what was sent is not z: send net(x) as it is, from the weights before the step")
+        self.sent.append(sent)
+        z = sent.detach().clone().requires_grad_()
+        with torch.enable_grad():  # the answer may ask from inside a no_grad
+            return torch.autograd.grad((z.tanh() - 0.5).square().sum() / len(z), z)[0]
 
-    def check(self, turn: _ClientTurn) -> None:
-        if not same(turn.moved, turn.due):
+    def received(self) -> Tensor:
+        """Return the one z that has been sent.
+
+        Raises:
+            CheckFailed: If nothing was, or f ran more than once for it.
+        """
+        if not self.sent:
+            wrong("nothing was sent: call ask with a delivered copy of z, and it returns dz")
+        if len(self.outputs) > 1:
             wrong(
-                "the step of f is not that of the whole network: start backward at z, with dz as "
-                "its gradient, and take one step"
+                "f ran a second time in one turn: that costs a forward pass, and moves BatchNorm's "
+                "running statistics twice; keep z from the first run"
             )
-        check_statistics(self.net, self.whole)
+        return self.sent[0].detach()
+
+
+def _clinic() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), nn.Identity()
+    )
+
+
+def _asking(case: Case) -> Case:
+    def asking() -> Iterator[tuple[Any, ...]]:
+        for net, optimizer, x in case():
+            yield net, optimizer, x, _Server(net)
+
+    return asking
+
+
+def _with(
+    *,
+    train: bool = True,
+    clear: bool = True,
+    sent: Callable[[Tensor, Tensor], Tensor] = lambda z, x: z.detach().clone(),
+    back: Callable[[Tensor, Tensor], None] = lambda z, dz: z.backward(dz),
+    step: Callable[[nn.Module, Optimizer], None] = lambda net, optimizer: optimizer.step(),
+) -> Callable[..., None]:
+    """A turn in parts, of which a slip changes one."""
+
+    def answer(
+        net: nn.Module, optimizer: Optimizer, x: Tensor, ask: Callable[[Tensor], Tensor]
+    ) -> None:
+        net.train(train)
+        z = net(x)
+        dz = ask(sent(z, x))
+        if clear:
+            optimizer.zero_grad()
+        back(z, dz)
+        step(net, optimizer)
+
+    return answer
+
+
+@torch.no_grad()
+def _by_hand(net: nn.Module, optimizer: Optimizer) -> None:
+    for weight in net.parameters():
+        if weight.grad is not None:
+            weight.sub_(optimizer.param_groups[0]["lr"] * weight.grad)
+
+
+def _twice(net: nn.Module, optimizer: Optimizer) -> None:
+    for _ in range(2):
+        optimizer.step()
+
+
+@exercise(
+    cases=[
+        _asking(case)
+        for case in turns(lambda size: (torch.randn(size, 2, 5, 4),), 4, 3, 1, make=_clinic)
+    ],
+    returns="what was sent",
+    use=lambda result, net, optimizer, x, ask: train_on(ask.received(), net),
+    praise="f moves as the whole network would have moved it, and the server has seen z alone.",
+    otherwise={
+        "what was sent": "what was sent is not z: send net(x) as it is, from the weights before "
+        "the step",
+        "": "the step of f is not that of the whole network: start backward at z, with dz as its "
+        "gradient, and take one step",
+    },
+    slips={
+        "the images themselves were sent: what crosses is z = net(x)": _with(
+            sent=lambda z, x: x.clone()
+        ),
+        "z was computed in evaluation mode: in training BatchNorm uses the batch's own mean and "
+        "variance, so call net.train() first": _with(train=False),
+        OLD_GRADIENTS: _with(clear=False),
+        "f has not moved: start backward at the z that has its graph, and call zero_grad, backward "
+        "and step, in this order": _with(step=lambda net, optimizer: None),
+        "f climbs the loss: the optimizer steps against dz, so do not negate it": _with(
+            back=lambda z, dz: z.backward(-dz)
+        ),
+        "dz goes unused: this step follows the gradient of the sum of z; start backward at z with "
+        "dz as its gradient": _with(back=lambda z, dz: z.sum().backward()),
+        "the step of f is divided by the number of entries of z: the gradient of (z * dz).sum() is "
+        "the right one, and that of its mean is not": _with(
+            back=lambda z, dz: (z * dz).mean().backward()
+        ),
+        "the step of f is divided by the batch size: dz already is the gradient of the mean loss, "
+        "so do not average it again": _with(back=lambda z, dz: z.backward(dz / len(dz))),
+        "the step of f is multiplied by the batch size: dz already is the gradient of the mean "
+        "loss, which is the one to follow": _with(back=lambda z, dz: z.backward(dz * len(dz))),
+        "f takes two steps in one turn: take one": _with(step=_twice),
+        ONLY_SGD.format(net="f"): _with(step=_by_hand),
+    },
+)
+def client_turn(
+    net: nn.Module, optimizer: Optimizer, x: Tensor, ask: Callable[[Tensor], Tensor]
+) -> None:
+    _with()(net, optimizer, x, ask)
