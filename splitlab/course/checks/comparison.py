@@ -92,8 +92,11 @@ class Comparison:
                 f"{type(_cause(call.error)).__name__}{_cause(call.error)}" for call in (slip, mine)
             }
             return len(texts) == 1
-        if kind in ("result", "graph") and self._unlike(mine.result, slip.result) is not None:
-            return False
+        if kind in ("result", "graph"):
+            if (mine.result is None) != (slip.result is None):
+                return False
+            if self._unlike(mine.result, slip.result) is not None:
+                return False
         if kind == "result":
             return True
         if kind == "graph":
