@@ -117,7 +117,10 @@ mistakes(
         ("restarts[0][0] has changed", after(lambda images, net, z: images.clamp_(-0.5, 0.5))),
         ("z has changed", after(lambda images, net, z: z.sub_(z.mean()))),
         ("not the restart whose features", smallest(lambda x, a, z: (a - z).square().median())),
-        ("not the restart whose features", smallest(lambda x, a, z: mse(x, a, z).round(decimals=3))),
+        (
+            "not the restart whose features",
+            smallest(lambda x, a, z: mse(x, a, z).round(decimals=3)),
+        ),
         ("not the restart whose features", smallest(lambda x, a, z: mse(x, a.half(), z.half()))),
         ("not the restart whose features", smallest(lambda x, a, z: mse(x, a, z) + (a - z).amax())),
         ("not the restart whose features", by_a_margin),
@@ -194,7 +197,9 @@ BUFFERS = {}
 
 
 def into_one_buffer(x):
-    return BUFFERS.setdefault((x.shape, x.dtype), torch.empty_like(x)).copy_(turning(is_negative)(x))
+    return BUFFERS.setdefault((x.shape, x.dtype), torch.empty_like(x)).copy_(
+        turning(is_negative)(x)
+    )
 
 
 mistakes(
@@ -211,7 +216,10 @@ mistakes(
         ("these are not the images", turning(pixel_by_pixel_in_half)),
         ("these are not the images", turning(lambda x: edge(x).mean() > middle(x).mean() + 1e-3)),
         ("these are not the images", turning(lambda x: edge(x).mean() > 0 > middle(x).mean())),
-        ("these are not the images", turning(lambda x: edge(x).abs().mean() > middle(x).abs().mean())),
+        (
+            "these are not the images",
+            turning(lambda x: edge(x).abs().mean() > middle(x).abs().mean()),
+        ),
         ("these are not the images", turning(lambda x: edge(x).mean() > x[..., 4:11, 5:11].mean())),
         ("these are not the images", turning(is_negative, lambda x: -x.flip(0))),
         ("these are not the images", turning(is_negative, lambda x: 2 * x.mean() - x)),
@@ -224,8 +232,7 @@ mistakes(
 
 @bank.also_right("take_turns")
 def with_gradients_asked_for(images, surrogate, z, image_step, surrogate_step, steps, weight):
-    learning = [p for p in surrogate.parameters() if p.requires_grad]
-    for optimizer, moving in ((image_step, [images]), (surrogate_step, learning)):
+    for optimizer, moving in ((image_step, [images]), (surrogate_step, [*surrogate.parameters()])):
         for _ in range(steps):
             loss = F.mse_loss(surrogate(images), z)
             if optimizer is image_step:
@@ -237,17 +244,14 @@ def with_gradients_asked_for(images, surrogate, z, image_step, surrogate_step, s
 
 @bank.also_right("take_turns")
 def with_the_other_frozen(images, surrogate, z, image_step, surrogate_step, steps, weight):
-    learning = [p for p in surrogate.parameters() if p.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
+    surrogate.requires_grad_(False)
     for _ in range(steps):
         down = (images[:, :, 1:] - images[:, :, :-1]).square().mean()
         across = (images[:, :, :, 1:] - images[:, :, :, :-1]).square().mean()
         image_step.zero_grad(set_to_none=False)
         (F.mse_loss(surrogate(images), z) + weight * (down + across)).backward()
         image_step.step()
-    for parameter in learning:
-        parameter.requires_grad_(True)
+    surrogate.requires_grad_(True)
     images.requires_grad_(False)
     for _ in range(steps):
         surrogate_step.zero_grad()
@@ -297,6 +301,10 @@ def of_fixed_images(turn):
     return turn.error(turn.images.requires_grad_(False))
 
 
+def freezes(turn):
+    turn.surrogate.requires_grad_(False)
+
+
 def clears_first_images_once(turn, half, number):
     if half or number == 0:
         turn.optimizers[half].zero_grad()
@@ -317,8 +325,10 @@ mistakes(
         ("z has changed", after_the_round(lambda turn: turn.z.sub_(turn.z.mean()))),
         ("z itself now requires", after_the_round(lambda turn: turn.z.requires_grad_())),
         ("images no longer requires", round_with(surrogate_loss=of_fixed_images)),
-        ("no longer require gradients", after_the_round(lambda t: t.surrogate.requires_grad_(False))),
-        ("frozen parameters", after_the_round(lambda turn: turn.surrogate.requires_grad_(True))),
+        (
+            "no longer require gradients",
+            after_the_round(freezes),
+        ),
         ("left in evaluation mode", after_the_round(lambda turn: turn.surrogate.eval())),
         ("left in training mode", after_the_round(lambda turn: turn.surrogate.train())),
         ("does not require grad", round_with(image_loss=without_graph)),

@@ -20,7 +20,7 @@ Restart = tuple[Tensor, nn.Module]
 
 
 def _case(
-    batch: int, counts: tuple[int, ...] = (4, 5, 7, 3, 6, 2), *, size: float = 1, near: bool = False
+    batch: int, counts: tuple[int, ...] = (4, 5, 7, 2), *, size: float = 1, near: bool = False
 ) -> Callable[[], Iterator[tuple[list[Restart], Tensor]]]:
     """Several choices among restarts, none of which is much better than the others.
 
@@ -114,8 +114,10 @@ def _sorted(restarts: list[Restart], z: Tensor) -> int:
 
 
 @exercise(
-    cases=[_case(4), _case(3), _case(1), _case(2, size=1e3), _case(3, near=True), _flat]
-    + [_case(2, (1,)), _case(40, (9,), size=1e-3)],
+    cases=[
+        *(_case(4), _case(3), _case(1), _case(2, size=1e3), _case(3, near=True)),
+        *(_flat, _case(2, (1,)), _case(40, (9,), size=1e-3)),
+    ],
     returns="the number",
     use=_whole,
     praise="the restart that explains z best is kept, and no private image was needed to choose "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -131,10 +130,8 @@ def _convolution() -> nn.Sequential:
 
 
 def _dense() -> nn.Sequential:
-    """Of two-row images with two channels; it is in evaluation mode, and its bias is fixed."""
-    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Tanh()).eval()
-    net[1].bias.requires_grad_(False)
-    return net
+    """Of two-row images with two channels; it is in evaluation mode."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Tanh()).eval()
 
 
 def _outcome(
@@ -288,9 +285,7 @@ _slip(
 )
 _slip(
     "the images' half adds z to the features, or their sign is turned: subtract z",
-    image_loss=lambda turn: (
-        (turn.surrogate(turn.images) + turn.z).square().mean() + turn.prior()
-    ),
+    image_loss=lambda turn: (turn.surrogate(turn.images) + turn.z).square().mean() + turn.prior(),
 )
 _slip(
     "in the images' half the feature error is a sum: take the mean of the squares",
@@ -317,9 +312,7 @@ for _half, _who in enumerate(("the images take", "the surrogate takes")):
 
 def _clears(*halves: int) -> Callable[[Round, int, int], None]:
     """Clear old gradients in these halves alone."""
-    return lambda turn, half, number: (
-        turn.optimizers[half].zero_grad() if half in halves else None
-    )
+    return lambda turn, half, number: turn.optimizers[half].zero_grad() if half in halves else None
 
 
 def _clears_once(turn: Round, half: int, number: int) -> None:
@@ -369,7 +362,11 @@ def _by_hand(*halves: int) -> Callable[[Round, int], None]:
     return move
 
 
-for _halves, _who in (((0,), "the images move"), ((1,), "the surrogate moves"), (BOTH, "both move")):
+for _halves, _who in (
+    ((0,), "the images move"),
+    ((1,), "the surrogate moves"),
+    (BOTH, "both move"),
+):
     _slip(
         f"with plain SGD {_who} as it should be, and with Adam not: leave the step to the "
         "optimizer",

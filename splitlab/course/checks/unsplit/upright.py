@@ -27,7 +27,7 @@ def _case(low: float, high: float) -> Callable[[], Iterator[tuple[Tensor]]]:
     """Batches of random pixels from low to high; border and center are about as bright."""
 
     def case() -> Iterator[tuple[Tensor]]:
-        for number in range(24):
+        for number in range(12):
             batch, channels = 1 + number % 4, 1 + number % 5 % 3
             images = low + (high - low) * torch.rand(batch, channels, 16, 16)
             margin = MARGINS[number % 3] * (2 * torch.randint(2, ()) - 1)
@@ -122,9 +122,7 @@ def _listed(result: Any, images: Tensor) -> list[Any]:
         "the last row and the last column of the center are missing: rows 4 to 11 are the slice "
         "4:12": _turned(other=lambda images: images[:, :, 4:11, 5:10]),
         "the border is compared with the whole image, or with all that is no border: compare it "
-        "with the center": _turned(
-            other=lambda images: images
-        ),
+        "with the center": _turned(other=lambda images: images),
         "only the first channel is looked at: take the means over all channels": _turned(
             lambda images: _border(images)[:, :1], lambda images: _center(images)[:, :1]
         ),
