@@ -20,7 +20,7 @@ Restart = tuple[Tensor, nn.Module]
 
 
 def _case(
-    batch: int, counts: tuple[int, ...] = (4, 5, 7, 2), *, size: float = 1, near: bool = False
+    batch: int, counts: tuple[int, ...] = (4, 5, 7, 3, 6, 2), *, size: float = 1, near: bool = False
 ) -> Callable[[], Iterator[tuple[list[Restart], Tensor]]]:
     """Several choices among restarts, none of which is much better than the others.
 
