@@ -1,5 +1,8 @@
 """Answers to the exercises of chapter 22: right ones, and what students may well write."""
 
+import contextlib
+from importlib import import_module
+
 import numpy as np
 import torch
 from bank import Bank
@@ -7,6 +10,7 @@ from torch.nn import functional as F
 
 from splitlab.attacks.priors import total_variation
 from splitlab.course.checks import unsplit
+from splitlab.course.checks.unsplit.take_turns import Round, play
 
 bank = Bank("22_unsplit", unsplit)
 
@@ -42,7 +46,7 @@ def by_the_distance(restarts, z):
 @bank.also_right("best_restart")
 def by_numpy(restarts, z):
     features = np.stack([net(images).detach().numpy() for images, net in restarts])
-    return ((features - z.numpy()) ** 2).mean(axis=(1, 2, 3, 4)).argmin()
+    return ((features - z.numpy()) ** 2).reshape(len(restarts), -1).mean(axis=1).argmin()
 
 
 @bank.also_right("best_restart")
@@ -64,72 +68,65 @@ def mse(images, features, z):
     return (features - z).square().mean()
 
 
-def trains_on(restarts, z):
-    for images, net in restarts:
-        step = torch.optim.SGD(net.parameters(), lr=0.1)
-        F.mse_loss(net(images), z).backward()
-        step.step()
-    return smallest(mse)(restarts, z)
+def after(act):
+    """The right number, and something done to the restarts and z on the way."""
+
+    def choose(restarts, z):
+        number = smallest(mse)(restarts, z)
+        for images, net in restarts:
+            act(images, net, z)
+        return number
+
+    return choose
 
 
-def with_backward(restarts, z):
-    for images, net in restarts:
-        F.mse_loss(net(images), z).backward()
-    return smallest(mse)(restarts, z)
+def trains(images, net, z):
+    step = torch.optim.SGD(net.parameters(), lr=0.1)
+    F.mse_loss(net(images), z).backward()
+    step.step()
 
 
-def frozen(restarts, z):
-    for _, net in restarts:
-        net.requires_grad_(False)
-    return smallest(mse)(restarts, z)
+def by_a_margin(restarts, z):
+    best = 0
+    for number, (images, net) in enumerate(restarts):
+        images_of_best, best_net = restarts[best]
+        if mse(images, net(images), z) < 0.99 * mse(None, best_net(images_of_best), z):
+            best = number
+    return best
 
 
-def sorts(restarts, z):
-    restarts.sort(key=lambda pair: mse(None, pair[1](pair[0]), z).item())
-    return 0
-
-
-def clamps(restarts, z):
-    for images, _ in restarts:
-        images.clamp_(-0.5, 0.5)
-    return smallest(mse)(restarts, z)
+def below_a_limit(restarts, z):
+    best, lowest = 0, 100.0
+    for number, (images, net) in enumerate(restarts):
+        if mse(images, net(images), z) < lowest:
+            best, lowest = number, mse(images, net(images), z)
+    return best
 
 
 mistakes(
     "best_restart",
     [
-        ("this is the last restart", lambda restarts, z: len(restarts) - 1),
-        ("this is the first restart", lambda restarts, z: 0),
-        ("with the largest error", smallest(lambda x, a, z: -mse(x, a, z))),
-        ("counted from 1", lambda restarts, z: smallest(mse)(restarts, z) + 1),
-        ("with the smoothest images", smallest(lambda x, a, z: total_variation(x).mean())),
-        ("with the smallest features", smallest(lambda x, a, z: a.square().mean())),
-        (
-            "with the z of all images",
-            smallest(
-                lambda x, a, z: (a.flatten(1)[:, None] - z.flatten(1)[None]).square().sum(2).mean()
-            ),
-        ),
-        ("the absolute error decides", smallest(lambda x, a, z: (a - z).abs().mean())),
-        ("the largest single error", smallest(lambda x, a, z: (a - z).abs().max())),
-        ("the errors are not squared", smallest(lambda x, a, z: (a - z).mean())),
-        ("before they lose their sign", smallest(lambda x, a, z: (a - z).mean() ** 2)),
-        (
-            "the angle between",
-            smallest(lambda x, a, z: -F.normalize(a.flatten(), dim=0) @ z.flatten()),
-        ),
-        ("only the first image", smallest(lambda x, a, z: mse(x, a[:1], z[:1]))),
         ("has shape", lambda restarts, z: mse(None, restarts[0][1](restarts[0][0]), z)[None]),
-        ("return the restart's number", lambda restarts, z: restarts[smallest(mse)(restarts, z)]),
-        ("not its error", lambda restarts, z: 0.004),
-        ("not its error", lambda restarts, z: min(mse(None, n(x), z) for x, n in restarts)),
-        ("the weights of a surrogate have changed", trains_on),
-        ("the .grad of a surrogate's weights", with_backward),
-        ("no longer require gradients", frozen),
-        ("changes the list", sorts),
-        ("changes images", clamps),
-        ("changes z", lambda restarts, z: smallest(mse)(restarts, z.sub_(z.mean()))),
+        ("not the restart itself", lambda restarts, z: restarts[smallest(mse)(restarts, z)]),
+        ("or its error", lambda restarts, z: 0.004),
+        ("or its error", lambda restarts, z: min(mse(None, n(x), z) for x, n in restarts)),
+        ("or its error", lambda restarts, z: float(smallest(mse)(restarts, z))),
+        ("weights have changed", after(trains)),
+        ("frozen parameters", after(lambda images, net, z: net.requires_grad_(True))),
+        ("left in training mode", after(lambda images, net, z: net.train())),
+        ("restarts[0][0] has changed", after(lambda images, net, z: images.clamp_(-0.5, 0.5))),
+        ("z has changed", after(lambda images, net, z: z.sub_(z.mean()))),
         ("not the restart whose features", smallest(lambda x, a, z: (a - z).square().median())),
+        (
+            "not the restart whose features",
+            smallest(lambda x, a, z: mse(x, a, z).round(decimals=3)),
+        ),
+        ("not the restart whose features", smallest(lambda x, a, z: mse(x, a.half(), z.half()))),
+        ("not the restart whose features", smallest(lambda x, a, z: mse(x, a, z) + (a - z).amax())),
+        ("not the restart whose features", by_a_margin),
+        ("not the restart whose features", below_a_limit),
+        ("not the restart whose features", smallest(lambda x, a, z: mse(x, a[:-1], z[:-1]))),
+        ("not the restart whose features", lambda r, z: smallest(mse)(r, z) - len(r)),
     ],
 )
 
@@ -168,6 +165,14 @@ def with_where(images):
     return torch.where(border > images[..., 4:12, 5:11].mean(), -images, images)
 
 
+@bank.also_right("upright")
+def by_numpy_sums(images):
+    pixels = images.numpy()
+    border = pixels[..., np.r_[0, 1, 14, 15]].sum() * 3
+    center = pixels[..., 4:12, 5:11].sum() * 4  # 48 pixels, and the border has 64
+    return torch.from_numpy(pixels * (-1 if border > center else 1))
+
+
 def edge(x):
     return torch.cat([x[..., :2], x[..., -2:]], dim=-1)
 
@@ -184,52 +189,41 @@ def is_negative(x):
     return edge(x).mean() > middle(x).mean()
 
 
-def frame(x):
-    return x.sum((2, 3)).mean() - x[..., 2:-2, 2:-2].sum((2, 3)).mean()
+def pixel_by_pixel_in_half(x):
+    return edge(x).half().mean() > middle(x).half().mean()
 
 
-def rescaled(x):
-    low = x.amin((1, 2, 3), keepdim=True)
-    span = (x.amax((1, 2, 3), keepdim=True) - low).clamp(min=1e-9)
-    return turning(is_negative)((x - low) / span * 2 - 1)
+BUFFERS = {}
 
 
-def each_by_itself(images):
-    sign = 1 - 2 * (edge(images).mean((1, 2, 3)) > middle(images).mean((1, 2, 3))).double()
-    return images * sign[:, None, None, None]
+def into_one_buffer(x):
+    return BUFFERS.setdefault((x.shape, x.dtype), torch.empty_like(x)).copy_(
+        turning(is_negative)(x)
+    )
 
 
 mistakes(
     "upright",
     [
-        ("each image is judged by itself", each_by_itself),
-        ("no image is ever negated", lambda x: x.clone()),
-        ("every batch is negated", lambda x: -x),
-        ("turned the wrong way", turning(lambda x: middle(x).mean() > edge(x).mean())),
-        ("are equally bright", turning(lambda x: edge(x).mean() >= middle(x).mean())),
-        ("that is for pixels from 0 to 1", turning(is_negative, lambda x: 1 - x)),
-        ("a mirror image", turning(is_negative, lambda x: x.flip(-1))),
-        ("the absolute value", turning(is_negative, torch.abs)),
-        ("rescaled as well", rescaled),
-        ("sums are compared", turning(lambda x: edge(x).sum() > middle(x).sum())),
-        ("only one column", turning(lambda x: x[..., ::15].mean() > middle(x).mean())),
-        ("only the left", turning(lambda x: x[..., :2].mean() > middle(x).mean())),
-        ("only the right", turning(lambda x: x[..., -2:].mean() > middle(x).mean())),
-        ("rows here", turning(lambda x: edge(x.mT).mean() > middle(x).mean())),
-        ("the whole frame", turning(lambda x: frame(x) / 112 > middle(x).mean())),
-        ("6 rows by 8 columns", turning(lambda x: edge(x).mean() > middle(x.mT).mean())),
-        ("with the whole image", turning(lambda x: edge(x).mean() > x.mean())),
-        ("with the whole image", turning(lambda x: edge(x).mean() > x[..., 2:-2].mean())),
-        ("the mean brightness decides", turning(lambda x: x.mean() > 0)),
-        ("the border's brightness alone", turning(lambda x: edge(x).mean() > 0)),
-        ("changes images", lambda x: x.neg_() if is_negative(x) else x),
+        ("images has changed", lambda x: x.neg_() if is_negative(x) else x),
         ("should be a tensor", lambda x: bool(is_negative(x))),
         ("has shape", lambda x: turning(is_negative)(x)[:1]),
-        (
-            "what upright returns requires",
-            lambda x: turning(is_negative)(x).clone().requires_grad_(),
-        ),
+        ("computation graph", lambda x: turning(is_negative)(x).clone().requires_grad_()),
+        ("is None", lambda x: None),
+        ("rounded to torch.float", lambda x: turning(is_negative)(x).half()),
+        ("changes at the next call", into_one_buffer),
         ("these are not the images", turning(lambda x: edge(x).median() > middle(x).median())),
+        ("these are not the images", turning(pixel_by_pixel_in_half)),
+        ("these are not the images", turning(lambda x: edge(x).mean() > middle(x).mean() + 1e-3)),
+        ("these are not the images", turning(lambda x: edge(x).mean() > 0 > middle(x).mean())),
+        (
+            "these are not the images",
+            turning(lambda x: edge(x).abs().mean() > middle(x).abs().mean()),
+        ),
+        ("these are not the images", turning(lambda x: edge(x).mean() > x[..., 4:11, 5:11].mean())),
+        ("these are not the images", turning(is_negative, lambda x: -x.flip(0))),
+        ("these are not the images", turning(is_negative, lambda x: 2 * x.mean() - x)),
+        ("these are not the images", lambda x: turning(is_negative)(x).clamp(min=-0.5)),
     ],
 )
 
@@ -280,341 +274,82 @@ def with_the_prior_in_both_losses(images, surrogate, z, image_step, surrogate_st
     surrogate_step.zero_grad()
 
 
-class Round:
-    """One round in parts, each of which a mistake overrides."""
-
-    def __call__(self, images, surrogate, z, image_step, surrogate_step, steps, weight):
-        self.images, self.surrogate, self.z = images, surrogate, z
-        self.image_step, self.surrogate_step = image_step, surrogate_step
-        self.steps, self.weight = steps, weight
-        self.play()
-
-    def play(self):
-        for _ in range(self.image_steps()):
-            self.move_images()
-        for _ in range(self.surrogate_steps()):
-            self.move_surrogate()
-
-    def image_steps(self):
-        return self.steps
-
-    def surrogate_steps(self):
-        return self.steps
-
-    def error(self, images):
-        return F.mse_loss(self.surrogate(images), self.z)
-
-    def prior(self):
-        return self.weight * total_variation(self.images).mean()
-
-    def image_loss(self):
-        return self.error(self.images) + self.prior()
-
-    def surrogate_loss(self):
-        return self.error(self.images.detach())
-
-    def move_images(self):
-        self.image_step.zero_grad()
-        self.image_loss().backward()
-        self.image_step.step()
-
-    def move_surrogate(self):
-        self.surrogate_step.zero_grad()
-        self.surrogate_loss().backward()
-        self.surrogate_step.step()
-
-    def move_both(self, loss):
-        self.image_step.zero_grad()
-        self.surrogate_step.zero_grad()
-        loss.backward()
-        self.image_step.step()
-        self.surrogate_step.step()
+def round_with(**parts):
+    return lambda *given: play(type("Mistake", (Round,), parts)(), *given)
 
 
-@bank.mistaken_class("take_turns", "both move at once")
-class AtOnce(Round):
-    def play(self):
-        for _ in range(self.steps):
-            self.move_both(self.image_loss())
+def after_the_round(act):
+    def run(turn):
+        Round.play(turn)
+        act(turn)
+
+    return round_with(play=run)
 
 
-@bank.mistaken_class("take_turns", "the surrogate moves in the images' half, too")
-class SurrogateDrifts(Round):
-    def move_images(self):
-        self.move_both(self.image_loss())
+def without_graph(turn):
+    with torch.no_grad():
+        return Round.image_loss(turn)
 
 
-@bank.mistaken_class("take_turns", "the images move in the surrogate's half, too")
-class ImagesDrift(Round):
-    def move_surrogate(self):
-        self.move_both(self.error(self.images))
-
-
-@bank.mistaken_class("take_turns", "both move in both halves")
-class AllDrift(ImagesDrift, SurrogateDrifts):
-    pass
-
-
-@bank.mistaken_class("take_turns", "after every step")
-class StepByStep(Round):
-    def play(self):
-        for _ in range(self.steps):
-            self.move_images()
-            self.move_surrogate()
-
-
-@bank.mistaken_class("take_turns", "the surrogate's half comes first")
-class Swapped(Round):
-    def play(self):
-        for _ in range(self.steps):
-            self.move_surrogate()
-        for _ in range(self.steps):
-            self.move_images()
-
-
-@bank.mistaken_class("take_turns", "the images have not moved")
-class NoImageStep(Round):
-    def move_images(self):
-        self.image_loss().backward()
-
-
-@bank.mistaken_class("take_turns", "the images have not moved")
-class CopyMoves(Round):
+def of_copies(turn):
     """An optimizer steps on the tensor that it was made with, and on no copy of it."""
-
-    def move_images(self):
-        self.image_step.zero_grad()
-        self.images = self.images.detach().clone().requires_grad_()
-        self.image_loss().backward()
-        self.image_step.step()
-
-    def surrogate_loss(self):
-        return self.error(self.images.detach())
-
-
-@bank.mistaken_class("take_turns", "the surrogate has not moved")
-class NoSurrogateStep(Round):
-    def move_surrogate(self):
-        self.surrogate_loss().backward()
-
-
-@bank.mistaken_class("take_turns", "neither images nor surrogate have moved")
-class NothingMoves(Round):
-    def play(self):
-        (self.image_loss() + self.surrogate_loss()).backward()
-
-
-@bank.mistaken_class("take_turns", "by the prior alone")
-class DetachedTooSoon(Round):
-    def image_loss(self):
-        return self.error(self.images.detach()) + self.prior()
-
-
-@bank.mistaken_class("take_turns", "the total variation is missing")
-class NoPrior(Round):
-    def prior(self):
-        return 0
-
-
-@bank.mistaken_class("take_turns", "the total variation is not weighted")
-class NoWeight(Round):
-    def prior(self):
-        return total_variation(self.images).mean()
-
-
-@bank.mistaken_class("take_turns", "the total variation has the wrong sign")
-class Rough(Round):
-    def image_loss(self):
-        return self.error(self.images) - self.prior()
-
-
-@bank.mistaken_class("take_turns", "the total variation is summed")
-class PriorSummed(Round):
-    def prior(self):
-        return self.weight * total_variation(self.images).sum()
-
-
-@bank.mistaken_class("take_turns", "the weight multiplies the feature error")
-class WeightMisplaced(Round):
-    def image_loss(self):
-        return self.weight * self.error(self.images) + total_variation(self.images).mean()
-
-
-@bank.mistaken_class("take_turns", "both climb the feature error")
-class Climbing(Round):
-    def error(self, images):
-        return -F.mse_loss(self.surrogate(images), self.z)
-
-
-@bank.mistaken_class("take_turns", "the images climb")
-class ImagesClimb(Round):
-    def image_loss(self):
-        return self.prior() - self.error(self.images)
-
-
-@bank.mistaken_class("take_turns", "the surrogate climbs")
-class SurrogateClimbs(Round):
-    def surrogate_loss(self):
-        return -self.error(self.images.detach())
-
-
-@bank.mistaken_class("take_turns", "adds z to the features")
-class PlusZ(Round):
-    def image_loss(self):
-        return (self.surrogate(self.images) + self.z).square().mean() + self.prior()
-
-
-@bank.mistaken_class("take_turns", "in the images' half the feature error is a sum")
-class ImageSum(Round):
-    def image_loss(self):
-        return (self.surrogate(self.images) - self.z).square().sum() + self.prior()
-
-
-@bank.mistaken_class("take_turns", "in the surrogate's half the feature error is a sum")
-class SurrogateSum(Round):
-    def surrogate_loss(self):
-        return (self.surrogate(self.images.detach()) - self.z).square().sum()
-
-
-@bank.mistaken_class("take_turns", "in both halves the feature error is a sum: ")
-class Sums(Round):
-    def error(self, images):
-        return F.mse_loss(self.surrogate(images), self.z, reduction="sum")
-
-
-@bank.mistaken_class("take_turns", "over the numbers of an image")
-class SumsPerImage(Round):
-    def error(self, images):
-        return (self.surrogate(images) - self.z).square().flatten(1).sum(1).mean()
-
-
-@bank.mistaken_class("take_turns", "as they were before the round")
-class OldImages(Round):
-    def play(self):
-        self.old = self.images.detach().clone()
-        super().play()
-
-    def surrogate_loss(self):
-        return self.error(self.old)
-
-
-@bank.mistaken_class("take_turns", "one step, whatever steps says")
-class OneStep(Round):
-    def image_steps(self):
-        return 1
-
-    surrogate_steps = image_steps
-
-
-@bank.mistaken_class("take_turns", "the images take one step more")
-class OneMore(Round):
-    def image_steps(self):
-        return self.steps + 1
-
-
-@bank.mistaken_class("take_turns", "the surrogate takes one step fewer")
-class OneFewer(Round):
-    def surrogate_steps(self):
-        return self.steps - 1
-
-
-@bank.mistaken_class("take_turns", "the images' old gradients")
-class StaleImages(Round):
-    def move_images(self):
-        self.image_loss().backward()
-        self.image_step.step()
-
-
-@bank.mistaken_class("take_turns", "the surrogate's old gradients")
-class StaleSurrogate(Round):
-    def move_surrogate(self):
-        self.surrogate_loss().backward()
-        self.surrogate_step.step()
-
-
-@bank.mistaken_class("take_turns", "the surrogate's old gradients")
-class StaleSurrogateWithoutDetach(StaleSurrogate):
-    def surrogate_loss(self):
-        return self.error(self.images)
-
-
-@bank.mistaken_class("take_turns", "in both halves: call zero_grad")
-class StaleBoth(StaleImages, StaleSurrogate):
-    pass
-
-
-@bank.mistaken_class("take_turns", "cleared after the step")
-class ClearedLate(Round):
-    def move_images(self):
-        self.image_loss().backward()
-        self.image_step.step()
-        self.image_step.zero_grad()
-
-    def move_surrogate(self):
-        self.surrogate_loss().backward()
-        self.surrogate_step.step()
-        self.surrogate_step.zero_grad()
-
-
-@bank.mistaken_class("take_turns", "the images' .grad is left")
-class LeavesGradients(Round):
-    def surrogate_loss(self):
-        return self.error(self.images)
-
-
-@bank.mistaken_class("take_turns", "with plain SGD")
-class OwnStep(Round):
-    def move_images(self):
-        self.image_step.zero_grad()
-        self.image_loss().backward()
-        with torch.no_grad():
-            self.images -= 0.1 * self.images.grad
-
-
-@bank.mistaken_class("take_turns", "changes z")
-class ChangesTarget(Round):
-    def play(self):
-        super().play()
-        self.z.sub_(self.z.mean())
-
-
-@bank.mistaken_class("take_turns", "z itself now requires a gradient")
-class TargetLearns(Round):
-    def error(self, images):
-        return F.mse_loss(self.surrogate(images), self.z.requires_grad_())
-
-
-@bank.mistaken_class("take_turns", "the images no longer require")
-class ImagesFrozen(Round):
-    def move_surrogate(self):
-        self.images.requires_grad_(False)
-        super().move_surrogate()
-
-
-@bank.mistaken_class("take_turns", "the surrogate's weights no longer require")
-class SurrogateFrozen(Round):
-    def play(self):
-        super().play()
-        self.surrogate.requires_grad_(False)
-
-
-@bank.mistaken_class("take_turns", "does not require grad")
-class UnderNoGrad(Round):
-    def image_loss(self):
-        with torch.no_grad():
-            return super().image_loss()
-
-
-@bank.mistaken_class("take_turns", "no longer finite")
-class Diverges(Round):
-    def image_loss(self):
-        return super().image_loss() / 0
-
-
-@bank.mistaken_class("take_turns", "are not where one round takes them")
-class Absolute(Round):
-    def error(self, images):
-        return (self.surrogate(images) - self.z).abs().mean()
+    turn.images = turn.images.detach().clone().requires_grad_()
+    return Round.image_loss(turn)
+
+
+def of_fixed_images(turn):
+    return turn.error(turn.images.requires_grad_(False))
+
+
+def freezes(turn):
+    turn.surrogate.requires_grad_(False)
+
+
+def clears_first_images_once(turn, half, number):
+    if half or number == 0:
+        turn.optimizers[half].zero_grad()
+
+
+def first_group_alone(turn, half):
+    optimizer = turn.optimizers[half]
+    groups = optimizer.param_groups
+    optimizer.param_groups = groups[:1]
+    optimizer.step()
+    optimizer.param_groups = groups
+
+
+mistakes(
+    "take_turns",
+    [
+        ("the images have not moved", round_with(image_loss=of_copies)),
+        ("z has changed", after_the_round(lambda turn: turn.z.sub_(turn.z.mean()))),
+        ("z itself now requires", after_the_round(lambda turn: turn.z.requires_grad_())),
+        ("images no longer requires", round_with(surrogate_loss=of_fixed_images)),
+        (
+            "no longer require gradients",
+            after_the_round(freezes),
+        ),
+        ("left in evaluation mode", after_the_round(lambda turn: turn.surrogate.eval())),
+        ("left in training mode", after_the_round(lambda turn: turn.surrogate.train())),
+        ("does not require grad", round_with(image_loss=without_graph)),
+        ("nan or infinity", round_with(prior=lambda turn: Round.prior(turn) / 0)),
+        (
+            "are not where one round takes them",
+            round_with(error=lambda turn, images: F.l1_loss(turn.surrogate(images), turn.z)),
+        ),
+        ("are not where one round takes them", round_with(clear=clears_first_images_once)),
+        ("are not where one round takes them", round_with(move=first_group_alone)),
+        ("are not where one round takes them", round_with(count=lambda turn, half: 3)),
+        (
+            "are not where one round takes them",
+            round_with(error=lambda turn, x: Round.error(turn, x.half().to(x.dtype))),
+        ),
+        (
+            "are not where one round takes them",
+            after_the_round(lambda turn: turn.images.data.clamp_(-1, 1)),
+        ),
+    ],
+)
 
 
 # --- steal ------------------------------------------------------------------------------------
@@ -737,20 +472,50 @@ def rescales_z(z, make_surrogate, budget):
     return with_one_optimizer(z, make_surrogate, budget)
 
 
+def catches_the_refusal(z, make_surrogate, budget):
+    with contextlib.suppress(AssertionError):
+        too_long(z, make_surrogate, budget)
+    return one_channel(z, make_surrogate, budget)
+
+
+def refills_the_budget(z, make_surrogate, budget):
+    budget.passes, budget._numbers = 10**6, -(10**9)
+    return too_long(z, make_surrogate, budget).detach()
+
+
+def takes_the_private_images(z, make_surrogate, budget):
+    return import_module("splitlab.course.checks.unsplit.steal")._case(51).private
+
+
+def takes_them_by_way_of_the_surrogate(z, make_surrogate, budget):
+    return make_surrogate.__globals__["_case"](51).private
+
+
+def tries_them_and_thinks_better(z, make_surrogate, budget):
+    with contextlib.suppress(Exception):
+        takes_the_private_images(z, make_surrogate, budget)
+    return one_channel(z, make_surrogate, budget)
+
+
 mistakes(
     "steal",
     [
         ("more than its budget", too_long),
         ("more than its budget", looks_once_more),
+        ("more than its budget", catches_the_refusal),
+        ("more than its budget", refills_the_budget),
+        ("calls a part of its own check", takes_the_private_images),
+        ("calls a part of its own check", takes_them_by_way_of_the_surrogate),
+        ("calls a part of its own check", tries_them_and_thinks_better),
         ("should be a tensor", lambda z, make, budget: (one_channel(z, make, budget), make())),
         ("has shape", lambda z, make, budget: one_channel(z, make, budget)[:, 0]),
         ("has shape", lambda z, make, budget: z),
-        ("is not finite", diverges),
+        ("nan or infinity", diverges),
         ("one value throughout", moves_no_images),
         ("is no nearer", noise),
         ("what steal returns requires", with_its_graph),
-        ("changes z", rescales_z),
-        ("z itself now requires", target_requires_grad),
+        ("steal changes its argument 1", rescales_z),
+        ("steal changes its argument 1", target_requires_grad),
         ("stopped with", lambda z, make, budget: make(z)),
     ],
 )

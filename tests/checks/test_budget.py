@@ -8,7 +8,14 @@ from bank_unsplit import one_channel, with_one_optimizer
 
 from splitlab.course.checks import CheckFailed
 from splitlab.course.checks import unsplit as check
-from splitlab.course.checks.unsplit import budget as budgets
+from splitlab.course.checks.unsplit.steal import (
+    PASSES,
+    SEEDS,
+    _case,
+    _likeness,
+    _whole,
+    make_surrogate,
+)
 
 Z = torch.zeros(20, 8, 8, 8)
 X = torch.linspace(-1, 1, 20 * 256).view(20, 1, 16, 16)
@@ -16,7 +23,7 @@ X = torch.linspace(-1, 1, 20 * 256).view(20, 1, 16, 16)
 
 def spent(use):
     with check.Budget(Z) as budget:
-        use(budgets.make_surrogate())
+        use(make_surrogate())
     return budget.spent
 
 
@@ -59,7 +66,7 @@ def test_every_pass_is_counted_whoever_makes_it(use, passes):
 
 
 def test_what_is_left_goes_down_to_nothing_and_then_it_is_told():
-    net = budgets.make_surrogate()
+    net = make_surrogate()
     with check.Budget(Z, 3) as budget:
         assert budget.left == 3
         net(X).sum().backward()
@@ -75,39 +82,39 @@ def test_what_is_left_goes_down_to_nothing_and_then_it_is_told():
 
 
 def test_the_correlation_is_blind_to_sign_and_brightness_and_not_to_order():
-    private = budgets._case(51).private
+    private = _case(51).private
     for pictures in (private, -private, 0.2 * private + 0.5):
-        assert budgets._likeness(pictures, private) == pytest.approx(1, abs=1e-6)
-    assert budgets._likeness(private.roll(1, 0), private) < 0.9
-    assert budgets._likeness(torch.full_like(private, 0.3), private) == 0
+        assert _likeness(pictures, private) == pytest.approx(1, abs=1e-6)
+    assert _likeness(private.roll(1, 0), private) < 0.9
+    assert _likeness(torch.full_like(private, 0.3), private) == 0
 
 
 def test_the_sign_is_one_for_all_of_a_clients_pictures():
-    private = budgets._case(51).private
+    private = _case(51).private
     signs = torch.ones(20, 1, 1, 1)
     signs[:10] = -1
-    assert budgets._likeness(signs * private, private) < 0.2
+    assert _likeness(signs * private, private) < 0.2
 
 
 def test_clients_are_trained_and_images_are_their_private_ones():
-    for seed in budgets.SEEDS:
-        case = budgets._case(seed)
+    for seed in SEEDS:
+        case = _case(seed)
         assert case.z.shape == (20, 8, 8, 8)
         assert case.private.shape == case.mean.shape == (20, 1, 16, 16)
         assert not case.z.requires_grad
-    untrained = budgets._whole(seed=51)[0](budgets._case(51).private)
-    assert not torch.allclose(untrained, budgets._case(51).z, atol=0.05)
+    untrained = _whole(seed=51)[0](_case(51).private)
+    assert not torch.allclose(untrained, _case(51).z, atol=0.05)
 
 
 def test_the_table_shows_the_answer_beside_simple_ones():
-    score = check.steal(one_channel)
+    score = check.steal(one_channel).score
     rows = {row[0]: row[1:] for row in score.table.rows}
     assert list(rows)[-1] == "yours"
     assert score.table.strong == len(rows) - 1
     assert rows["yours"] == ["0", score.value]
     assert rows["one value everywhere"] == ["0", 0.0]
-    assert rows["taking turns"][0] == str(budgets.PASSES)
-    assert rows["taking turns, four times as long"][0] == str(4 * budgets.PASSES)
+    assert rows["taking turns"][0] == str(PASSES)
+    assert rows["taking turns, four times as long"][0] == str(4 * PASSES)
     names = (
         "mean public digit (not the attacker's)",
         "taking turns",
@@ -120,8 +127,19 @@ def test_the_table_shows_the_answer_beside_simple_ones():
 
 def test_a_score_is_the_same_each_time_and_leaves_the_random_stream():
     state = torch.get_rng_state()
-    first = check.steal(with_one_optimizer)
+    first = check.steal(with_one_optimizer).score
     assert torch.equal(torch.get_rng_state(), state)
-    assert first.table.rows[-1][1] == str(budgets.PASSES)
+    assert first.table.rows[-1][1] == str(PASSES)
     torch.rand(3)
-    assert check.steal(with_one_optimizer).value == first.value
+    assert check.steal(with_one_optimizer).score.value == first.value
+
+
+def test_an_answer_that_fails_is_asked_once():
+    asked = []
+
+    def refused(z, make_surrogate, budget):
+        asked.append(len(z))
+        return z
+
+    assert not check.steal(refused).passed
+    assert asked == [20]

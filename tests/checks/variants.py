@@ -54,8 +54,10 @@ def variants(function):
     def with_gradients(*arguments):
         learns = [getattr(a, "requires_grad", False) for a in arguments]
         result = of_copies(
-            lambda t: t.clone().requires_grad_() if t.is_floating_point() and t.is_leaf else t
-        )(*arguments)
+            lambda t: (
+                t if t.requires_grad or not t.is_floating_point() else t.clone().requires_grad_()
+            )
+        )(*arguments)  # what learns is in an optimizer, which knows no copies
         networks = [a for a in arguments if isinstance(a, torch.nn.Module)]
         alone = not networks and not any(learns)
         return mapped(lambda t: t.detach() if alone and t.requires_grad else t, result)

@@ -1,4 +1,4 @@
-"""What the checks of several exercises to chapters 22 and 23 use."""
+"""What the checks of several exercises to chapter 23 use."""
 
 from __future__ import annotations
 

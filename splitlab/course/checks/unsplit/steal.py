@@ -21,8 +21,9 @@ from splitlab import data
 from splitlab.attacks.priors import total_variation
 from splitlab.core.randomness import Sampler
 from splitlab.core.tables import Table
-from splitlab.course.checks.base import Answer, Score, check, expect_tensor, wrong
-from splitlab.course.checks.unsplit.common import expect_unchanged
+from splitlab.course.checks.guard import secret, wrong
+from splitlab.course.checks.scored import Answer, expect_tensor, scored
+from splitlab.course.checks.verdict import Score
 from splitlab.nets.blocks import seeded
 from splitlab.referee import floors
 
@@ -83,19 +84,27 @@ class Budget(TorchDispatchMode):
             self._numbers += args[0].numel()
         else:
             return result
+        self.refuse_debts()
+        return result
+
+    def refuse_debts(self) -> None:
+        """See to it that no more has been spent than there was.
+
+        Raises:
+            CheckFailed: If more has.
+        """
         if self.spent > self.passes:
             wrong(
                 f"steal spends more than its budget of {self.passes} passes: stop while "
-                "budget.left is enough for the next step, which takes one pass forwards and one "
+                "budget.left is enough for the next step, which takes one pass forward and one "
                 "back"
             )
-        return result
 
 
-@check()
+@scored(praise="your attack keeps to its budget, and the table says what it finds.", seconds=60)
 def steal(answer: Answer) -> Score:
     """`steal(z, make_surrogate, budget)`: images that explain z, for a few passes."""
-    yours = _measure("yours", answer)
+    yours = _measure("yours", answer.function, ask=functools.partial(_asked, answer))
     if yours.correlation < NOTHING:
         wrong(
             f"what comes back has a correlation of {yours.correlation:.2f} with the private images "
@@ -133,6 +142,7 @@ class _Case:
     mean: Tensor
 
 
+@secret
 @functools.cache
 def _case(seed: int) -> _Case:
     """Train a client honestly on a split of the digits, and smash some of its images."""
@@ -185,24 +195,58 @@ class _Figures:
     correlation: float
 
 
-def _measure(name: str, function: Steal, passes: int = PASSES) -> _Figures:
+class _Shown:
+    """A budget as an attack sees it: what is set here refills nothing."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = lambda: budget
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._budget(), name)
+
+
+def _within(budget: Budget, function: Steal) -> Callable[..., Any]:
+    """Count an attack's passes in its own thread, for the mode holds in the one that enters it."""
+
+    def run(z: Tensor, make: Callable[[], nn.Module]) -> Any:
+        with budget:
+            return function(z, make, _Shown(budget))
+
+    return run
+
+
+def _simply(attack: Callable[..., Tensor], z: Tensor) -> Tensor:
+    return attack(z, make_surrogate)
+
+
+def _asked(answer: Answer, attack: Callable[..., Any], z: Tensor) -> Tensor:
+    """Let the answer steal.
+
+    Raises:
+        CheckFailed: If what it returns are not images.
+    """
+    stolen = Answer(answer.guard, attack)(z, make_surrogate)
+    images = expect_tensor(stolen, "what steal returns", (IMAGES, 1, 16, 16))
+    if images.requires_grad:
+        wrong("what steal returns requires a gradient: detach it, it is only looked at now")
+    if (images.flatten(1).std(1) == 0).any():
+        wrong(
+            "a picture has one value throughout and shows nothing: the images have to move, each "
+            "its own way"
+        )
+    return images
+
+
+def _measure(
+    name: str, function: Steal, passes: int = PASSES, ask: Callable[..., Any] = _simply
+) -> _Figures:
     spent, found = [], []
     for seed in SEEDS:
         case = _case(seed)
-        z = case.z.clone()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # of the surrogates: the same in every call
-            with Budget(z, passes) as budget:
-                images = function(z, make_surrogate, budget)
-        expect_unchanged("steal", z=(z, case.z))
-        images = expect_tensor(images, "what steal returns", case.private.shape)
-        if images.requires_grad:
-            wrong("what steal returns requires a gradient: detach it, it is only looked at now")
-        if isinstance(function, Answer) and (images.flatten(1).std(1) == 0).any():
-            wrong(
-                "a picture has one value throughout and shows nothing: the images have to move, "
-                "each its own way"
-            )
+        torch.manual_seed(seed)  # of the surrogates: the same in every call
+        budget = Budget(case.z, passes)
+        images = ask(_within(budget, function), case.z.clone())
+        budget.refuse_debts()
         spent.append(budget.spent)
         found.append(_likeness(images, case.private))
     return _Figures(name, max(spent), sum(found) / len(found))
