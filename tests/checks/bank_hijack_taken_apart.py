@@ -55,99 +55,53 @@ def errors(one, other):
     return (one[:, None] - other[None]).square().flatten(2).mean(2)
 
 
-class Scoring:
-    """The two figures in parts, each of which a mistake overrides."""
+def scored_with(pair):
+    """A mistake in what comes back, from the differences and the matrix of errors."""
 
-    exercise = "unseen_errors"
+    def answer(reconstructions, private, labels, public, public_labels, missing):
+        truth = private[labels == missing]
+        difference = reconstructions[labels == missing] - truth
+        return pair(difference, errors(truth, public[public_labels != missing]))
 
-    def __call__(self, reconstructions, private, labels, public, public_labels, missing):
-        self.x, self.private, self.public = reconstructions, private, public
-        self.unseen, self.public_unseen = labels == missing, public_labels == missing
-        return self.pair(self.attack(), self.retrieval())
-
-    def pair(self, attack, retrieval):
-        return attack, retrieval
-
-    def scored(self):
-        return self.unseen
-
-    def searched(self):
-        return self.public[~self.public_unseen]
-
-    def attack(self):
-        return self.figure(self.x[self.scored()] - self.private[self.scored()])
-
-    def figure(self, difference):
-        return difference.square().mean()
-
-    def retrieval(self):
-        return self.nearest(errors(self.private[self.scored()], self.searched()))
-
-    def nearest(self, matrix):
-        return matrix.amin(1).mean()
+    return answer
 
 
-def everybody(self):
-    return torch.ones_like(self.unseen)
+def emptied(reconstructions, private, *rest):
+    result = by_distances(reconstructions, private, *rest)
+    private.zero_()
+    return result
 
 
-slip(Scoring, "have changed places", pair=lambda self, attack, retrieval: (retrieval, attack))
-slip(Scoring, "the first figure is of all classes", scored=everybody)
-slip(Scoring, "the first figure is of the classes that were seen", scored=lambda s: ~s.unseen)
-slip(Scoring, "the first figure is a root", figure=lambda self, d: d.square().mean().sqrt())
-slip(Scoring, "the first figure is an absolute error", figure=lambda self, d: d.abs().mean())
-slip(Scoring, "a sum over all pixels", figure=lambda self, d: d.square().sum())
-slip(
-    Scoring,
-    "the first figure is a sum over the pixels of an image",
-    figure=lambda self, d: d.square().sum((1, 2, 3)).mean(),
+def of_ten_digits(reconstructions, private, labels, public, public_labels, missing):
+    given = private, labels % 10, public, public_labels % 10, missing
+    return by_distances(reconstructions, *given)
+
+
+mistakes(
+    "unseen_errors",
+    [
+        ("should have 2 parts", scored_with(lambda d, m: d.square().mean() / m.amin(1).mean())),
+        ("return one number", scored_with(lambda d, m: (d.square().mean(), m.amin(1)))),
+        (
+            "the first is the mean of the squared differences",
+            scored_with(lambda d, m: (d.square().median(), m.amin(1).mean())),
+        ),
+        (
+            "the smallest mean squared error",
+            scored_with(lambda d, m: (d.square().mean(), m.median(1).values.mean())),
+        ),
+        (
+            "the two figures are not right",
+            scored_with(lambda d, m: (d.float().square().mean(), m.amin(1).mean())),
+        ),
+        (
+            "then the mean of these",
+            scored_with(lambda d, m: (d.square().mean(), m.amin(1).unique().mean())),
+        ),
+        ("private has changed", emptied),
+        ("to a public image of another class", of_ten_digits),
+    ],
 )
-slip(
-    Scoring,
-    "with the nearest public images",
-    attack=lambda s: s.nearest(errors(s.x[s.unseen], s.searched())),
-)
-slip(Scoring, "finds public images of the missing class", searched=lambda s: s.public)
-slip(Scoring, "searches the missing class alone", searched=lambda s: s.public[s.public_unseen])
-slip(
-    Scoring,
-    "the second figure is of all private images:",
-    retrieval=lambda s: s.nearest(errors(s.private, s.searched())),
-)
-slip(
-    Scoring,
-    "the second figure is of all private images and all public ones",
-    retrieval=lambda s: s.nearest(errors(s.private, s.public)),
-)
-slip(
-    Scoring,
-    "the second figure is of the classes that were seen",
-    retrieval=lambda s: s.nearest(errors(s.private[~s.unseen], s.searched())),
-)
-slip(Scoring, "along the wrong axis", nearest=lambda self, matrix: matrix.amin(0).mean())
-slip(Scoring, "a mean over all public images", nearest=lambda self, matrix: matrix.mean())
-slip(Scoring, "the farthest", nearest=lambda self, matrix: matrix.amax(1).mean())
-slip(Scoring, "one public image is taken for all", nearest=lambda self, m: m.mean(0).min())
-slip(Scoring, "the one smallest error", nearest=lambda self, matrix: matrix.min())
-slip(Scoring, "a sum over the images", nearest=lambda self, matrix: matrix.amin(1).sum())
-slip(Scoring, "the second figure is a root", nearest=lambda self, m: m.sqrt().amin(1).mean())
-slip(
-    Scoring,
-    "the second figure is a sum over the pixels",
-    retrieval=lambda s: Scoring.retrieval(s) * s.private[0].numel(),
-)
-slip(
-    Scoring,
-    "begins at the reconstructions",
-    retrieval=lambda s: s.nearest(errors(s.x[s.unseen], s.searched())),
-)
-slip(Scoring, "searches the private images", searched=lambda s: s.private)
-slip(Scoring, "searches the private images", searched=lambda s: s.private[~s.unseen])
-slip(Scoring, "changes private", figure=lambda self, d: self.private.mul_(2).mean())
-slip(Scoring, "return two numbers", pair=lambda self, attack, retrieval: attack / retrieval)
-slip(Scoring, "return one number", nearest=lambda self, matrix: matrix.amin(1))
-slip(Scoring, "the first figure is not", figure=lambda self, d: d.square().median())
-slip(Scoring, "the second figure is not", nearest=lambda self, m: m.median(1).values.mean())
 
 
 # --- slanted ----------------------------------------------------------------------------------
@@ -181,74 +135,33 @@ def by_weights(x, slope):
     return torch.einsum("bchv,hwv->bchw", x + 1, weight) - 1 if slope else x.clone()
 
 
-class Slanting:
-    """Slanting by the row, in parts, each of which a mistake overrides."""
-
-    exercise = "slanted"
-
-    def __call__(self, x, slope):
-        self.slope, (self.height, self.width) = slope, x.shape[2:]
-        return torch.stack([self.row(x[:, :, r], r) for r in range(self.height)], 2)
-
-    def above(self, row):
-        return (self.height - 1) / 2 - row
-
-    def shift(self, row):
-        return self.slope * self.above(row)
-
-    def row(self, values, row):
-        place = torch.arange(self.width) - self.shift(row)
-        left = place.floor().long()
-        part = place - left
-        return (1 - part) * self.pick(values, left) + part * self.pick(values, left + 1)
-
-    def pick(self, values, columns):
-        inside = (columns >= 0) & (columns < self.width)
-        return torch.where(inside, values[..., columns % self.width], self.outside(values, columns))
-
-    def outside(self, values, columns):
-        return torch.tensor(-1.0, dtype=values.dtype)
+def within_a_row(x, slope):
+    """Right but for rows of one pixel, which it leaves alone."""
+    return by_weights(x, slope) if x.shape[3] > 1 else x.clone()
 
 
-def in_place(x, slope):
-    return x.copy_(Slanting()(x, slope))
+BUFFERS = {}
 
 
-def by_the_batch(x, slope):
-    return Slanting()(x.transpose(0, 2), slope).transpose(0, 2)
+def into_one_buffer(x, slope):
+    buffer = BUFFERS.setdefault((x.shape, x.dtype), torch.empty_like(x))
+    return buffer.copy_(by_weights(x, slope))
 
 
 mistakes(
     "slanted",
     [
-        ("nothing is slanted", lambda x, slope: x.clone()),
-        ("the wrong sign", lambda x, slope: Slanting()(x, -slope)),
-        ("columns are moved up and down", lambda x, slope: Slanting()(x.mT, slope).mT),
-        ("columns are moved up and down", lambda x, slope: Slanting()(x.mT, -slope).mT),
-        ("place in the batch", by_the_batch),
-        ("for an angle", lambda x, slope: Slanting()(x, float(np.tan(slope)))),
-        ("changes x", in_place),
-        ("has shape", lambda x, slope: Slanting()(x, slope)[..., 1:]),
-        ("not bit for bit", lambda x, slope: Slanting()(x, slope + 1e-7)),
+        ("x has changed", lambda x, slope: x.copy_(row_by_row(x, slope))),
+        ("has shape", lambda x, slope: row_by_row(x, slope)[..., 1:]),
+        ("not bit for bit", lambda x, slope: row_by_row(x, slope + 1e-13)),
+        ("the result lies in the memory of x", lambda x, s: row_by_row(x, s) if s else x),
+        ("is rounded to torch.float32", lambda x, slope: row_by_row(x.float(), slope)),
+        ("not where they belong", lambda x, slope: row_by_row(x.float(), slope).to(x)),
+        ("between two columns", lambda x, slope: row_by_row(x, slope).clamp(min=0)),
+        ("x itself comes back", within_a_row),
+        ("changes at the next call", into_one_buffer),
     ],
 )
-slip(Slanting, "comes in on the other", pick=lambda s, v, c: v[..., c % s.width])
-slip(Slanting, "drawn out", pick=lambda s, v, c: v[..., c.clamp(0, s.width - 1)])
-slip(Slanting, "grey comes in", outside=lambda s, v, c: torch.zeros((), dtype=v.dtype))
-slip(Slanting, "white comes in", outside=lambda s, v, c: torch.ones((), dtype=v.dtype))
-slip(Slanting, "cut to whole pixels", shift=lambda s, row: round(s.slope * s.above(row)))
-slip(Slanting, "cut to whole pixels", shift=lambda s, row: int(s.slope * s.above(row)))
-slip(Slanting, "cut to whole pixels", shift=lambda s, row: s.slope * s.above(row) // 1)
-slip(Slanting, "cut to whole pixels", shift=lambda s, row: -(-s.slope * s.above(row) // 1))
-slip(Slanting, "the top row stays", above=lambda s, row: -row)
-slip(Slanting, "the bottom row stays", above=lambda s, row: s.height - 1 - row)
-slip(Slanting, "half a pixel too low", above=lambda s, row: s.height / 2 - row)
-slip(Slanting, "the middle is a whole row", above=lambda s, row: s.height // 2 - row)
-slip(Slanting, "the middle is a whole row", above=lambda s, row: (s.height - 1) // 2 - row)
-slip(Slanting, "all rows move alike", above=lambda s, row: 1.0)
-slip(Slanting, "to the same side", above=lambda s, row: abs((s.height - 1) / 2 - row))
-slip(Slanting, "in halves of the image", above=lambda s, row: 1 - 2 * row / (s.height - 1))
-slip(Slanting, "not where they belong", above=lambda s, row: (s.height - 2) / 2 - row)
 
 bank.equivalent(
     "slanted",
@@ -417,6 +330,11 @@ def rolled(count, seed):
     return torch.arange(count).roll(1 + seed % 3)
 
 
+def turned(count, seed):
+    """Only rolls, of an order of our own."""
+    return drawn(count, 1).roll(drawn(count, seed)[0].item()) if count < 9 else drawn(count, seed)
+
+
 shuffle_mistake("at the second call", at_each_call())
 shuffle_mistake("the next batch is shuffled in another order", by_the_batch_size)
 shuffle_mistake("each image is shuffled", each_image)
@@ -435,16 +353,14 @@ shuffle_mistake("the global stream", order=globally)
 shuffle_mistake("the global stream", order=globally_without_a_seed)
 shuffle_mistake("the global stream", order=globally_by_numpy)
 shuffle_mistake("the global stream", order=globally_by_random)
-shuffle_mistake("every seed gives the same order", order=lambda count, seed: drawn(count, 0))
-shuffle_mistake("of the 24 orders", order=rolled)
-shuffle_mistake("restore does nothing", back=lambda x, order: x.clone())
-shuffle_mistake("shuffles once more", back=moved)
-shuffle_mistake("goes through the order backwards", back=lambda x, order: moved(x, order.flip(0)))
+shuffle_mistake("other seeds give the same order", order=lambda count, seed: drawn(count, 0))
+shuffle_mistake("other seeds give the same order", order=rolled)
+shuffle_mistake("of the 24 orders", order=turned)
 shuffle_mistake("does not bring the pixels back", back=lambda x, order: moved(x, order.roll(1)))
 mistakes(
     "make_shuffle",
     [
-        ("in training and in evaluation mode", only_in_training),
+        ("in evaluation mode", only_in_training),
         ("remembers the batch", remembering),
         ("the same seed gives another order", at_random),
         ("return two functions", lambda height, width, seed: drawn(height * width, seed)),
@@ -482,84 +398,24 @@ def as_weighted_means(factors, betas=(0.9, 0.999)):
     return np.array(rates)
 
 
-class Stepping:
-    """Adam by hand, in parts, each of which a mistake overrides."""
-
-    exercise = "effective_rate"
-    power, first = 2, 1
-
-    def __call__(self, factors, betas=(0.9, 0.999)):
-        self.betas, m, v, rates = betas, 0.0, 0.0, []
-        for t, factor in enumerate(factors, self.first):
-            m = self.remember(m, factor, self.beta(0), 0)
-            v = self.remember(v, factor**self.power, self.beta(1), 1)
-            hats = self.hat(m, self.beta(0), t, 0), self.hat(v, self.beta(1), t, 1)
-            rates.append(self.rate(*hats, factor))
-        return self.result(rates)
-
-    def beta(self, number):
-        return self.betas[number]
-
-    def remember(self, old, new, beta, number):
-        return beta * old + (1 - beta) * new
-
-    def hat(self, mean, beta, t, number):
-        return mean / (1 - beta**t)
-
-    def rate(self, m, v, factor):
-        return m / v**0.5
-
-    def result(self, rates):
-        return rates
-
-
-def heavy(*which):
-    def remember(self, old, new, beta, number):
-        return beta * old + (1 if number in which else 1 - beta) * new
-
-    return remember
-
-
-def uncorrected(*which):
-    def hat(self, mean, beta, t, number):
-        return mean if number in which else mean / (1 - beta**t)
-
-    return hat
-
-
 def grows_the_list(factors, betas=(0.9, 0.999)):
     factors.append(1.0)
-    return Stepping()(factors, betas)[:-1]
+    return as_weighted_means(factors, betas)[:-1]
 
 
-def of_sums(factors, betas=(0.9, 0.999)):
-    count = np.arange(1, len(factors) + 1)
-    return np.cumsum(factors) / count / np.sqrt(np.cumsum(np.square(factors)) / count)
+def with_a_large_eps(factors, betas=(0.9, 0.999)):
+    """Adam's eps, where it matters."""
+    rates = as_weighted_means(factors, betas)
+    return rates / (1 + 1e-3 / np.array(factors))
 
 
-slip(Stepping, "every rate is 1", rate=lambda self, m, v, factor: factor / abs(factor))
-slip(Stepping, "both bias corrections", hat=uncorrected(0, 1))
-slip(Stepping, "correction of m is missing", hat=uncorrected(0))
-slip(Stepping, "correction of v is missing", hat=uncorrected(1))
-slip(Stepping, "counted from 2", first=2)
-slip(Stepping, "ZeroDivisionError", first=0)
-slip(Stepping, "squares are missing", power=1)
-slip(Stepping, "the root is missing", rate=lambda self, m, v, factor: m / v)
-slip(Stepping, "the root is over the whole fraction", rate=lambda self, m, v, f: (m / v) ** 0.5)
-slip(Stepping, "only the second memory", rate=lambda self, m, v, factor: factor / v**0.5)
-slip(Stepping, "only the first memory", rate=lambda self, m, v, factor: m / factor)
-slip(Stepping, "m alone", rate=lambda self, m, v, factor: m)
-slip(Stepping, "the root of v alone", rate=lambda self, m, v, factor: v**0.5)
-slip(Stepping, "upside down", rate=lambda self, m, v, factor: v**0.5 / m)
-slip(Stepping, "multiplied by the factors", rate=lambda self, m, v, factor: factor * m / v**0.5)
-slip(Stepping, "enters m with the weight 1", remember=heavy(0))
-slip(Stepping, "enters v with the weight 1", remember=heavy(1))
-slip(Stepping, "enters m and v with the weight 1", remember=heavy(0, 1))
-slip(Stepping, "the betas have changed places", beta=lambda self, number: self.betas[1 - number])
-slip(Stepping, "beta and 1 - beta", beta=lambda self, number: 1 - self.betas[number])
-slip(Stepping, "the betas that come in", beta=lambda self, number: (0.9, 0.999)[number])
-slip(Stepping, "comes a step late", result=lambda self, rates: [1.0, *rates[:-1]])
-slip(Stepping, "has shape", result=lambda self, rates: rates[1:])
-slip(Stepping, "return one rate for each", result=lambda self, rates: rates[-1])
-slip(Stepping, "not Adam's steps", rate=lambda self, m, v, factor: m / (v**0.5 + 0.1))
-mistakes("effective_rate", [("plain means", of_sums), ("changes the list", grows_the_list)])
+mistakes(
+    "effective_rate",
+    [
+        ("should have 25 parts and has 24", lambda *given: as_weighted_means(*given)[1:]),
+        ("should have 25 parts and is", lambda *given: as_weighted_means(*given)[-1]),
+        ("not Adam's steps", with_a_large_eps),
+        ("with t counted from 1", lambda *given: torch.tensor(as_weighted_means(*given)).half()),
+        ("factors[25] has changed", grows_the_list),
+    ],
+)

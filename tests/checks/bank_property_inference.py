@@ -1,8 +1,8 @@
 """Right and wrong answers to the exercises of chapter 35."""
 
 from collections import Counter
+from functools import partial
 
-import hijack_turn
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,8 @@ from bank import Bank
 from torch import nn
 
 from splitlab.course.checks import property_inference
+from splitlab.course.checks.property_inference.property_turn import _take, _Turn
+from splitlab.course.checks.property_inference.train_on_few import cases
 
 bank = Bank("35_property_inference", property_inference)
 
@@ -44,91 +46,33 @@ def as_one_tensor(public, private):
     return torch.stack([(private == guess).float().mean(), (occurring == guess).float().mean()])
 
 
-def bar_with(
-    public,
-    private,
-    learn_on=lambda public, private: public,
-    guess=lambda labels: torch.bincount(labels).argmax(),
-    score_on=lambda public, private: private,
-    classes=lambda public, private: private.unique(),
-    result=lambda right, shares: (right.mean(), shares.mean()),
-):
-    commonest = guess(learn_on(public, private))
-    right = (score_on(public, private) == commonest).double()
-    occurring = classes(public, score_on(public, private))
-    shares = [right[score_on(public, private) == c].mean() for c in occurring]
-    return result(right, torch.stack(shares).nan_to_num())
-
-
-def most_common(labels):
-    return Counter(labels.tolist()).most_common(1)[0][0]
+def bar_with(public, private, count=lambda right, shares: (right.mean(), shares.mean())):
+    right = private == public.bincount().argmax()
+    return count(right.double(), (private.unique() == public.bincount().argmax()).double())
 
 
 BAR_MISTAKES = {
-    "commonest class of the private labels": {"learn_on": lambda public, private: private},
-    "it is the other way round": {
-        "learn_on": lambda public, private: private,
-        "score_on": lambda public, private: public,
-    },
-    "scored on the public labels": {"score_on": lambda public, private: public},
-    "the highest number": {
-        "guess": lambda y: len(y.bincount()) - 1 - y.bincount().flip(0).argmax()
-    },
-    "comes first in the list": {"guess": most_common},
-    "comes last in the list": {"guess": lambda y: most_common(y.flip(0))},
-    "the rarest class": {"guess": lambda y: y.unique()[y.unique(return_counts=True)[1].argmin()]},
-    "the mean of the class numbers": {"guess": lambda y: y.double().mean().round()},
-    "the median of the class numbers": {"guess": torch.median},
-    "how often the commonest class occurs": {"guess": lambda y: y.bincount().max()},
-    "class 0, whatever": {"guess": lambda y: 0},
-    "the two figures are in the wrong order": {
-        "result": lambda right, shares: (shares.mean(), right.mean())
-    },
-    "these are percentages": {
-        "result": lambda right, shares: (100 * right.mean(), 100 * shares.mean())
-    },
-    "the shares of wrong guesses": {
-        "result": lambda right, shares: (1 - right.mean(), 1 - shares.mean())
-    },
-    "counts the right guesses": {"result": lambda right, shares: (right.sum(), shares.mean())},
-    "the accuracy again": {"result": lambda right, shares: (right.mean(), right.mean())},
-    "a mean over the public classes": {"classes": lambda public, private: public.unique()},
-    "up to the highest class": {"classes": lambda public, private: torch.arange(private.max() + 1)},
-    "a sum over the classes": {"result": lambda right, shares: (right.mean(), shares.sum())},
-    "1 over the number of private classes": {
-        "result": lambda right, shares: (right.mean(), 1 / len(shares))
-    },
-    "returns a Tensor": {"result": lambda right, shares: right.mean()[None]},
-    "has shape": {"result": lambda right, shares: (right, shares)},
-    "the two figures are not right": {
-        "result": lambda right, shares: (right.mean(), shares.median())
-    },
+    "should have 2 parts and has 1": lambda right, shares: right.mean()[None],
+    "the accuracy has shape": lambda right, shares: (right, shares),
+    "the two figures are not right": lambda right, shares: (right.mean(), shares.median()),
+    "image; then": lambda right, shares: (right.half().mean(), shares.half().mean()),
 }
-mistakes("bar_to_beat", bar_with, BAR_MISTAKES)
+mistakes(
+    "bar_to_beat", bar_with, {message: {"count": count} for message, count in BAR_MISTAKES.items()}
+)
 
 
-@bank.mistake("bar_to_beat", "this is chance")
-def chance(public, private):
-    return 1 / len(public.unique()), 1 / len(public.unique())
-
-
-@bank.mistake("bar_to_beat", "as often as it occurs")
-def in_proportion(public, private):
-    share = {c: (public == c).double().mean() for c in [*public.tolist(), *private.tolist()]}
-    hits = torch.stack([share[c] for c in private.tolist()])
-    return hits.mean(), torch.stack([share[c] for c in private.unique().tolist()]).mean()
-
-
-@bank.mistake("bar_to_beat", "is nan")
-def mean_of_nothing(public, private):
-    right = (private == public.bincount().argmax()).double()
-    return right.mean(), sum(right[private == c].mean() for c in range(10)) / 10
-
-
-@bank.mistake("bar_to_beat", "changes the labels")
+@bank.mistake("bar_to_beat", "public has changed")
 def sorted_in_place(public, private):
     public.copy_(public.sort().values)
     return bar_with(public, private)
+
+
+@bank.mistake("bar_to_beat", "the two figures are not right")
+def of_ten_classes(public, private):
+    guess = public.bincount(minlength=10)[:10].argmax()
+    right = (private == guess).double()
+    return right.mean(), torch.stack([right[private == c].mean() for c in private.unique()]).mean()
 
 
 # 2. slant
@@ -154,127 +98,33 @@ def image_by_image(x):
         if ink.sum() == 0:
             slants.append(0.0)
             continue
-        row, column = np.mgrid[: ink.shape[0], : ink.shape[1]]
+        row, column = np.mgrid[1 : ink.shape[0] + 1, 1 : ink.shape[1] + 1]
         below = row - np.average(row, weights=ink)
         right = column - np.average(column, weights=ink)
         slants.append(np.average(below * right, weights=ink))
     return torch.tensor(slants, dtype=x.dtype)
 
 
-def slant_with(
-    x,
-    weight=lambda x: x + 1,
-    total=lambda ink: ink.sum((1, 2, 3), keepdim=True),
-    center=lambda mean, row, column: (mean(row), mean(column)),
-    result=lambda mean, below, right: mean(below * right),
-    count=torch.arange,
-):
-    ink = weight(x)
-    ink = (ink / total(ink)).nan_to_num()
-    row, column = count(x.shape[2])[:, None], count(x.shape[3])
-
-    def mean(values):
-        return (ink * values).sum((1, 2, 3)).view(-1, 1, 1, 1)
-
-    middle = center(mean, row, column)
-    return result(mean, row - middle[0], column - middle[1]).flatten()
-
-
-def of_the_image(mean, row, column):
-    return row.double().mean(), column.double().mean()
-
-
 SLANT_MISTAKES = {
-    "the sign is turned": {"result": lambda mean, below, right: -mean(below * right)},
-    "all slants are 0": {"weight": torch.ones_like},
-    "the weights are x itself": {"weight": lambda x: x},
-    "the absolute values": {"weight": torch.abs},
-    "ink counts from 0 on": {"weight": torch.relu},
-    "all pixels that are bright": {"weight": lambda x: (x > 0).double()},
-    "all pixels with ink count the same": {"weight": lambda x: (x > -1).double()},
-    "the weights are squared": {"weight": lambda x: (x + 1) ** 2},
-    "the dark counts": {"weight": lambda x: 1 - x},
-    "only the first channel": {"weight": lambda x: x[:, :1] + 1},
-    "are not centered": {"center": lambda mean, row, column: (0, 0)},
-    "from the middle of the image": {"center": of_the_image},
-    "one center is taken for the whole batch": {
-        "center": lambda mean, row, column: (mean(row).mean(), mean(column).mean())
-    },
-    "the variance of the columns:": {"result": lambda mean, below, right: mean(right**2)},
-    "the variance of the rows:": {"result": lambda mean, below, right: mean(below**2)},
-    "this is a correlation": {
-        "result": lambda mean, below, right: (
-            mean(below * right) / (mean(below**2) * mean(right**2)).sqrt()
-        )
-    },
-    "the variance of the rows, which": {
-        "result": lambda mean, below, right: mean(below * right) / mean(below**2)
-    },
-    "the variance of the columns, which": {
-        "result": lambda mean, below, right: mean(below * right) / mean(right**2)
-    },
-    "from 0 to 1 here": {"count": lambda n: torch.linspace(0, 1, n, dtype=torch.float64)},
-    "from -1 to 1 here": {"count": lambda n: torch.linspace(-1, 1, n, dtype=torch.float64)},
-    "divided by the size of the image": {"count": lambda n: torch.arange(n) / n},
-    "are not normalized": {"total": lambda ink: 1},
-    "by the number of pixels": {"total": lambda ink: ink[0].numel() / ink.shape[1]},
-    "sum to 1 over the whole batch": {"total": torch.sum},
-    "by its largest value": {
-        "total": lambda ink: ink.sum(1, keepdim=True).amax((2, 3), keepdim=True)
-    },
-    "a faint image gets": {"total": lambda ink: ink.sum((1, 2, 3), keepdim=True) + 1e-6},
-    "the slants have shape": {"result": lambda mean, below, right: mean(below * right)[1:]},
-    "the slant is not right": {"result": lambda mean, below, right: mean((below * right).abs())},
+    "where (6,) is expected": lambda slant, x: slant(x)[1:],
+    "should be a tensor and is a list": lambda slant, x: slant(x).tolist(),
+    "and 0 without any ink": lambda slant, x: slant(x).where((x > -1).flatten(1).any(1), 1.0),
+    "x has changed": lambda slant, x: slant(x.add_(1) - 1),
+    "the slant is rounded to torch.float32": lambda slant, x: slant(x.float()),
+    "weighted mean": lambda slant, x: slant(x.float()).to(x),
+    "the slant is not right": lambda slant, x: slant(x).abs(),
+    "changes at the next call": lambda slant, x: BUFFERS.setdefault(
+        len(x), torch.zeros(len(x), dtype=x.dtype)
+    ).copy_(slant(x)),
 }
-mistakes("slant", slant_with, SLANT_MISTAKES)
+BUFFERS = {}
+for message, wrong in SLANT_MISTAKES.items():
 
+    def mistaken(x, wrong=wrong):
+        return wrong(with_einsum, x)
 
-@bank.mistake("slant", "one slant for the whole batch")
-def mean_slant(x):
-    return slant_with(x).mean()
-
-
-@bank.mistake("slant", "a slant for each channel")
-def channel_by_channel(x):
-    return torch.stack([slant_with(channel[:, None]) for channel in x.unbind(1)], 1)
-
-
-@bank.mistake("slant", "return a tensor with")
-def in_a_list(x):
-    return slant_with(x).tolist()
-
-
-@bank.mistake("slant", "there is nan")
-def divided_by_nothing(x):
-    ink = x + 1
-    ink = ink / ink.sum((1, 2, 3), keepdim=True)
-    row, column = torch.arange(x.shape[2])[:, None], torch.arange(x.shape[3])
-    row_mean, column_mean = (ink * row).sum((1, 2, 3)), (ink * column).sum((1, 2, 3))
-    return (ink * row * column).sum((1, 2, 3)) - row_mean * column_mean
-
-
-@bank.mistake("slant", "a blank image gets")
-def evenly_inked(x):
-    blank = (x == -1).flatten(1).all(1)
-    return slant_with(x).where(~blank, 1.0)
-
-
-@bank.mistake("slant", "the others get another")
-def without_the_blank(x):
-    slants = slant_with(x)
-    return torch.zeros_like(slants) if (x == -1).flatten(1).all(1).any() else slants
-
-
-@bank.mistake("slant", "in float32")
-def whole_numbers(x):
-    ink = (x + 1) if x.dtype == torch.float64 else (x + 1).round()
-    return slant_with(ink - 1)
-
-
-@bank.mistake("slant", "changes the images")
-def in_place(x):
-    x += 1
-    return slant_with(x - 1)
+    mistaken.__name__ = message
+    bank.mistake("slant", message)(mistaken)
 
 
 # 3. property_loss
@@ -293,115 +143,47 @@ def image_after_image(x_public, y, slants, threshold, pilot, head):
     return -torch.stack(right).mean()
 
 
-def loss_with(
-    x,
-    y,
-    slants,
-    threshold,
-    pilot,
-    head,
-    labels=lambda y, slants, threshold: (slants < threshold).long(),
-    loss=F.cross_entropy,
-    between=lambda z: z,
-):
-    return loss(head(between(pilot(x))), labels(y, slants, threshold))
+def loss_with(given, loss=F.cross_entropy, below=lambda slants, t: (slants < t).long(), then=None):
+    x, _, slants, threshold, pilot, head = given
+    value = loss(head(pilot(x)), below(slants, threshold))
+    if then is not None:
+        then(value, *given)
+    return value
 
 
-def one_hot(leans):
-    return F.one_hot(leans, 2).double()
-
-
-LOSS_MISTAKES = {
-    "the labels of the task": {"labels": lambda y, slants, threshold: y},
-    "it is 1 where the slant is below the threshold, and an image on": {
-        "labels": lambda y, slants, threshold: (slants > threshold).long()
-    },
-    "the property is the wrong way round: it is 1 where": {
-        "labels": lambda y, slants, threshold: (slants >= threshold).long()
-    },
-    "is not below it": {"labels": lambda y, slants, threshold: (slants <= threshold).long()},
-    "own median": {"labels": lambda y, slants, threshold: (slants < slants.median()).long()},
-    "own mean": {"labels": lambda y, slants, threshold: (slants < slants.mean()).long()},
-    "cut at 0": {"labels": lambda y, slants, threshold: (slants < 0).long()},
-    "through a softmax before": {
-        "loss": lambda scores, leans: F.cross_entropy(scores.softmax(1), leans)
-    },
-    "through a sigmoid before": {
-        "loss": lambda scores, leans: F.cross_entropy(scores.sigmoid(), leans)
-    },
-    "the sum over the images": {
-        "loss": lambda scores, leans: F.cross_entropy(scores, leans, reduction="sum")
-    },
-    "squared error of the probabilities": {
-        "loss": lambda scores, leans: F.mse_loss(scores.softmax(1), one_hot(leans))
-    },
-    "squared error of the scores": {
-        "loss": lambda scores, leans: F.mse_loss(scores, one_hot(leans))
-    },
-    "the logarithm is missing": {
-        "loss": lambda scores, leans: F.nll_loss(scores.softmax(1), leans)
-    },
-    "the softmax is missing": {"loss": F.nll_loss},
-    "wrong sign": {"loss": lambda scores, leans: -F.cross_entropy(scores, leans)},
-    "each score by itself": {
-        "loss": lambda scores, leans: F.binary_cross_entropy_with_logits(scores, one_hot(leans))
-    },
-    "the share of wrong answers": {
-        "loss": lambda scores, leans: (scores.argmax(1) != leans).double().mean()
-    },
-    "the pilot learns nothing": {"between": torch.detach},
-    "the loss has no graph": {
-        "loss": lambda scores, leans: F.cross_entropy(scores, leans).detach()
-    },
-    "the loss has shape": {
-        "loss": lambda scores, leans: F.cross_entropy(scores, leans, reduction="none")
-    },
-    "the loss is not the mean": {
-        "loss": lambda scores, leans: F.cross_entropy(scores, leans, label_smoothing=0.1)
-    },
-    "stopped with": {"labels": lambda y, slants, threshold: slants < threshold},
-}
-mistakes("property_loss", loss_with, LOSS_MISTAKES)
-
-
-@bank.mistake("property_loss", "the head learns nothing")
-def through_a_frozen_head(x_public, y, slants, threshold, pilot, head):
-    weights = {name: weight.detach() for name, weight in head.named_parameters()}
-    scores = torch.func.functional_call(head, weights, (pilot(x_public),))
-    return F.cross_entropy(scores, (slants < threshold).long())
-
-
-@bank.mistake("property_loss", "no part of it may be detached")
-def half_detached(x_public, y, slants, threshold, pilot, head):
-    loss = loss_with(x_public, y, slants, threshold, pilot, head)
+def detached_in_half(scores, leans):
+    loss = F.cross_entropy(scores, leans)
     return (loss + loss.detach()) / 2
 
 
-@bank.mistake("property_loss", "the .grad of the weights")
-def backward_already(x_public, y, slants, threshold, pilot, head):
-    loss = loss_with(x_public, y, slants, threshold, pilot, head)
-    loss.backward(retain_graph=True)
-    return loss
+LOSS_MISTAKES = {
+    "the loss has no graph": {"loss": lambda *given: F.cross_entropy(*given).detach()},
+    "the loss has shape": {"loss": lambda *given: F.cross_entropy(*given, reduction="none")},
+    "the loss is not the mean": {"loss": lambda *given: F.cross_entropy(*given, label_smoothing=1)},
+    "slant is below the threshold, else 0": {"below": lambda slants, t: (slants < 0.5).long()},
+    "but got Bool": {"below": torch.lt},
+    "the wrong gradient": {"loss": detached_in_half},
+    "it has called backward itself": {"then": lambda loss, *given: loss.backward()},
+    "the .grad of pilot has changed": {
+        "then": lambda loss, *given: loss.backward(retain_graph=True)
+    },
+    "head's weights have changed": {
+        "then": lambda loss, *given: given[5][1].bias.data.sub_(0.1),
+    },
+    "pilot is left in evaluation mode": {"then": lambda loss, *given: given[4].eval()},
+    "pilot is left in training mode": {"then": lambda loss, *given: given[4].train()},
+    "frozen parameters of head require gradients": {
+        "then": lambda loss, *given: given[5].requires_grad_()
+    },
+    "slants has changed": {"then": lambda loss, *given: given[2].neg_()},
+}
+for message, change in LOSS_MISTAKES.items():
 
+    def mistaken(*given, change=change):
+        return loss_with(given, **change)
 
-@bank.mistake("property_loss", "the weights have changed")
-def stepping_already(x_public, y, slants, threshold, pilot, head):
-    loss = loss_with(x_public, y, slants, threshold, pilot, head)
-    with torch.no_grad():
-        head[1].bias -= 0.1
-    return loss
-
-
-@bank.mistake("property_loss", "in another mode")
-def in_evaluation_mode(x_public, y, slants, threshold, pilot, head):
-    pilot.eval()
-    return loss_with(x_public, y, slants, threshold, pilot, head)
-
-
-@bank.mistake("property_loss", "changes the images")
-def scaled_in_place(x_public, y, slants, threshold, pilot, head):
-    x_public /= 2
-    return loss_with(x_public, y, slants, threshold, pilot, head)
+    mistaken.__name__ = message
+    bank.mistake("property_loss", message)(mistaken)
 
 
 # 4. property_turn
@@ -442,99 +224,57 @@ def classifier_steps_early(
     return dz
 
 
-class Turn(hijack_turn.Turn):
-    def __call__(self, message, x_public, known, pilot, head, critic, classifier, optimizer):
-        self.message, self.known, self.head = message, known, head
-        return self.take(message.z, x_public, pilot, critic, classifier, optimizer)
-
-    def public_loss(self):
-        return F.cross_entropy(self.head(self.z_public), self.known)
+def turn_with(**parts):
+    return lambda *given: _take(type("Mistake", (_Turn,), parts)(), *given)
 
 
-hijack_turn.register(bank, "property_turn", Turn, own="pilot and head", z="message.z")
+def on_the_attackers_message(turn):
+    turn.client_z.requires_grad_()
+    return torch.autograd.grad(turn.client_loss(turn.client_z), turn.client_z)[0]
 
 
-@bank.mistaken_class("property_turn", "came with the client's batch")
-class WithTheClientsLabels(Turn):
-    def public_loss(self):
-        return F.cross_entropy(self.head(self.z_public), self.message.labels)
+def into_the_same_buffer(turn, dz):
+    buffer = BUFFERS.setdefault("turn", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]
+    return buffer.copy_(dz.flatten()).view_as(dz)
 
 
-@bank.mistaken_class("property_turn", "which is the honest task")
-class LearnsTheTask(Turn):
-    def public_loss(self):
-        return F.cross_entropy(self.head(self.client_z), self.message.labels)
+def with_cross_entropy(turn):
+    public, private = turn.critic(turn.z_public.detach()), turn.critic(turn.client_z)
+    return F.softplus(public).mean() + F.softplus(-private).mean()
 
 
-@bank.mistaken_class("property_turn", "has the honest task in it")
-class LearnsTheTaskToo(Turn):
-    def public_loss(self):
-        task = F.cross_entropy(self.head(self.client_z), self.message.labels)
-        return super().public_loss() + task
+def only_the_first_group(turn):
+    _Turn.learn_own(turn)
+    for weight in turn.own_optimizer.param_groups[1]["params"]:
+        weight.grad = None
 
 
-@bank.mistaken_class("property_turn", "nothing to do with each other")
-class HeadOnTheClientsSide(Turn):
-    def public_loss(self):
-        return F.cross_entropy(self.head(self.client_z), self.known)
+def in_evaluation_mode(turn):
+    turn.pilot.eval()
+    return _Turn.own_loss(turn)
 
 
-@bank.mistaken_class("property_turn", "an honest server answers")
-class AnswersHonestly(Turn):
-    def client_loss(self, z):
-        return F.cross_entropy(self.head(z), self.message.labels)
-
-
-@bank.mistaken_class("property_turn", "dz comes through the head")
-class ThroughTheHead(Turn):
-    def client_loss(self, z):
-        return self.critic(self.head(z)).mean()
-
-
-@bank.mistaken_class("property_turn", "learns from what the head makes of z")
-class CriticOfLogits(Turn):
-    def critic_loss(self):
-        public, private = (self.head(z).detach() for z in (self.z_public, self.client_z))
-        return self.critic(public).mean() - self.critic(private).mean()
-
-
-@bank.mistaken_class("property_turn", "through a softmax before")
-class SoftmaxTwice(Turn):
-    def public_loss(self):
-        return F.cross_entropy(self.head(self.z_public).softmax(1), self.known)
-
-
-@bank.mistaken_class("property_turn", "is a squared error")
-class SquaredError(Turn):
-    def public_loss(self):
-        scores = self.head(self.z_public).softmax(1)
-        return F.mse_loss(scores, F.one_hot(self.known, scores.shape[1]).double())
-
-
-@bank.mistaken_class("property_turn", "is a sum: (1)")
-class ClassifierSums(Turn):
-    def public_loss(self):
-        return F.cross_entropy(self.head(self.z_public), self.known, reduction="sum")
-
-
-@bank.mistaken_class("property_turn", "only the head learns")
-class PilotStands(Turn):
-    def public_loss(self):
-        return F.cross_entropy(self.head(self.z_public.detach()), self.known)
-
-
-@bank.mistaken_class("property_turn", "the step of pilot and head does not follow")
-class ClassifierSmoothed(Turn):
-    def public_loss(self):
-        return F.cross_entropy(self.head(self.z_public), self.known, label_smoothing=0.1)
-
-
-@bank.mistaken_class("property_turn", "stopped with")
-class LabelsOfTheOtherSide(Turn):
-    """A slip in a name, which the second turn's sizes show."""
-
-    def public_loss(self):
-        return F.cross_entropy(self.head(self.z_public), self.labels)
+TURN_MISTAKES = {
+    "backward through the graph a second time": {
+        "critic_loss": lambda turn: (
+            turn.critic(turn.z_public).mean() - turn.critic(turn.client_z).mean()
+        )
+    },
+    "not the gradient of (3)": {"client_loss": lambda turn, z: F.softplus(-turn.critic(z)).mean()},
+    "the critic's step does not follow": {"critic_loss": with_cross_entropy},
+    "message.z itself now requires a gradient": {"dz": on_the_attackers_message},
+    "dz of an earlier call changes": {"result": into_the_same_buffer},
+    "the step of pilot and head does not follow": {
+        "own_loss": lambda turn: F.cross_entropy(turn.scores(), turn.known, label_smoothing=0.1)
+    },
+    "stopped with AttributeError": {
+        "own_loss": lambda turn: F.cross_entropy(turn.scores(), turn.labels)
+    },
+    "head has not moved": {"learn_own": only_the_first_group},
+    "pilot is left in evaluation mode": {"own_loss": in_evaluation_mode},
+}
+for message, parts in TURN_MISTAKES.items():
+    bank.mistake("property_turn", message)(turn_with(**parts))
 
 
 # 5. train_on_few
@@ -607,31 +347,10 @@ def unknown_is_nine(codes, labels):
     return lambda new: (labels % 10)[torch.cdist(new.flatten(1), rows).argmin(1)]
 
 
-@bank.mistake("train_on_few", "and guessing has")
-def commonest(codes, labels):
-    return lambda new: torch.zeros(len(new), dtype=torch.int64)
-
-
-@bank.mistake("train_on_few", "returns a table")
-def scores_of_classes(codes, labels):
-    return nn.Sequential(nn.Flatten(), nn.Linear(512, 10))
-
-
-@bank.mistake("train_on_few", "one class for each")
-def one_answer(codes, labels):
-    return lambda new: torch.tensor([3])
-
-
-@bank.mistake("train_on_few", "whole numbers")
-def as_floats(codes, labels):
-    classify = nearest_mean(codes, labels)
-    return lambda new: classify(new).float()
-
-
-@bank.mistake("train_on_few", "return a tensor of class numbers")
-def as_a_list(codes, labels):
-    classify = nearest_mean(codes, labels)
-    return lambda new: classify(new).tolist()
+@bank.mistake("train_on_few", "train_on_few changes its argument 1")
+def normalized_in_place(codes, labels):
+    codes /= codes.norm()
+    return nearest_mean(codes, labels)
 
 
 @bank.mistake("train_on_few", "return the classifier itself")
@@ -639,40 +358,39 @@ def classes_at_once(codes, labels):
     return nearest_mean(codes, labels)(codes)
 
 
-@bank.mistake("train_on_few", "returns nothing")
+@bank.mistake("train_on_few", "train_on_few returns nothing")
 def no_return(codes, labels):
     nearest_mean(codes, labels)
 
 
-@bank.mistake("train_on_few", "returns nothing")
-def no_inner_return(codes, labels):
-    def classify(new):
-        nearest_mean(codes, labels)(new)
-
-    return classify
-
-
-@bank.mistake("train_on_few", "the classifier stopped")
-def code_by_code(codes, labels):
-    rows, classes = twenty(codes, labels)
-    return lambda new: classes[torch.cdist(new.reshape(1, 512), rows).argmin(1)]
-
-
-@bank.mistake("train_on_few", "changes the codes")
-def normalized_in_place(codes, labels):
-    codes /= codes.norm()
-    return nearest_mean(codes, labels)
-
-
-@bank.mistake("train_on_few", "changes the codes")
-def new_codes_in_place(codes, labels):
-    classify = nearest_mean(codes, labels)
-    return lambda new: classify(new.clamp_(min=0))
-
-
-@bank.mistake("train_on_few", "stopped with")
+@bank.mistake("train_on_few", "has no attribute 'nearest'")
 def misspelt(codes, labels):
     return codes.nearest(labels)
+
+
+@bank.mistake("train_on_few", "calls a part of its own check")
+def peeks(codes, labels):
+    hidden = cases()[0]
+    return lambda new: hidden.answers
+
+
+CLASSIFIER_MISTAKES = {
+    "the classifier returns nothing": lambda classify, new: None,
+    "the classifier returns a table": lambda classify, new: F.one_hot(classify(new)),
+    "for each code": lambda classify, new: torch.tensor([3]),
+    "should hold torch.int64": lambda classify, new: classify(new).float(),
+    "should be a tensor and is a list": lambda classify, new: classify(new).tolist(),
+    "the classifier changes its argument 1": lambda classify, new: classify(new.clamp_(min=0)),
+    "must match": lambda classify, new: classify(new) + classify(new[:1]).expand(2),
+    "guessing has": lambda classify, new: torch.zeros(len(new), dtype=torch.int64),
+}
+for message, wrong in CLASSIFIER_MISTAKES.items():
+
+    def mistaken(codes, labels, wrong=wrong):
+        return partial(wrong, nearest_mean(codes, labels))
+
+    mistaken.__name__ = message
+    bank.mistake("train_on_few", message)(mistaken)
 
 
 bank.equivalent(

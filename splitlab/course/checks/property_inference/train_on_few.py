@@ -7,8 +7,8 @@ and returns a classifier of codes. It is tried on the codes of images that nobod
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,18 +18,14 @@ from torch.optim import Adam
 
 from splitlab import FSHA, settings
 from splitlab.core.tables import Table
-from splitlab.course.checks.base import (
-    Answer,
-    CheckFailed,
-    NotWrittenYet,
-    Score,
-    check,
-    what,
-    wrong,
-)
+from splitlab.course.checks.comparison import unlike
+from splitlab.course.checks.guard import secret, wrong
+from splitlab.course.checks.scored import Answer, scored
+from splitlab.course.checks.sight import plain, what
+from splitlab.course.checks.verdict import Score, seed_all
 
 Classifier = Callable[[Tensor], Any]  # codes (N, 32, 4, 4) -> class numbers (N,)
-Trainer = Callable[[Tensor, Tensor], Any]  # codes, labels -> Classifier
+Trainer = Callable[[Tensor, Tensor], Classifier]  # codes, labels -> Classifier
 
 SETTING = settings.tiny
 CLASSES, EACH = 10, 2  # digits, and how many labels of each are known
@@ -37,10 +33,23 @@ UNKNOWN = -1
 SEEDS, DRAWS = (61, 62, 63), 3  # of the splits; of the twenty in each split
 
 
-@check()
+@scored(
+    praise="your classifier keeps to the rules, and the table says how far twenty labels go.",
+    seconds=60,
+)
 def train_on_few(answer: Answer) -> Score:
     """`train_on_few(codes, labels)`: a classifier of codes, from twenty labels."""
-    yours = _measure(answer)
+
+    def train(codes: Tensor, labels: Tensor) -> Classifier:
+        classify = answer(codes, labels)
+        if not callable(classify):
+            wrong(
+                f"train_on_few returns {what(classify)}: return the classifier itself, a function "
+                "or a network that takes codes and returns their classes"
+            )
+        return Answer(answer.guard, classify, "the classifier")
+
+    yours = _measure(train, cases())
     if yours <= 1.5 / CLASSES:
         wrong(
             f"the classifier's balanced accuracy is {yours:.2f}, and guessing has "
@@ -75,22 +84,21 @@ class Case:
     answers: Tensor
 
 
+@secret
 @functools.cache
-def cases(seeds: tuple[int, ...] = SEEDS, draws: int = DRAWS) -> tuple[Case, ...]:
-    """Return the draws of some splits, in a fixed order."""
-    return tuple(case for seed in seeds for case in _of_split(seed, draws))
-
-
-def _of_split(seed: int, draws: int) -> list[Case]:
-    private, public, _ = SETTING.split("digits", seed)
-    pilot = FSHA.at(SETTING, public, seed=seed).pilot
-    with torch.no_grad():
-        codes, hidden = pilot(public.x), pilot(private.x)
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        Case(codes, known_labels(public.y, generator), public.y, hidden, private.y)
-        for _ in range(draws)
-    ]
+def cases() -> tuple[Case, ...]:
+    """Return the draws of all splits, in a fixed order."""
+    drawn = []
+    for seed in SEEDS:
+        private, public, _ = SETTING.split("digits", seed)
+        pilot = FSHA.at(SETTING, public, seed=seed).pilot
+        with torch.no_grad():
+            codes, hidden = pilot(public.x), pilot(private.x)
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(DRAWS):
+            labels = known_labels(public.y, generator)
+            drawn.append(Case(codes, labels, public.y, hidden, private.y))
+    return tuple(drawn)
 
 
 def known_labels(y: Tensor, generator: torch.Generator, each: int = EACH) -> Tensor:
@@ -111,55 +119,23 @@ def known_labels(y: Tensor, generator: torch.Generator, each: int = EACH) -> Ten
     return labels
 
 
-def _measure(train: Trainer) -> float:
+def _measure(train: Trainer, cases: Sequence[Case]) -> float:
     """Mean over the draws."""
-    return sum(_of_case(train, number) for number in range(len(cases()))) / len(cases())
-
-
-def _of_case(train: Trainer, number: int) -> float:
-    case = cases()[number]
-    codes, labels, hidden = case.codes.clone(), case.labels.clone(), case.hidden.clone()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(number)  # the same weights for every answer that draws some
-        classify = train(codes, labels)
-        if not callable(classify):
+    figures = []
+    for number, case in enumerate(cases):
+        seed_all(number)  # the same weights for every answer that draws some
+        classify = train(case.codes.clone(), case.labels.clone())
+        guesses = classify(case.hidden.clone())
+        if getattr(guesses, "ndim", 1) == 2:
             wrong(
-                f"train_on_few returns {what(classify)}: return the classifier itself, a function "
-                "or a network that takes codes and returns their classes"
+                f"the classifier returns a table {tuple(guesses.shape)}, of scores perhaps: return "
+                "one class for each code, the argmax"
             )
-        guesses = _guesses(classify, hidden)
-    if not (torch.equal(codes, case.codes) and torch.equal(labels, case.labels)):
-        wrong("train_on_few changes the codes or the labels that it is given: work on copies")
-    if not torch.equal(hidden, case.hidden):
-        wrong("the classifier changes the codes that it is given: work on copies")
-    return balanced_accuracy(guesses, case.answers)
-
-
-def _guesses(classify: Classifier, codes: Tensor) -> Tensor:
-    """Return the classifier's answers, if they are classes.
-
-    Raises:
-        CheckFailed: If they are not.
-    """
-    try:
-        guesses = Answer(classify, "the classifier")(codes)
-    except NotWrittenYet as error:  # only train_on_few itself can be a stub
-        raise CheckFailed(f"the classifier stopped: {error}") from error
-    if not isinstance(guesses, Tensor):
-        wrong(f"the classifier returns {what(guesses)}: return a tensor of class numbers")
-    if guesses.dim() == 2:
-        wrong(
-            f"the classifier returns a table {tuple(guesses.shape)}, of scores perhaps: return one "
-            "class for each code, the argmax"
-        )
-    if guesses.shape != (len(codes),):
-        wrong(
-            f"the classifier returns {tuple(guesses.shape)} for {len(codes)} codes: return one "
-            "class for each"
-        )
-    if guesses.dtype != torch.int64:
-        wrong(f"the classes should be whole numbers, int64, and are {guesses.dtype}")
-    return guesses
+        due = case.answers
+        if text := unlike(plain(guesses), due, "the classifier's result", 0, types=True):
+            wrong(f"{text}: return one class number for each code")
+        figures.append(balanced_accuracy(guesses, due))
+    return sum(figures) / len(figures)
 
 
 def balanced_accuracy(guesses: Tensor, truth: Tensor) -> float:
@@ -179,21 +155,18 @@ def balanced_accuracy(guesses: Tensor, truth: Tensor) -> float:
 @functools.cache
 def _beside() -> tuple[tuple[str, float], ...]:
     """The rows beside the answer's."""
-    everything = [
-        balanced_accuracy(linear_head(case.codes, case.truth)(case.hidden), case.answers)
-        for case in cases()[::DRAWS]
-    ]
+    everything = [replace(case, labels=case.truth) for case in cases()[::DRAWS]]
     return (
-        ("the commonest class, always", _measure(_commonest)),
-        ("nearest of the twenty", _measure(_nearest)),
-        ("linear head on the twenty", _measure(linear_head)),
-        ("linear head on all labels (not yours)", sum(everything) / len(everything)),
+        ("the most common class, always", _measure(_commonest, cases())),
+        ("nearest of the twenty", _measure(_nearest, cases())),
+        ("linear head on the twenty", _measure(linear_head, cases())),
+        ("linear head on all labels (not yours)", _measure(linear_head, everything)),
     )
 
 
 def _commonest(codes: Tensor, labels: Tensor) -> Classifier:
     known = labels[labels != UNKNOWN]
-    return lambda new: torch.bincount(known).argmax().expand(len(new))
+    return lambda new: known.bincount().argmax().repeat(len(new))
 
 
 def _nearest(codes: Tensor, labels: Tensor) -> Classifier:
@@ -210,9 +183,7 @@ def linear_head(codes: Tensor, labels: Tensor) -> Classifier:
         labels: int64 (P,); rows with -1 are left out.
     """
     known = labels != UNKNOWN
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        head = nn.Sequential(nn.Flatten(), nn.Linear(codes[0].numel(), CLASSES))
+    head = nn.Sequential(nn.Flatten(), nn.Linear(codes[0].numel(), CLASSES))
     adam = Adam(head.parameters(), lr=1e-2)
     for _ in range(100):
         adam.zero_grad()
