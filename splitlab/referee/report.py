@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from splitlab.core.tables import Table
 
-Goal = Literal["images", "labels", "property"]
+Goal = Literal["images", "labels", "property", "prototypes"]
 Kind = Literal["floor", "attack", "ceiling"]
 Figures = dict[str, float | None]  # None where a figure makes no sense
 Scores = dict[str, float]
@@ -33,8 +33,8 @@ class Report:
     `report["nearest_public"]["matched"]` is a figure; the rows' names differ, whatever their kind.
 
     Attributes:
-        goal: What was inferred: "images", "labels" or "property".
-        n: How many private images were scored.
+        goal: What was inferred: "images", "labels", "property" or "prototypes".
+        n: How many private images were scored; of prototypes, how many generated ones.
         columns: Figure -> its heading, in the order of the table.
         leading: The figure that says most about the attack; higher is better.
         floors: Row -> figures that need no attack.
