@@ -1,7 +1,8 @@
 """The referee: the only place where private data and what an attack says of them meet.
 
 Read on from here: `evaluate` asks the attack what it infers and hands it to the scorer of that goal
-(`images`, `labels`, `properties`, `prototypes`), which adds the floors and ceilings and returns a `Report`.
+(`images`, `labels`, `properties`, `prototypes`), which adds the floors and ceilings and returns a
+`Report`.
 Nothing here reaches a party, and looking changes nothing.
 """
 

@@ -174,8 +174,8 @@ def _refuse(private: ImageData, referee: ImageData | None, target: int, name: st
         )
     if shared := private.row_hashes() & referee.row_hashes():
         raise ValueError(
-            f"{len(shared)} of the clients' images are in the referee's part, too: pass a part that "
-            "no client holds"
+            f"{len(shared)} of the clients' images are in the referee's part, too: pass a part "
+            "that no client holds"
         )
     held = int((private.y == target).sum())
     if held < 2:
