@@ -34,15 +34,16 @@ class ClientGAN(Client):
     The network that all clients train is the discriminator. The attacker sends generated images
     only. Its turns alternate:
 
-    - Generator turn: the images are labeled as the target. Only the generator takes a step. The
-      gradient that the server receives is multiplied by `scale`, so that the server hardly moves,
-      and its answer by 1 / `scale`.
+    - Generator turn: the images are labeled as the target. At the client, only the generator takes
+      a step. The gradient that the server receives is multiplied by `scale`, so that the server
+      learns next to nothing from these images, and its answer by 1 / `scale`.
     - Poison turn: the images are labeled as the poison class. f, the tail and the server take an
       ordinary step, and learn to tell generated images from the honest clients' images.
 
-    The server is not scaled in a poison turn. Scaling hides nothing from a server that looks at the
-    length of the gradients, and nothing at all from one that normalizes them; under Adam it works
-    only as long as Adam's moments are those of other clients' gradients.
+    Scaling hides nothing from a server that compares the lengths of the gradients, and does nothing
+    to one that normalizes them. With SGD the server's step is `scale` times as long. With Adam it
+    is as long as ever, along the moments of the gradients before, most of them honest clients';
+    were these moments fresh, Adam would undo the scaling.
 
     Args:
         net: f, as the honest clients have it.

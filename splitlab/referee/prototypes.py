@@ -19,9 +19,9 @@ GENERATED = 500  # images, asked of the attack
 REAL = 1000  # real images of each class, at most
 SAME = 1e-9  # MSE below which two images are one, but for rounding
 COLUMNS = {
-    "share": "taken for the target",
-    "nearest_is_target": "nearest image is of the target",
     "distance": "MSE to nearest of the target",
+    "share": "taken for the target",
+    "nearest_is_target": "nearest is of the target",
     "diversity": "mean pairwise MSE",
 }
 
@@ -31,16 +31,17 @@ def score_prototypes(
 ) -> Report:
     """Score generated images of a class; arguments and errors as in `evaluate`.
 
-    "share": how many of the images the referee's classifier takes for the target. Noise can reach
-    it alone, so the real images of the attacked clients are looked at, equally many of each class:
-    "nearest_is_target": how many images have their nearest real image in the target class;
-    "distance": MSE to the nearest real image of the target, on average. "diversity": mean MSE
-    between two of the images.
+    "distance": MSE to the nearest real image of the target, on average. Only the attacked clients'
+    images count, equally many of each class. "share": how many of the generated images the
+    referee's classifier takes for the target. "nearest_is_target": how many have their nearest real
+    image in the target class. Noise can be high in either share, so neither says much alone.
+    "diversity": mean MSE between two of the images.
 
-    The floors: "other_classes": real images that are not of the target. "global_mean": the mean of
-    the real images. "class_mean": the mean of those of the target, which shows no single image, and
-    which a prototype resembles. The ceiling, "real_images": those of the target among themselves,
-    each compared with the others.
+    The floors: "gray": the middle of the value range everywhere, with which a generator begins.
+    "other_classes": real images that are not of the target. "global_mean": the mean of the real
+    images. "class_mean": the mean of those of the target, which shows no single image, and which a
+    prototype resembles. The ceiling, "real_images": those of the target, each compared with the
+    others.
 
     `further` has the "distance_by_class", to the nearest real image of each class, and the
     "nearest_class" by that; the notes say at which rank the target is.
@@ -61,13 +62,14 @@ def score_prototypes(
     order = torch.randperm(len(of_others), generator=torch.Generator().manual_seed(seed))
     others = of_others[order[:GENERATED].to(of_others.device)]
     means = {"global_mean": torch.cat([own, of_others]), "class_mean": own}
+    gray = torch.full_like(own[:1], sum(private.value_range) / 2)
 
     def score(pictures: Tensor, *, among_real: bool = False) -> Scores:
         near = nearest_by_class(pictures, {target: own} | real, among_real=among_real)
         return {
+            "distance": float(near[target].mean()),
             "share": share_taken_for(classifier, pictures, target),
             "nearest_is_target": _share_nearest(near, target),
-            "distance": float(near[target].mean()),
             "diversity": diversity(pictures),
         }
 
@@ -81,8 +83,10 @@ def score_prototypes(
         goal="prototypes",
         n=len(generated),
         columns=COLUMNS,
-        leading="nearest_is_target",
+        leading="distance",
+        lower_is_better=True,
         floors={
+            "gray": score(gray),
             "other_classes": score(others, among_real=True),
             **{what: score(x.mean(0, keepdim=True)) for what, x in means.items()},
         },

@@ -68,6 +68,10 @@ def test_figures_by_hand(bright_or_dark):
     squares = 2 * 125**2 * UNIT * sum(d**2 for d in pairs)  # of ordered pairs of 500 images
     assert row["diversity"] == pytest.approx(squares / (500 * 499), rel=1e-5)
 
+    gray = report["gray"]  # .5, in the first pixel, too
+    assert gray["distance"] == pytest.approx(UNIT * 0.005**2 + 0.5**2 / 16, rel=1e-5)
+    assert (gray["share"], gray["nearest_is_target"], gray["diversity"]) == (0, 1, 0)
+
     others = report["other_classes"]  # .105 and .305
     assert (others["share"], others["nearest_is_target"]) == (0, 0.5)  # .305 has two at .2
     assert others["distance"] == pytest.approx(UNIT * (0.4**2 + 0.2**2) / 2, rel=1e-5)
@@ -142,7 +146,9 @@ def test_it_shows_floors_attack_and_ceiling(bright_or_dark):
     report = sl.evaluate([client_of(PRIVATE)], Draws(images(0.6, 0.8)), REFEREE)
     text = str(report)
     assert text.index("floor: class mean") < text.index("attack") < text.index("ceiling: real")
-    assert "nearest image is of the target 1.000; best floor 1.000 (class mean)." in text
+    best = min(floors["distance"] for floors in report.floors.values())
+    attack = report["attack"]["distance"]
+    assert f"MSE to nearest of the target {attack:.3f}; best floor {best:.3f} (" in text
     assert json.loads(report.to_json()) == report.to_dict()
     assert report._repr_html_().count("<img") == 3
 
