@@ -43,7 +43,7 @@ class ClientGAN(Client):
     Scaling hides nothing from a server that compares the lengths of the gradients, and does nothing
     to one that normalizes them. With SGD the server's step is `scale` times as long. With Adam it
     is as long as ever, along the moments of the gradients before, most of them honest clients';
-    were these moments fresh, Adam would undo the scaling.
+    were these moments fresh, Adam would undo most of the scaling.
 
     Args:
         net: f, as the honest clients have it.

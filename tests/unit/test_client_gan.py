@@ -112,6 +112,19 @@ def test_the_server_steps_scale_times_as_far_and_the_generator_as_far_as_unscale
         torch.testing.assert_close(one, other, rtol=0, atol=0 if exact else 1e-9)
 
 
+def test_adam_with_fresh_moments_undoes_most_of_the_scaling(like):
+    """Where SGD's step is 1e-5 times as long."""
+    lengths = []
+    for scale in (1.0, 1e-5):
+        attack = sl.ClientGAN.at(sl.tiny, like, target=1, batch_size=16, scale=scale)
+        server = served(partial(Adam, lr=1e-3))
+        before = parameters(server.net)
+        step(attack, server)
+        pairs = zip(parameters(server.net), before, strict=True)
+        lengths.append(torch.cat([(now - then).flatten() for now, then in pairs]).norm())
+    assert lengths[1] > 0.1 * lengths[0]
+
+
 def test_poison_turns_are_not_scaled(like):
     das = []
     for scale in (1.0, 2.0**-17):
