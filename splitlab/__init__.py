@@ -9,6 +9,7 @@ from splitlab import attacks, core, data, defenses, nets, referee, settings
 from splitlab.attacks import (
     FSHA,
     BlackBoxInversion,
+    ClientGAN,
     GradientClustering,
     GradientCosine,
     GradientNorm,
@@ -74,18 +75,18 @@ _NAMES = {"StaleRecord": "splitlab.course.records"}
 # fmt: off
 __all__ = [
     "FSHA", "NUMERICS", "PROFILES", "Aggregator", "BlackBoxInversion", "CheckpointError", "Client",
-    "Critic", "Data", "DataError", "Defense", "Gradient", "GradientClustering", "GradientCosine",
-    "GradientNorm", "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "Log",
-    "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "Party", "PassiveClient",
-    "PassiveServer", "Progress", "PropertyInference", "QueryFreeInversion", "ReceivedError",
-    "Report", "Rounds", "Sampler", "Scorer", "Sequential", "Server", "ServerCopies", "ServerOutput",
-    "SmashedData", "Snapshots", "SplitFed", "Stateful", "ThreatModel",
-    "ThreatModelViolation", "Turn", "UnSplit", "UnSplitBrightOnDark", "UnSplitLabels",
-    "UnSplitLabelsKnownStart", "Weights", "WhiteBoxInversion", "Wire", "Wiretap", "accuracies",
-    "accuracy_after_matching", "attacks", "audit", "classifiers", "core", "costs", "data",
-    "defenses", "evaluate", "files", "floors", "gpu", "grant", "intervals", "leak_auc", "logits",
-    "metrics", "nets", "paper", "referee", "settings", "tables", "task_accuracy", "threat", "tiny",
-    "train", "u_shaped", "vanilla", "with_own_randomness",
+    "ClientGAN", "Critic", "Data", "DataError", "Defense", "Gradient", "GradientClustering",
+    "GradientCosine", "GradientNorm", "HijackingDetected", "HonestServer", "ImageData",
+    "LabelDefense", "Log", "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient",
+    "Party", "PassiveClient", "PassiveServer", "Progress", "PropertyInference",
+    "QueryFreeInversion", "ReceivedError", "Report", "Rounds", "Sampler", "Scorer", "Sequential",
+    "Server", "ServerCopies", "ServerOutput", "SmashedData", "Snapshots", "SplitFed", "Stateful",
+    "ThreatModel", "ThreatModelViolation", "Turn", "UnSplit", "UnSplitBrightOnDark",
+    "UnSplitLabels", "UnSplitLabelsKnownStart", "Weights", "WhiteBoxInversion", "Wire", "Wiretap",
+    "accuracies", "accuracy_after_matching", "attacks", "audit", "classifiers", "core", "costs",
+    "data", "defenses", "evaluate", "files", "floors", "gpu", "grant", "intervals", "leak_auc",
+    "logits", "metrics", "nets", "paper", "referee", "settings", "tables", "task_accuracy",
+    "threat", "tiny", "train", "u_shaped", "vanilla", "with_own_randomness",
 ]
 # fmt: on
 

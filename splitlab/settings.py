@@ -233,4 +233,15 @@ gpu = replace(
     private=dict.fromkeys(("mnist", "fashion_mnist", "cifar10", "celeba", "tiny_imagenet"), 20_000),
     loader_options={"celeba": {"n": 70_000}, "tiny_imagenet": {"n": 70_000}},
 )
+# The public code's attack by a client: gray images of 28x28 pixels, batches of 256, full precision,
+# and Adam at 1e-4 for everybody. Eleven clients take 5,000 steps each.
+client_side = replace(
+    paper,
+    size=28,
+    channels=1,
+    batch_size=256,
+    client_rate=1e-4,
+    steps=dict.fromkeys(("mnist", "fashion_mnist", "orl_faces", "omniglot"), 55_000),
+    autocast=None,
+)
 PROFILES = {"tiny": tiny, "gpu": gpu, "paper": paper}

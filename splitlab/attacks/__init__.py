@@ -1,6 +1,7 @@
 """Attacks, one file each."""
 
 from splitlab.attacks.black_box import BlackBoxInversion
+from splitlab.attacks.client_gan import ClientGAN
 from splitlab.attacks.fsha import FSHA
 from splitlab.attacks.gradient_clustering import GradientClustering
 from splitlab.attacks.gradient_cosine import GradientCosine
@@ -17,6 +18,7 @@ from splitlab.attacks.white_box import WhiteBoxInversion
 __all__ = [
     "FSHA",
     "BlackBoxInversion",
+    "ClientGAN",
     "GradientClustering",
     "GradientCosine",
     "GradientNorm",

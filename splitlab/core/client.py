@@ -106,10 +106,10 @@ class Client(Party):
     home. One optimizer trains both of its parts, in one step at the end of the turn.
 
     A defense is not a subclass but a component (`Defense`). An attack by a client is a subclass: of
-    `PassiveClient` if it only looks, else of this class, with `forward`, `finish` or `backward`
-    overridden. Decorate these with `sl.with_own_randomness`, and call `super()` for the honest
-    part. Card, state, `prepare`, what `sl.evaluate` asks for and `conformance_example` are as in
-    `Server`; the card's `who` begins with "client".
+    `PassiveClient` if it only looks, else of this class, with `next_turn`, `forward`, `finish` or
+    `backward` overridden. Decorate the last three with `sl.with_own_randomness`, and call `super()`
+    for the honest part. Card, state, `prepare`, what `sl.evaluate` asks for and
+    `conformance_example` are as in `Server`; the card's `who` begins with "client".
 
     Args:
         net: The client's network f, (B, C, H, W) -> z.
@@ -185,16 +185,20 @@ class Client(Party):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, step {self.step}, {self.data!r})"
 
+    def next_turn(self) -> Turn:
+        """Return the batch that `forward` sends: here the next private images, in random order."""
+        index = self.sampler.next().to(self.device)
+        return Turn(x=self.data.x[index], labels=self.data.y[index], index=index)
+
     @with_own_randomness
     def forward(self) -> SmashedData:
-        """Run f on the next private batch, in training mode, and return what is sent."""
+        """Run f on the next batch, in training mode, and return what is sent."""
         if self.turn is not None:
             raise RuntimeError(
                 f"{self.name} still waits for the gradient of step {self.step}: "
                 "call backward before the next forward"
             )
-        index = self.sampler.next().to(self.device)
-        turn = Turn(x=self.data.x[index], labels=self.data.y[index], index=index)
+        turn = self.next_turn()
         for defense in self.defenses:
             defense.begin(self, turn)
         self.optimizer.zero_grad()  # here, because the tail's gradients come before f's

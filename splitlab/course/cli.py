@@ -1,4 +1,4 @@
-"""The shell: `splitlab attack fsha ...`, `data list|card|get|check`, `claims` and `doctor`."""
+"""The shell: `splitlab attack fsha|client-gan`, `data ...`, `claims` and `doctor`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import splitlab as sl
 from splitlab.course import claims_command
 from splitlab.course.doctor import chosen_device, doctor, whereabouts
 from splitlab.data import download, published
-from splitlab.settings import LOADERS, Setting
+from splitlab.settings import LOADERS, Setting, client_side
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 DATA_SETS = (*sl.data.BUILT_IN, *sl.data.PUBLISHED)  # of Omniglot, each archive by itself
@@ -104,6 +104,85 @@ def attack_fsha(options: argparse.Namespace) -> None:
         f"cut {options.cut or setting.cut}, seed {options.seed}: {steps} steps in "
         f"{log.seconds:.1f} s on {device} in {computed}; client: Adam at {rate:g}.\n"
         f"{len(private)} private and {len(public)} public images.\n"
+    )
+    print(report)
+
+
+def attack_client_gan(options: argparse.Namespace) -> None:
+    """Train with a malicious client among honest ones, score its images, and print the report."""
+    setting = {"tiny": sl.tiny, "paper": client_side}[options.profile]
+    device, seed = _device(options.device, setting), options.seed
+    rounds = options.rounds or (500 if setting.name == "tiny" else 5000)
+    for name, value in {"--rounds": options.rounds, "--honest": options.honest}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}: choose at least 1")
+    private, public, referee = setting.split(options.data, seed)
+    parts = [
+        private.select(torch.arange(k, len(private), options.honest)) for k in range(options.honest)
+    ]
+    classes, (channels, size, _) = len(private.classes) + 1, private.shape
+    clients = [
+        sl.Client(
+            setting.nets.strided_client(channels=channels, seed=seed),
+            part,
+            tail=setting.nets.strided_tail(classes=classes, size=size, seed=seed),
+            **setting.client(seed=seed, device=device),
+            name=f"client {number}",
+        )
+        for number, part in enumerate(parts)
+    ]
+    attack = sl.ClientGAN.at(
+        setting,
+        private,
+        target=options.target,
+        poison=None if options.no_poison else "extra",
+        scale=options.scale,
+        seed=seed,
+        device=device,
+    )
+    server = sl.HonestServer(
+        setting.nets.strided_server(seed=seed),
+        optimizer=setting.client_optimizer,
+        seed=seed,
+        device=device,
+    )
+    everyone = [attack, *clients]
+    log = sl.train(
+        everyone,
+        server,
+        rounds * len(everyone),
+        protocol=sl.Sequential(sl.u_shaped),
+        observers=[sl.Progress("training")],
+    )
+    print("scoring: training the referee's classifiers ...", file=sys.stderr)
+    judge = public if referee is None else referee  # the attacker has no public images
+    report = sl.evaluate(everyone, attack, judge)
+    accuracy = sl.task_accuracy(clients[0], server, judge)
+    if options.json:
+        result = {
+            "attack": "client-gan",
+            "data": options.data,
+            "profile": setting.name,
+            "seed": seed,
+            "steps": log.steps,
+            "seconds": round(log.seconds, 2),
+            "device": str(device),
+            **report.to_dict(),
+            "target": options.target,
+            "poison": attack.poison,
+            "scale": options.scale,
+            "clients": len(everyone),
+            "task_accuracy": accuracy,
+            "images": {"private": len(private)},
+        }
+        print(json.dumps(_finite(result), allow_nan=False))
+        return
+    print(attack.threat, end="\n\n")
+    print(
+        f"{options.data} at profile {setting.name}, seed {seed}: {log.steps} steps of the attacker "
+        f"and {options.honest} honest clients in {log.seconds:.1f} s on {device}.\n"
+        f"Poison class: {attack.poison}; gradients to the server scaled by {options.scale:g} in "
+        f"generator turns.\nThe honest clients' task accuracy: {accuracy:.3f}.\n"
     )
     print(report)
 
@@ -198,6 +277,7 @@ def _parser() -> argparse.ArgumentParser:
         "fast at it, else float32 (auto)",
     )
     fsha.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    _add_client_gan(attacks)
     sets = commands.add_parser("data", help="list, describe, download and check the data sets")
     actions = sets.add_subparsers(title="actions", required=True, metavar="ACTION")
     actions.add_parser("list", help="where each set is").set_defaults(run=data_list)
@@ -223,6 +303,33 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     look.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     return parser
+
+
+def _add_client_gan(attacks: Any) -> None:
+    gan = attacks.add_parser("client-gan", help="a malicious client draws images of a class")
+    gan.set_defaults(run=attack_client_gan)
+    names = dict.fromkeys((*sl.tiny.steps, *client_side.steps))
+    gan.add_argument("--data", choices=names, default="digits", help="data set (digits)")
+    gan.add_argument(
+        "--profile",
+        choices=("tiny", "paper"),
+        default="tiny",
+        help="tiny: tiny networks, 16x16, seconds on a CPU core (the default); paper: the public "
+        "code's networks and 28x28 pixels",
+    )
+    gan.add_argument("--target", type=int, default=0, help="the class to draw (0)")
+    gan.add_argument("--honest", type=int, default=3, help="number of honest clients (3)")
+    gan.add_argument("--rounds", type=int, help="turns of each client (500; 5000 at profile paper)")
+    gan.add_argument(
+        "--scale",
+        type=float,
+        default=1e-5,
+        help="factor on the gradient that the server receives in a generator turn (1e-5)",
+    )
+    gan.add_argument("--no-poison", action="store_true", help="train the generator in every turn")
+    gan.add_argument("--seed", type=int, default=0, help="seeds split, networks and batches (0)")
+    gan.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    gan.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
 def _device(name: str, setting: Setting) -> torch.device:

@@ -3,6 +3,7 @@
 from splitlab.nets import paper, tiny
 from splitlab.nets.blocks import (
     DepthToSpace,
+    FreeImages,
     ResBlock,
     Shuffle,
     SpaceToDepth,
@@ -15,6 +16,7 @@ from splitlab.nets.pair_decoder import PairDecoder, fit_linear_decoder, train_de
 __all__ = [
     "EVALUATION_BATCH",
     "DepthToSpace",
+    "FreeImages",
     "PairDecoder",
     "ResBlock",
     "Shuffle",

@@ -173,6 +173,30 @@ class Unpatch(nn.Module):
         return z.view(len(z), self.side, self.side, -1).permute(0, 3, 1, 2)
 
 
+class FreeImages(nn.Module):
+    """A generator that ignores its noise: a fixed number of images, whose pixels are its weights.
+
+    Trained as a generator, it is model inversion: each image is changed until the networks after it
+    take it for the wanted class. Noise (B, D) -> images (B, C, H, W), the first ones again where B
+    is larger than their number.
+
+    Args:
+        n: How many images.
+        shape: The shape (C, H, W) of an image.
+        seed: Draws the images at the start, which are gray but for a little noise.
+    """
+
+    def __init__(self, n: int, shape: tuple[int, int, int], *, seed: int = 0) -> None:
+        super().__init__()
+        drawn = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
+        self.pixels = nn.Parameter(0.1 * drawn)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Return as many images as there are rows of noise, with values from -1 to 1."""
+        rows = torch.arange(len(noise), device=noise.device) % len(self.pixels)
+        return self.pixels[rows].tanh()
+
+
 def seeded(make: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
     """Decorate a network's factory so that its `seed` fixes the initial weights.
 

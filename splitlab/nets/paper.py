@@ -1,4 +1,4 @@
-"""The paper's networks, for 32x32 images with three channels.
+"""The paper's networks, for 32x32 images with three channels; the last four, for 28x28 with one.
 
 Source: the public code of "Unleashing the Tiger" (architectures), in torch's terms. Keras' 'same'
 padding at stride 2 pads on the other side than torch does: the same network, turned by 180 degrees.
@@ -16,6 +16,7 @@ from torch import nn
 
 from splitlab.nets.blocks import FirstChannel, ResBlock, check_cut, seeded
 
+NOISE = 100  # numbers from which the generator makes an image
 Z_SHAPE = {1: (64, 16, 16), 2: (128, 8, 8), 3: (128, 8, 8), 4: (256, 4, 4)}
 
 
@@ -154,3 +155,60 @@ def image_critic(*, grey: bool = True, seed: int = 0) -> nn.Module:
 def _up(channels_in: int, channels_out: int) -> nn.Module:
     """Transposed convolution that doubles height and width."""
     return nn.ConvTranspose2d(channels_in, channels_out, 3, 2, 1, output_padding=1)
+
+
+@seeded
+def strided_client(*, channels: int = 1, seed: int = 0) -> nn.Module:
+    """Return f of the client-side attack: (B, channels, H, W) -> z of (64, H/2, W/2).
+
+    Args:
+        channels: Image channels.
+        seed: Seeds the initial weights.
+    """
+    return nn.Sequential(nn.Conv2d(channels, 64, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3))
+
+
+@seeded
+def strided_server(*, seed: int = 0) -> nn.Module:
+    """Return the server's layers after `strided_client`: z -> a of (128, H/4, W/4)."""
+    return nn.Sequential(nn.Conv2d(64, 128, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3))
+
+
+@seeded
+def strided_tail(*, classes: int = 11, size: int = 28, seed: int = 0) -> nn.Module:
+    """Return the tail after `strided_server`: a -> logits (B, classes).
+
+    Args:
+        classes: How many: one more than the task has, if there is to be a poison class.
+        size: Side of the images in pixels, a multiple of 4.
+        seed: Seeds the initial weights.
+    """
+    return nn.Sequential(nn.Flatten(), nn.Linear(128 * (size // 4) ** 2, classes))
+
+
+@seeded
+def generator(*, channels: int = 1, size: int = 28, seed: int = 0) -> nn.Module:
+    """Return a malicious client's generator: noise (B, 100) -> images (B, channels, size, size).
+
+    That of the public code, which has Keras' defaults for BatchNorm and LeakyReLU.
+
+    Args:
+        channels: Image channels.
+        size: Side of the images in pixels, a multiple of 4.
+        seed: Seeds the initial weights.
+    """
+    side = size // 4
+    return nn.Sequential(
+        nn.Linear(NOISE, 256 * side**2, bias=False),
+        nn.BatchNorm1d(256 * side**2, eps=1e-3, momentum=0.01),
+        nn.LeakyReLU(0.3),
+        nn.Unflatten(1, (256, side, side)),
+        nn.ConvTranspose2d(256, 128, 5, 1, 2, bias=False),
+        nn.BatchNorm2d(128, eps=1e-3, momentum=0.01),
+        nn.LeakyReLU(0.3),
+        nn.ConvTranspose2d(128, 64, 5, 2, 2, 1, bias=False),
+        nn.BatchNorm2d(64, eps=1e-3, momentum=0.01),
+        nn.LeakyReLU(0.3),
+        nn.ConvTranspose2d(64, channels, 5, 2, 2, 1, bias=False),
+        nn.Tanh(),
+    )

@@ -24,6 +24,7 @@ from splitlab.nets.blocks import (
 )
 
 Z_SHAPE = {1: (8, 8, 8), 2: (32, 4, 4), 3: (32, 4, 4), 4: (64, 2, 2)}
+NOISE = 32  # numbers from which the generator makes an image
 PATCHES = 4  # patches of 4x4 pixels, and places of z at cut 2, across and down
 
 
@@ -186,6 +187,58 @@ def shallow_tail(*, layers: int = 1, classes: int = 10, size: int = 16, seed: in
     if layers == 1:
         return nn.Linear(width, classes)
     return nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, classes))
+
+
+@seeded
+def strided_client(*, channels: int = 1, seed: int = 0) -> nn.Module:
+    """Return f of the client-side attack: (B, channels, H, W) -> z of (16, H/2, W/2).
+
+    Args:
+        channels: Image channels.
+        seed: Seeds the initial weights.
+    """
+    return nn.Sequential(nn.Conv2d(channels, 16, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3))
+
+
+@seeded
+def strided_server(*, seed: int = 0) -> nn.Module:
+    """Return the server's layers after `strided_client`: z -> a of (32, H/4, W/4)."""
+    return nn.Sequential(nn.Conv2d(16, 32, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3))
+
+
+@seeded
+def strided_tail(*, classes: int = 11, size: int = 16, seed: int = 0) -> nn.Module:
+    """Return the tail after `strided_server`: a -> logits (B, classes).
+
+    Args:
+        classes: How many: one more than the task has, if there is to be a poison class.
+        size: Side of the images in pixels, a multiple of 4.
+        seed: Seeds the initial weights.
+    """
+    return nn.Sequential(nn.Flatten(), nn.Linear(32 * (size // 4) ** 2, classes))
+
+
+@seeded
+def generator(*, channels: int = 1, size: int = 16, seed: int = 0) -> nn.Module:
+    """Return a malicious client's generator: noise (B, 32) -> images (B, channels, size, size).
+
+    Args:
+        channels: Image channels.
+        size: Side of the images in pixels, a multiple of 4.
+        seed: Seeds the initial weights.
+    """
+    side = size // 4
+    return nn.Sequential(
+        nn.Linear(NOISE, 32 * side**2, bias=False),
+        nn.BatchNorm1d(32 * side**2),
+        nn.LeakyReLU(0.3),
+        nn.Unflatten(1, (32, side, side)),
+        nn.ConvTranspose2d(32, 16, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.LeakyReLU(0.3),
+        nn.ConvTranspose2d(16, channels, 4, 2, 1),
+        nn.Tanh(),
+    )
 
 
 @seeded

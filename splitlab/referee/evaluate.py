@@ -1,7 +1,8 @@
 """The referee: the only place where private data and what an attack says of them meet.
 
 Read on from here: `evaluate` asks the attack what it infers and hands it to the scorer of that goal
-(`images`, `labels`, `properties`), which adds the floors and ceilings and returns a `Report`.
+(`images`, `labels`, `properties`, `prototypes`), which adds the floors and ceilings and returns a
+`Report`.
 Nothing here reaches a party, and looking changes nothing.
 """
 
@@ -16,6 +17,7 @@ from splitlab.referee.attacked import AttackedClients
 from splitlab.referee.images import score_images
 from splitlab.referee.labels import WINDOWS, score_labels
 from splitlab.referee.properties import score_property
+from splitlab.referee.prototypes import score_prototypes
 from splitlab.referee.report import Goal, Report
 
 # What an attack infers is what it has a method for; where it has several, the first one here.
@@ -23,6 +25,7 @@ METHODS: dict[Goal, str] = {
     "property": "infer_property",
     "labels": "infer_labels",
     "images": "reconstruct",
+    "prototypes": "generate",
 }
 
 
@@ -40,8 +43,8 @@ def evaluate(
 ) -> Report:
     """Score an attack by a server or a client against floors and ceilings.
 
-    The attack says by its methods what it infers: `infer_property`, `infer_labels` or
-    `reconstruct`. Trained parties are given, and stay as they are.
+    The attack says by its methods what it infers: `infer_property`, `infer_labels`,
+    `reconstruct` or `generate`. Trained parties are given, and stay as they are.
 
     What an attack of your own needs, by goal:
 
@@ -52,6 +55,8 @@ def evaluate(
     - "labels": `inferred(first, end)`, which returns what it infers from these steps. A client's
       attack inherits it from `sl.attacks.LabelInference`, and writes `infer_labels` and perhaps
       `score`; for a server's, see `sl.UnSplitLabels`.
+    - "prototypes": `generate(n) -> images` (n, C, H, W) of the class whose number is its `target`,
+      in evaluation mode and on the scale of the private images.
 
     Args:
         clients: The client, or all clients, after training. An attacker among them is not
@@ -61,9 +66,9 @@ def evaluate(
             decodes with: what those could show at best is a ceiling.
         referee: Images: the referee's own part of the data, on which its classifiers train. None
             where the split leaves nothing: it then sets aside private images that it does not
-            score.
-        goal: "images", "labels" or "property", for an attack that infers several; None for the
-            first of property, labels, images that it has a method for.
+            score. Prototypes cannot do without.
+        goal: "images", "labels", "property" or "prototypes", for an attack that infers several;
+            None for the first of property, labels, images, prototypes that it has a method for.
         truth: Labels and properties: the attacked clients' images, in their order, with what is
             inferred as their label. It can be left out for labels that these clients hold.
         public: Images: those for the floors. By default the attack's own; an attack that has none
@@ -108,6 +113,8 @@ def evaluate(
         return score_images(attacked, attack, referee, public=public, n_match=n_match, seed=seed)
     if goal == "labels":
         return score_labels(attacked, attack, truth, windows=windows or WINDOWS)
+    if goal == "prototypes":
+        return score_prototypes(attacked, attack, referee, seed=seed)
     return score_property(attacked, attack, truth, seed=seed)
 
 
@@ -134,6 +141,7 @@ def _refuse_others(goal: Goal, given: set[str]) -> None:
         "images": {"public", "n_match"},
         "labels": {"truth", "windows"},
         "property": {"truth"},
+        "prototypes": set(),
     }
     if odd := sorted(given - allowed[goal]):
         raise TypeError(

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from splitlab.core.tables import Table
 
-Goal = Literal["images", "labels", "property"]
+Goal = Literal["images", "labels", "property", "prototypes"]
 Kind = Literal["floor", "attack", "ceiling"]
 Figures = dict[str, float | None]  # None where a figure makes no sense
 Scores = dict[str, float]
@@ -33,10 +33,10 @@ class Report:
     `report["nearest_public"]["matched"]` is a figure; the rows' names differ, whatever their kind.
 
     Attributes:
-        goal: What was inferred: "images", "labels" or "property".
-        n: How many private images were scored.
+        goal: What was inferred: "images", "labels", "property" or "prototypes".
+        n: How many private images were scored; of prototypes, how many generated ones.
         columns: Figure -> its heading, in the order of the table.
-        leading: The figure that says most about the attack; higher is better.
+        leading: The figure that says most about the attack.
         floors: Row -> figures that need no attack.
         attack: Row -> figures of the attack: "attack", with f in evaluation mode and active
             defenses on, and where f has BatchNorm or Dropout "as_received", with f as in training;
@@ -46,6 +46,7 @@ class Report:
         notes: What a reader must know to read the figures.
         pictures: A few rows of images (label -> (n, C, H, W)).
         value_range: The range of the pixels.
+        lower_is_better: Whether that is so of the leading figure.
     """
 
     goal: Goal
@@ -59,6 +60,7 @@ class Report:
     notes: tuple[str, ...] = ()
     pictures: dict[str, Tensor] = field(default_factory=dict, repr=False)
     value_range: tuple[float, float] = (-1.0, 1.0)
+    lower_is_better: bool = False
 
     def __getitem__(self, row: str) -> Mapping[str, float | None]:
         rows = {**self.floors, **self.attack, **self.ceilings}
@@ -72,7 +74,8 @@ class Report:
 
         def best(rows: Mapping[str, Mapping[str, float | None]]) -> tuple[float, str]:
             found = [(figures.get(self.leading), name) for name, figures in rows.items()]
-            return max((value, name) for value, name in found if value is not None)
+            known = [(value, name) for value, name in found if value is not None]
+            return min(known) if self.lower_is_better else max(known)
 
         attack, row = best(self.attack)
         floor, name = best(self.floors)

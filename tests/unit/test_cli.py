@@ -12,6 +12,7 @@ import torch
 import splitlab as sl
 from splitlab.course import cli
 from splitlab.referee.metrics import METRICS
+from splitlab.referee.prototypes import COLUMNS
 from splitlab.settings import Setting
 
 pytestmark = pytest.mark.usefixtures("short_referee")
@@ -150,3 +151,66 @@ def test_mnist_at_tiny_scale(capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["n"] == 1000
     assert result["images"]["private"] == 3000
+
+
+GAN = ["attack", "client-gan"]
+
+
+def test_the_client_side_gan_is_one_object_with_the_agreed_names(capsys):
+    asked = ["--rounds", "2", "--target", "3", "--honest", "2", "--seed", "1", "--json"]
+    assert cli.main([*GAN, *asked]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert out.count("\n") == 1
+    assert "training" in err  # the progress bar
+    for key, value in {
+        "attack": "client-gan",
+        "goal": "prototypes",
+        "data": "digits",
+        "profile": "tiny",
+        "seed": 1,
+        "steps": 6,
+        "clients": 3,
+        "target": 3,
+        "poison": 10,
+        "scale": 1e-5,
+        "n": 500,
+    }.items():
+        assert result[key] == value
+    assert 0 <= result["task_accuracy"] <= 1
+    kinds = {name: figures.pop("kind") for name, figures in result["rows"].items()}
+    assert kinds["class_mean"] == kinds["global_mean"] == kinds["other_classes"] == "floor"
+    assert kinds["real_images"] == "ceiling"
+    assert kinds["attack"] == "attack"
+    assert all(list(scores) == list(COLUMNS) for scores in result["rows"].values())
+
+
+def test_the_client_side_gans_report_is_for_people(capsys):
+    assert cli.main([*GAN, "--rounds", "1", "--no-poison", "--scale", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "does not know" in out
+    assert "one more class than the task" in out
+    assert "floor: class mean" in out
+    assert re.search(r": 4 steps of the attacker and 3 honest clients in \d+\.\d s on cpu", out)
+    assert "Poison class: None; gradients to the server scaled by 1 in" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--target", "10"], "target is 10: choose a class from 0 to 9"),
+        (["--rounds", "0"], "--rounds is 0: choose at least 1"),
+        (["--honest", "0"], "--honest is 0: choose at least 1"),
+        (["--honest", "40"], "choose a batch_size"),
+        (["--scale", "0"], "scale is 0.0: choose a factor above 0"),
+        (["--profile", "paper"], "digits makes no sense at profile paper"),
+        (["--data", "orl_faces"], "orl_faces makes no sense at profile tiny"),
+        (["--device", "toaster"], "there is no device 'toaster'"),
+    ],
+)
+def test_wrong_requests_to_the_client_side_gan_get_one_sentence(capsys, arguments, sentence):
+    assert cli.main([*GAN, *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1

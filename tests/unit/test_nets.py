@@ -49,6 +49,16 @@ def test_shapes_agree_at_every_cut(module, image, cut):
     assert nets.upsampling_decoder(z.shape[1:], image)(z).shape == x.shape
 
 
+@pytest.mark.parametrize("size", [16, 28, 32])
+@pytest.mark.parametrize("module", [nets.tiny, nets.paper])
+def test_shapes_of_the_networks_of_the_client_side_attack_agree(module, size):
+    images = module.generator(channels=3, size=size)(torch.randn(2, module.NOISE))
+    assert images.shape == (2, 3, size, size)
+    a = module.strided_server()(module.strided_client(channels=3)(images))
+    assert a.shape[2:] == (size // 4, size // 4)
+    assert module.strided_tail(classes=5, size=size)(a).shape == (2, 5)
+
+
 @pytest.mark.parametrize("cut", [1, 2, 3, 4])
 def test_the_tiny_client_can_be_narrow_or_wide_at_the_cut(cut):
     x, width = torch.randn(2, 1, 16, 16), nets.tiny.Z_SHAPE[cut][0]

@@ -45,9 +45,11 @@ def answers(attack, client, rows=BATCH):
     }
     if hasattr(attack, "inferred"):
         found["labels"] = attack.inferred().labels
+    if hasattr(attack, "generate"):
+        found["generated"] = attack.generate(rows)
     assert found, (
-        f"{type(attack).__name__} infers nothing that can be scored: give it reconstruct or "
-        "infer_property, or for labels derive from sl.attacks.LabelInference"
+        f"{type(attack).__name__} infers nothing that can be scored: give it reconstruct, "
+        "infer_property or generate, or for labels derive from sl.attacks.LabelInference"
     )
     return found
 
