@@ -30,43 +30,9 @@ def sample_by_sample(critic, z):
     return torch.cat(rows)
 
 
-@bank.mistake("hijack_gradient", "z itself now requires a gradient")
-def on_the_message(critic, z):
-    z.requires_grad_()
-    return torch.autograd.grad(critic(z).mean(), z)[0]
-
-
-@bank.mistake("hijack_gradient", "the .grad of critic has changed")
-def backward_everywhere(critic, z):
-    z = z.detach().requires_grad_()
-    critic(z).mean().backward()
-    return z.grad
-
-
-@bank.mistake("hijack_gradient", "the .grad of critic has changed")
-def backward_and_wiped(critic, z):
-    z = z.detach().requires_grad_()
-    critic(z).mean().backward()
-    critic.zero_grad()
-    return z.grad
-
-
-@bank.mistake("hijack_gradient", "dz still carries its computation graph")
-def with_its_graph(critic, z):
-    z = z.detach().requires_grad_()
-    return torch.autograd.grad(critic(z).mean(), z, create_graph=True)[0]
-
-
 @bank.mistake("hijack_gradient", "does not require grad")
 def nothing_requires_it(critic, z):
     z = z.detach()
-    return torch.autograd.grad(critic(z).mean(), z)[0]
-
-
-@bank.mistake("hijack_gradient", "left in evaluation mode")
-def in_evaluation_mode(critic, z):
-    critic.eval()
-    z = z.detach().requires_grad_()
     return torch.autograd.grad(critic(z).mean(), z)[0]
 
 
@@ -84,14 +50,6 @@ def of_length_one(critic, z):
 
 
 BUFFERS = {}
-
-
-@bank.mistake("hijack_gradient", "changes at the next call")
-def into_one_buffer(critic, z):
-    z = z.detach().requires_grad_()
-    (dz,) = torch.autograd.grad(critic(z).mean(), z)
-    buffer = BUFFERS.setdefault("dz", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]
-    return buffer.copy_(dz.flatten()).view_as(dz)
 
 
 # 2. matched
@@ -208,19 +166,6 @@ for message, change in PENALTY_MISTAKES.items():
 def seeded(critic, z, z_public):
     torch.manual_seed(1)
     return penalty_with(critic, z, z_public)
-
-
-@bank.mistake("gradient_penalty", "z itself now requires a gradient")
-def penalty_on_the_message(critic, z, z_public):
-    z.requires_grad_()
-    return penalty_with(critic, z, z_public)
-
-
-@bank.mistake("gradient_penalty", "the .grad of critic has changed")
-def penalty_by_backward(critic, z, z_public):
-    penalty = penalty_with(critic, z, z_public)
-    penalty.backward(retain_graph=True)
-    return penalty
 
 
 @bank.mistake("gradient_penalty", "scores where")

@@ -44,16 +44,6 @@ def sends_the_labels_along(tail, optimizer, a, labels):
     return da_of(tail, optimizer, a, labels), labels
 
 
-@bank.mistake("owner_turn", "da is None")
-def a_requires_nothing(tail, optimizer, a, labels):
-    tail.train()
-    loss = F.cross_entropy(tail(a), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return a.grad
-
-
 @bank.mistake("owner_turn", "da should be a tensor")
 def sends_the_loss_along(tail, optimizer, a, labels):
     return da_of(tail, optimizer, a, labels), 0.3
@@ -81,11 +71,6 @@ def da_of(tail, optimizer, a, labels, *, sign=1):
     return leaf.grad
 
 
-@bank.mistake("owner_turn", "da still carries its computation graph")
-def with_history(tail, optimizer, a, labels):
-    return da_of(tail, optimizer, a, labels) + 0 * tail[-1].weight.sum()
-
-
 @bank.mistake("owner_turn", "da has the wrong sign")
 def climbs(tail, optimizer, a, labels):
     return da_of(tail, optimizer, a, labels, sign=-1)
@@ -100,16 +85,6 @@ def normalized(tail, optimizer, a, labels):
 @bank.mistake("owner_turn", "da is not the gradient")
 def clamps(tail, optimizer, a, labels):
     return da_of(tail, optimizer, a, labels).clamp(-1e-3, 1e-3)
-
-
-@bank.mistake("owner_turn", "a itself now requires")
-def in_place(tail, optimizer, a, labels):
-    tail.train()
-    loss = F.cross_entropy(tail(a.requires_grad_()), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return a.grad
 
 
 @bank.mistake("owner_turn", "tail has not moved")
@@ -133,15 +108,6 @@ def decays(tail, optimizer, a, labels):
     return leaf.grad
 
 
-buffers = {}
-
-
-@bank.mistake("owner_turn", "changes at the next call")
-def one_buffer(tail, optimizer, a, labels):
-    buffer = buffers.setdefault(a.shape, torch.empty_like(a))
-    return buffer.copy_(da_of(tail, optimizer, a, labels))
-
-
 @bank.mistake("owner_turn", "holds more than its own numbers")
 def all_gradients_in_one_vector(tail, optimizer, a, labels):
     """One vector for all gradients is handy for clipping; its first part is da."""
@@ -152,11 +118,6 @@ def all_gradients_in_one_vector(tail, optimizer, a, labels):
     optimizer.step()
     together = torch.cat([leaf.grad.flatten(), *[w.grad.flatten() for w in tail.parameters()]])
     return together[: a.numel()].view(a.shape)
-
-
-@bank.mistake("owner_turn", "frozen parameters of tail require gradients now")
-def thaws(tail, optimizer, a, labels):
-    return da_of(tail.requires_grad_(), optimizer, a, labels)
 
 
 @bank.mistake("owner_turn", "tail is left in evaluation mode")
@@ -172,11 +133,6 @@ def first_group_alone(tail, optimizer, a, labels):
     da = da_of(tail, optimizer, a, labels)
     optimizer.param_groups.extend(second)
     return da
-
-
-@bank.mistake("owner_turn", "da is rounded to torch.float16")
-def in_half_precision(tail, optimizer, a, labels):
-    return da_of(tail, optimizer, a, labels).half()
 
 
 @bank.mistake("owner_turn", "da is not the gradient")
@@ -264,12 +220,6 @@ def all_in_float64(states, samples):
     return {n: v.double() if v.is_floating_point() else v for n, v in averaged.items()}
 
 
-@bank.mistake("average", "still carries its computation graph")
-def to_be_trained(states, samples):
-    averaged = mean_of(states, shares(samples))
-    return {n: v.requires_grad_(v.is_floating_point()) for n, v in averaged.items()}
-
-
 @bank.mistake("average", "these are not the means")
 def pairwise(states, samples):
     """The mean of the mean so far and the next one: the later ones count more."""
@@ -277,23 +227,6 @@ def pairwise(states, samples):
     for state in states[1:]:
         averaged = mean_of([averaged, state], [0.5, 0.5])
     return averaged if len(states) > 2 else mean_of(states, shares(samples))
-
-
-@bank.mistake("average", "has changed: leave it as it was")
-def loads_it_at_once(states, samples):
-    averaged = mean_of(states, shares(samples))
-    for state in states:
-        for name, value in state.items():
-            value.copy_(averaged[name])
-    return averaged
-
-
-@bank.mistake("average", "samples[0] has changed")
-def shares_in_place(states, samples):
-    total = sum(samples)
-    for number, n in enumerate(samples):
-        samples[number] = n / total
-    return mean_of(states, samples)
 
 
 @bank.mistake("average", "the average lies in the memory of")
@@ -323,19 +256,6 @@ def other_error(states, samples):
     if len(states) != len(samples):
         raise IndexError("one number of images for each state")
     return mean_of(states, shares(samples))
-
-
-before = {}
-
-
-@bank.mistake("average", "changes at the next call")
-def one_dictionary_for_ever(states, samples):
-    for name, value in mean_of(states, shares(samples)).items():
-        if name in before and before[name].dtype == value.dtype:
-            before[name].copy_(value)
-        else:
-            before[name] = value
-    return dict(before)
 
 
 @bank.mistake("average", "could not infer output dtype")
@@ -382,13 +302,6 @@ def clears_the_giver(giver, giver_optimizer, receiver, receiver_optimizer):
     receiver.load_state_dict(giver.state_dict())
     optimizers(giver_optimizer, receiver_optimizer)
     giver_optimizer.state.clear()
-
-
-@bank.mistake("hand_over", "giver's weights have changed")
-def averages_both(giver, giver_optimizer, receiver, receiver_optimizer):
-    mean = {n: (v + receiver.state_dict()[n]) / 2 for n, v in giver.state_dict().items()}
-    for net in (giver, receiver):
-        net.load_state_dict(mean)
 
 
 @bank.mistake("hand_over", "the weights arrived in part")
@@ -447,18 +360,6 @@ def the_first_group(giver, giver_optimizer, receiver, receiver_optimizer):
     rate = receiver_optimizer.param_groups[1]["lr"]
     optimizers(giver_optimizer, receiver_optimizer)
     receiver_optimizer.param_groups[1]["lr"] = rate
-
-
-@bank.mistake("hand_over", "frozen parameters of receiver require gradients now")
-def thawed(giver, giver_optimizer, receiver, receiver_optimizer):
-    receiver.requires_grad_().load_state_dict(giver.state_dict())
-    optimizers(giver_optimizer, receiver_optimizer)
-
-
-@bank.mistake("hand_over", "giver is left in evaluation mode")
-def in_evaluation_mode(giver, giver_optimizer, receiver, receiver_optimizer):
-    receiver.load_state_dict(giver.eval().state_dict())
-    optimizers(giver_optimizer, receiver_optimizer)
 
 
 @bank.mistake("hand_over", "the weights arrived in part")

@@ -62,12 +62,6 @@ mistakes(
 )
 
 
-@bank.mistake("bar_to_beat", "public has changed")
-def sorted_in_place(public, private):
-    public.copy_(public.sort().values)
-    return bar_with(public, private)
-
-
 @bank.mistake("bar_to_beat", "the two figures are not right")
 def of_ten_classes(public, private):
     guess = public.bincount(minlength=10)[:10].argmax()
@@ -163,7 +157,7 @@ LOSS_MISTAKES = {
     "slant is below the threshold, else 0": {"below": lambda slants, t: (slants < 0.5).long()},
     "but got Bool": {"below": torch.lt},
     "the wrong gradient": {"loss": detached_in_half},
-    "it has called backward itself": {"then": lambda loss, *given: loss.backward()},
+    "has called backward itself": {"then": lambda loss, *given: loss.backward()},
     "the .grad of pilot has changed": {
         "then": lambda loss, *given: loss.backward(retain_graph=True)
     },

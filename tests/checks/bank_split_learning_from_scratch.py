@@ -64,13 +64,6 @@ def an_array(tensor):
     return array, array.nbytes
 
 
-@bank.mistake("deliver", "tensor has changed")
-def clears_what_was_sent(tensor):
-    received = tensor.detach().clone()
-    tensor.detach().zero_()
-    return received, received.nbytes
-
-
 register(
     "deliver",
     {
@@ -183,11 +176,6 @@ def centers_the_images(net, optimizer, x, ask):
     client_with()(net, optimizer, x, ask)
 
 
-@bank.mistake("client_turn", "x itself now requires a gradient")
-def asks_for_a_gradient_of_x(net, optimizer, x, ask):
-    client_with()(net, optimizer, x.requires_grad_(), ask)
-
-
 @bank.mistake("client_turn", "running statistics are not those")
 def starts_the_statistics_anew(net, optimizer, x, ask):
     net[1].reset_running_stats()
@@ -202,12 +190,6 @@ def forward_again(net, optimizer, x, ask):
     optimizer.zero_grad()
     net(x).backward(dz)
     optimizer.step()
-
-
-@bank.mistake("client_turn", "frozen parameters of net require gradients now")
-def thaws(net, optimizer, x, ask):
-    client_with()(net, optimizer, x, ask)
-    net.requires_grad_()
 
 
 @bank.mistake("client_turn", "f has not moved")
@@ -354,46 +336,6 @@ register(
 )
 
 
-@bank.mistake("server_turn", "dz is None")
-def z_requires_nothing(net, optimizer, z, labels):
-    net.train()
-    loss = F.cross_entropy(net(z), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return z.grad
-
-
-@bank.mistake("server_turn", "dz still carries its computation graph")
-def keeps_the_graph(net, optimizer, z, labels):
-    net.train()
-    leaf = z.clone().requires_grad_()
-    loss = F.cross_entropy(net(leaf), labels)
-    (dz,) = torch.autograd.grad(loss, leaf, create_graph=True)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return dz
-
-
-@bank.mistake("server_turn", "z itself now requires a gradient")
-def asks_z_itself(net, optimizer, z, labels):
-    net.train()
-    z.requires_grad_()
-    loss = F.cross_entropy(net(z), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return z.grad
-
-
-@bank.mistake("server_turn", "z has changed")
-def tidies_up_z(net, optimizer, z, labels):
-    dz = server_with()(net, optimizer, z.clone(), labels)
-    z.zero_()
-    return dz
-
-
 # 4. joint_turn
 
 
@@ -453,25 +395,9 @@ def one_row_too_few(*given):
     return [dz[:-1] for dz in joint(*given)]
 
 
-@bank.mistake("joint_turn", "part 0 of dz is rounded to")
-def joint_in_half_precision(*given):
-    return [dz.half() for dz in joint(*given)]
-
-
 @bank.mistake("joint_turn", "dz is not the gradient")
 def smoothed_labels(net, optimizer, zs, labels):
     return joint(net, optimizer, zs, labels, nn.CrossEntropyLoss(label_smoothing=0.1))
-
-
-@bank.mistake("joint_turn", "zs[0] itself now requires a gradient")
-def asks_the_messages(net, optimizer, zs, labels):
-    net.train()
-    for z in zs:
-        z.requires_grad_()
-    optimizer.zero_grad()
-    F.cross_entropy(net(torch.cat(zs)), torch.cat(labels)).backward()
-    optimizer.step()
-    return [z.grad for z in zs]
 
 
 @bank.mistake("joint_turn", "'NoneType' object has no attribute")
@@ -491,14 +417,6 @@ def joint_without_a_step(net, optimizer, zs, labels):
     optimizer.zero_grad()
     F.cross_entropy(net(torch.cat(leaves)), torch.cat(labels)).backward()
     return [leaf.grad.clone() for leaf in leaves]
-
-
-@bank.mistake("joint_turn", "changes at the next call")
-def joint_in_buffers(*given):
-    return [
-        BUFFERS.setdefault((n, dz.shape, dz.dtype), torch.empty_like(dz)).copy_(dz)
-        for n, dz in enumerate(joint(*given))
-    ]
 
 
 # --- squeeze ----------------------------------------------------------------------------------

@@ -172,30 +172,6 @@ def x_requires_nothing(net, z, start, steps, rate, weight, limits):
     return x
 
 
-@bank.mistake("invert", "the .grad of net has changed")
-def goes_backward_through_f(net, z, start, steps, rate, weight, limits):
-    x = start.clone().requires_grad_()
-    for _ in range(steps):
-        x.grad = None
-        _loss(net, x, z.detach(), weight).backward()
-        with torch.no_grad():
-            x -= rate * x.grad
-            x.clamp_(*limits)
-    return x.detach()
-
-
-@bank.mistake("invert", "net's weights have changed")
-def trains_f_as_well(net, z, start, steps, rate, weight, limits):
-    x = start.clone().requires_grad_()
-    optimizer = torch.optim.SGD([x, *net.parameters()], lr=rate)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        _loss(net, x, z.detach(), weight).backward()
-        optimizer.step()
-    net.zero_grad()
-    return x.detach().clamp(*limits)
-
-
 @bank.mistake("invert", "a gradient has run through z into the private images")
 def goes_backward_through_z(net, z, start, steps, rate, weight, limits):
     """It leaves nothing in f, of which it has a copy, and does not see what lies behind z."""
@@ -205,17 +181,6 @@ def goes_backward_through_z(net, z, start, steps, rate, weight, limits):
         _loss(net, x, z, weight).backward(retain_graph=True)
         with torch.no_grad():
             x -= rate * x.grad
-            x.clamp_(*limits)
-    return x.detach()
-
-
-@bank.mistake("invert", "start itself now requires a gradient")
-def moves_start_itself(net, z, start, steps, rate, weight, limits):
-    x = start.requires_grad_()
-    for _ in range(steps):
-        (gradient,) = torch.autograd.grad(_loss(net, x, z, weight), x)
-        with torch.no_grad():
-            x -= rate * gradient
             x.clamp_(*limits)
     return x.detach()
 

@@ -25,6 +25,8 @@ def mapped(change, value):
         return change(value)
     if isinstance(value, list | tuple):
         return type(value)(mapped(change, part) for part in value)
+    if isinstance(value, dict):
+        return {key: mapped(change, part) for key, part in value.items()}
     return value
 
 
