@@ -110,10 +110,10 @@ def poison_with(
 POISON_MISTAKES = {
     "z was sent with its computation graph": {"send": lambda z: z.clone()},
     "lies in the client's memory": {"send": lambda z: z.detach()},
-    "and z has shape": {"send": lambda z: z.detach().flatten(1)},
-    "where z is due": {"send": lambda z: z.tolist()},
+    "is not z, a tensor of shape": {"send": lambda z: z.detach().flatten(1)},
+    "what the server was sent is not z": {"send": lambda z: z.tolist()},
     "a message is missing": {"answer": lambda server, da: server.z.detach()},
-    "called a second time: a turn sends da once": {
+    "server.backward is called once": {
         "answer": lambda server, da: server.backward(da) + server.backward(da)
     },
     "what was sent is not z and da": {"loss": lambda p, k: F.cross_entropy(p, labels(p, k - 1))},

@@ -15,33 +15,34 @@ from torch.optim import SGD, Adam, Optimizer
 from splitlab.course.checks.guard import wrong
 from splitlab.course.checks.judge import Exercise
 from splitlab.course.checks.loss_turn import RATE
-from splitlab.course.checks.sight import PLAIN, what
+from splitlab.course.checks.sight import PLAIN
 
 NOISE, FEATURES, CLASSES = 3, 6, 5
 
 
 class Server:
-    """The server of one turn: it receives z and da, and notes them.
+    """The server of one turn. It notes what f puts out, and looks at what it is sent.
 
     It has no attributes that the judge would look at: what it notes are the client's affairs.
     """
 
-    __slots__ = ("a", "da", "layers", "outputs", "z")
+    __slots__ = ("a", "layers", "outputs", "sent", "z")
+    a: Tensor
+    z: Tensor
 
     def __init__(self, net: nn.Sequential, layers: nn.Module) -> None:
         self.layers = layers
         self.outputs: list[Tensor] = []  # of f
-        self.z: Tensor | None = None
-        self.da: Tensor | None = None
+        self.sent: list[Tensor] = []  # z, then da
         net[-1].register_forward_hook(lambda *call: self.outputs.append(call[-1]))
 
     def forward(self, z: Tensor) -> Tensor:
-        if self.z is not None:
-            wrong("server.forward was called a second time: a turn sends z once")
-        if not self.outputs:
-            wrong("server.forward was called before net ran: send z = net(x)")
-        self._look("z", z, self.outputs[-1])
-        if z.untyped_storage().data_ptr() in [o.untyped_storage().data_ptr() for o in self.outputs]:
+        """Take z, and return a."""
+        if self.sent or not self.outputs:
+            wrong("server.forward is called once in a turn, after net has run: it takes z = net(x)")
+        self._take("z", z, self.outputs[-1])
+        memories = [output.untyped_storage().data_ptr() for output in self.outputs]
+        if z.untyped_storage().data_ptr() in memories:
             wrong(
                 "the z that was sent lies in the client's memory: detach alone shares it with the "
                 "server, so send a copy"
@@ -52,44 +53,36 @@ class Server:
         return self.a.detach().clone()
 
     def backward(self, da: Tensor) -> Tensor:
-        if self.da is not None:
-            wrong("server.backward was called a second time: a turn sends da once")
-        if self.z is None:
-            wrong("server.backward was called before server.forward: send z first")
-        self._look("da", da, self.a)
-        self.da = da.detach().clone()
-        return torch.autograd.grad(self.a, self.z, self.da)[0]
+        """Take da, and return dz."""
+        if len(self.sent) != 1:
+            wrong("server.backward is called once in a turn, after server.forward: it takes da")
+        self._take("da", da, self.a)
+        return torch.autograd.grad(self.a, self.z, da.detach())[0]
 
-    def _look(self, name: str, sent: Any, due: Tensor) -> None:
-        if type(sent) not in PLAIN:
-            wrong(f"the server was sent {what(sent)} where {name} is due: send one tensor")
-        if sent.shape != due.shape:
-            wrong(
-                f"the server was sent a tensor of shape {tuple(sent.shape)}, and {name} has shape "
-                f"{tuple(due.shape)}"
-            )
+    def _take(self, name: str, sent: Any, due: Tensor) -> None:
+        if type(sent) not in PLAIN or sent.shape != due.shape:
+            wrong(f"what the server was sent is not {name}, a tensor of shape {tuple(due.shape)}")
         if sent.grad_fn is not None:
             wrong(
                 f"{name} was sent with its computation graph, in which the server finds the "
                 "client's networks: send a detached copy"
             )
+        self.sent.append(sent.detach().clone())
 
-    def received(self) -> tuple[Tensor, Tensor]:
+    def received(self) -> list[Tensor]:
         """Return z and da.
 
         Raises:
             CheckFailed: If one was not sent, or f ran more than once.
         """
-        if self.z is None or self.da is None:
+        if len(self.sent) < 2:
             wrong("a message is missing: send z with server.forward, and da with server.backward")
         if len(self.outputs) > 1:
             wrong(
                 "net ran a second time in one turn, which moves BatchNorm's running statistics "
                 "twice: keep z from the first run"
             )
-        assert self.z is not None
-        assert self.da is not None
-        return self.z.detach(), self.da
+        return self.sent
 
 
 @dataclass
@@ -186,7 +179,11 @@ def cases(
             yield arguments(generator, net, tail, optimizer, noise, server, turn)
 
     # A large eps, for where a gradient is next to 0 Adam's step hangs on its last digits.
-    makes = (SGD, partial(Adam, eps=1e-3), partial(Adam, eps=1e-3))
+    makes: tuple[Callable[..., Optimizer], ...] = (
+        SGD,
+        partial(Adam, eps=1e-3),
+        partial(Adam, eps=1e-3),
+    )
     return [partial(case, make, number) for number, make in enumerate(makes)]
 
 
@@ -232,8 +229,8 @@ def add_slips(
         turn.optimizer.step()
         turn.optimizer.step()
 
-    def follow(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., None]:
-        return lambda turn, x, z, dz: right.back(turn, x, z, change(z.detach(), dz))
+    def follow(change: Callable[[Tensor], Tensor]) -> Callable[..., None]:
+        return lambda turn, x, z, dz: right.back(turn, x, z, change(dz))
 
     # The steps come first: where only steps are compared, a slip of the loss looks like one.
     slip(
@@ -249,27 +246,17 @@ def add_slips(
     )
     slip(
         f"{learner} climbs the loss: its optimizer steps against dz, so do not negate it",
-        back=follow(lambda z, dz: -dz),
+        back=follow(lambda dz: -dz),
     )
     slip(
         f"dz goes unused: {learner} follows the gradient of the sum of z, so start backward at z "
         "with dz as its gradient",
-        back=follow(lambda z, dz: torch.ones_like(dz)),
+        back=follow(torch.ones_like),
     )
     slip(
         f"the step of {learner} is divided by the batch size: dz already is the gradient of the "
         "mean loss",
-        back=follow(lambda z, dz: dz / len(dz)),
-    )
-    slip(
-        f"the step of {learner} is multiplied by the batch size: dz already is the gradient of the "
-        "mean loss",
-        back=follow(lambda z, dz: dz * len(dz)),
-    )
-    slip(
-        f"the step of {learner} is divided by the number of entries of z: the gradient of "
-        "(z * dz).sum() is the right one, and that of its mean is not",
-        back=follow(lambda z, dz: dz / dz.numel()),
+        back=follow(lambda dz: dz / len(dz)),
     )
     slip(
         f"the rows are labeled 0: label all of them {label}",
