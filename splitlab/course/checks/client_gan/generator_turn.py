@@ -40,7 +40,7 @@ def _arguments(*given: Any) -> tuple[Any, ...]:
     cases=cases(lambda generator, net, tail: (generator[:2], generator[2:]), _arguments),
     returns=("z", "da"),
     use=lambda result, *given: given[5].received(),
-    praise="the generator has learned from the server's answer, and the server next to nothing.",
+    praise="the generator follows the whole gradient, and the server received a fraction of it.",
     otherwise={
         "z and da": "what was sent is not z and da of this turn: z is net(generator(noise)), and "
         "da is scale times the gradient of the mean cross-entropy of tail(a) with the label target",
