@@ -29,7 +29,6 @@ CLIENT_GANS: dict[str, dict[str, Any]] = {
     "no poison class, target 1": {"attack": "no poison", "target": 1},
     "no scaling": {"scale": 1.0},
     "SGD server": {"server_optimizer": "SGD"},
-    "SGD server, no scaling": {"server_optimizer": "SGD", "scale": 1.0},
     "model inversion": {"attack": "inversion"},
 }
 WHO_HOLDS: dict[str, dict[str, Any]] = {
