@@ -101,3 +101,17 @@ def test_a_run_is_a_function_of_its_configuration(short):
     for change in (*changes, {"server_optimizer": "SGD"}, {"attack": "inversion"}):
         run = short_run("target 0", **change)
         assert run.config != short_run("target 0").config
+
+
+def test_a_run_that_was_stopped_goes_on(short, tmp_path):
+    class Stop(sl.Observer):
+        def step(self, step, client, server):
+            if step == 12:
+                raise KeyboardInterrupt
+
+    keeping = {"checkpoint": tmp_path / "run.checkpoint", "every": 5}
+    with pytest.raises(KeyboardInterrupt):
+        short_run("target 0").row(observers=[Stop()], **keeping)
+    row = short_run("target 0").row(**keeping)
+    for name in ("server", "nearest", "by_round", "accuracy"):
+        assert row[name] == short["target 0"][name]

@@ -51,10 +51,11 @@ class ServersView(sl.Observer):
     def __init__(self) -> None:
         self.gradients: dict[str, list[float]] = {}
         self.steps: dict[str, list[float]] = {}
+        self.norm, self.weights = 0.0, torch.zeros(0)
 
     def start(self, clients: Sequence[sl.Client], server: Any, steps: int) -> None:
         """Keep the server's weights."""
-        self.norm, self.weights = 0.0, _weights(server)
+        self.weights = _weights(server)
 
     def message(self, message: sl.Message) -> None:
         """Keep the norm of the gradient that the server receives."""
