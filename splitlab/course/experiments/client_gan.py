@@ -35,7 +35,6 @@ WHO_HOLDS: dict[str, dict[str, Any]] = {
     "target at one client": {"at_one": True},
     "1 honest client": {"honest": 1},
 }
-MANY: dict[str, dict[str, Any]] = {"10 honest clients": {"honest": 10}}
 
 
 class ServersView(sl.Observer):
