@@ -168,11 +168,12 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [
             ClientView("client_view_tiny", n, seed, 200, **o) for n, o in CLIENT_VIEWS.items()
         ]
-    for kinds in (CLIENT_GANS, WHO_HOLDS):
-        for seed in SPLIT_SEEDS:  # seed by seed, too
-            digits += [
-                ClientGANRun("client_gan_tiny", n, seed, 1000, **o) for n, o in kinds.items()
-            ]
+    for seed in SPLIT_SEEDS:  # seed by seed, too
+        digits += [
+            ClientGANRun("client_gan_tiny", n, seed, 1000, **o) for n, o in CLIENT_GANS.items()
+        ]
+    for name, options in WHO_HOLDS.items():
+        digits += [ClientGANRun("client_gan_tiny", name, s, 1000, **options) for s in SPLIT_SEEDS]
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
         digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
