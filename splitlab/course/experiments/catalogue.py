@@ -10,7 +10,7 @@ import splitlab as sl
 from splitlab.course import records
 from splitlab.course.experiments.against_whole import SplitAgainstWhole
 from splitlab.course.experiments.base import Experiment
-from splitlab.course.experiments.client_gan import CLIENT_GANS, WHO_HOLDS, ClientGANRun
+from splitlab.course.experiments.client_gan import CLIENT_GANS, ClientGANRun
 from splitlab.course.experiments.client_networks import HONEST, Honest, OtherClient
 from splitlab.course.experiments.client_networks import KINDS as WHY
 from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
@@ -172,8 +172,6 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [
             ClientGANRun("client_gan_tiny", n, seed, 1000, **o) for n, o in CLIENT_GANS.items()
         ]
-    for name, options in WHO_HOLDS.items():
-        digits += [ClientGANRun("client_gan_tiny", name, s, 1000, **options) for s in SPLIT_SEEDS]
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
         digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]

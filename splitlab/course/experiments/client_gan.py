@@ -31,10 +31,6 @@ CLIENT_GANS: dict[str, dict[str, Any]] = {
     "SGD server": {"server_optimizer": "SGD"},
     "model inversion": {"attack": "inversion"},
 }
-WHO_HOLDS: dict[str, dict[str, Any]] = {
-    "target at one client": {"at_one": True},
-    "1 honest client": {"honest": 1},
-}
 
 
 class ServersView(sl.Observer):
