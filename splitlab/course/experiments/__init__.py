@@ -30,6 +30,7 @@ from splitlab.course.experiments.catalogue import (
     find,
     recorded,
 )
+from splitlab.course.experiments.client_gan import CLIENT_GANS, ClientGANRun, ServersView
 from splitlab.course.experiments.client_networks import (
     CLIENTS,
     FAIL,
@@ -69,6 +70,7 @@ from splitlab.course.experiments.without_attack import WithoutAttack, unattacked
 
 __all__ = [
     "CLIENTS",
+    "CLIENT_GANS",
     "CLIENT_VIEWS",
     "CPU_BUDGET",
     "CUTS",
@@ -88,6 +90,7 @@ __all__ = [
     "SPLIT_SEEDS",
     "SUCCEED",
     "TAILS",
+    "ClientGANRun",
     "ClientView",
     "ClippedAdam",
     "CpuTime",
@@ -105,6 +108,7 @@ __all__ = [
     "PropertyShare",
     "ProtocolAgainstWhole",
     "PublicImages",
+    "ServersView",
     "SlantAndPicture",
     "SplitAgainstWhole",
     "Stopping",

@@ -10,6 +10,7 @@ import splitlab as sl
 from splitlab.course import records
 from splitlab.course.experiments.against_whole import SplitAgainstWhole
 from splitlab.course.experiments.base import Experiment
+from splitlab.course.experiments.client_gan import CLIENT_GANS, ClientGANRun
 from splitlab.course.experiments.client_networks import HONEST, Honest, OtherClient
 from splitlab.course.experiments.client_networks import KINDS as WHY
 from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
@@ -166,6 +167,10 @@ def experiments() -> tuple[Experiment, ...]:
     for seed in SPLIT_SEEDS:
         digits += [
             ClientView("client_view_tiny", n, seed, 200, **o) for n, o in CLIENT_VIEWS.items()
+        ]
+    for seed in SPLIT_SEEDS:  # seed by seed, too
+        digits += [
+            ClientGANRun("client_gan_tiny", n, seed, 1000, **o) for n, o in CLIENT_GANS.items()
         ]
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
