@@ -1,8 +1,7 @@
 """The mutation gate: a check passes what is right, and lets no mistake and no mutant through.
 
-Of each exercise the solution in several styles, all slips and mistakes, half of the other right
-answers and a third of the mutants are tried, other ones at each commit, and all where SPLITLAB_ALL
-is set (see `rotation`).
+Of each exercise all mistakes, half of the right answers, and a third of the slips and of the
+mutants are tried, other ones at each commit, and all where SPLITLAB_ALL is set (see `rotation`).
 """
 
 import inspect
@@ -83,12 +82,12 @@ def test_right_answers_pass_in_any_style(stem, exercise, check, function_of, rat
     assert len(others) >= 2, "two right answers that are written otherwise belong into the bank"
     solution, closed = function_of(exercise.source), isinstance(check, Exercise)
     tried = [(answer.__name__, answer) for answer in rotation.share(others, 2)]
-    tried += variants(solution) if closed else [("the solution", solution)]
+    tried += rotation.share([*variants(solution)], 2) if closed else [("the solution", solution)]
     verdicts = {name: check.verdict(answer) for name, answer in tried}
     if closed:
         verdicts |= {
             f"{name}, float32": check.verdict(answer, torch.float32)
-            for name, answer in variants(solution)
+            for name, answer in rotation.share([*variants(solution)], 2)
         }
     refused = {name: v.message for name, v in verdicts.items() if not v.passed}
     rates(stem, exercise.name, right=len(verdicts), refused=len(refused))
@@ -97,12 +96,11 @@ def test_right_answers_pass_in_any_style(stem, exercise, check, function_of, rat
 
 @each_exercise
 def test_each_slip_and_each_mistake_gets_its_message(stem, exercise, check, function_of):
-    messages = []
-    for message, slip in getattr(check, "slips", {}).items():
-        assert check.verdict(slip).message == message
-        messages.append(message)
+    slips = getattr(check, "slips", {})
+    for message in rotation.share(slips, PARTS):
+        assert check.verdict(slips[message]).message == message
     general = getattr(check, "otherwise", "")
-    messages += general.values() if isinstance(general, dict) else [general]
+    messages = [*slips, *(general.values() if isinstance(general, dict) else [general])]
     mistakes = [entry[1:] for entry in BANKS[stem].mistakes if entry[0] == exercise.name]
     for function, expected in mistakes:
         verdict = check.verdict(function)

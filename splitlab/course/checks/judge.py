@@ -168,9 +168,11 @@ class Exercise(Check):
             calls = self._play(slip, world, [])
             return all(compare.agree(kind, next(calls), mine) for mine in world.calls)
 
+        failed = history[played - 1]  # most slips drop out here
+        likely = [item for item in self.slips.items() if behaves_alike(item[1], failed)]
         for worlds in (history, history[:played]):
-            for message, slip in self.slips.items():
-                if all(behaves_alike(slip, world) for world in reversed(worlds)):
+            for message, slip in likely:
+                if all(behaves_alike(slip, world) for world in worlds if world is not failed):
                     raise CheckFailed(message)
         raise CheckFailed(sentence)
 
