@@ -90,6 +90,11 @@ def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
     """
     if message.labels is not None:
         return message.labels
+    if labels is None and message.asks == "output":
+        raise ValueError(
+            f"{message.sender} has a tail, and keeps its labels: use protocol=u_shaped in place of "
+            "vanilla"
+        )
     if labels is None:
         raise ValueError(
             f"{who} needs labels to compute the task's loss: make the client with "

@@ -80,32 +80,28 @@ def attack_fsha(options: argparse.Namespace) -> None:
     few = len(private) if len(private) < 500 else None  # 200 of the ORL faces
     report = sl.evaluate(client, attack, referee, n_match=few)
     computed = str(precision or torch.float32).removeprefix("torch.")
-    if options.json:
-        result = {
-            "attack": "fsha",
-            "data": options.data,
-            "profile": setting.name,
-            "seed": options.seed,
-            "steps": steps,
-            "seconds": round(log.seconds, 2),
-            "device": str(device),
-            "precision": computed,
-            **report.to_dict(),
-            "design": options.design,
-            "cut": options.cut or setting.cut,
-            "client_rate": rate,
-            "images": {"private": len(private), "public": len(public)},
-        }
-        print(json.dumps(_finite(result), allow_nan=False))
-        return
-    print(attack.threat, end="\n\n")
-    print(
+    result = {
+        "attack": "fsha",
+        "data": options.data,
+        "profile": setting.name,
+        "seed": options.seed,
+        "steps": steps,
+        "seconds": round(log.seconds, 2),
+        "device": str(device),
+        "precision": computed,
+        **report.to_dict(),
+        "design": options.design,
+        "cut": options.cut or setting.cut,
+        "client_rate": rate,
+        "images": {"private": len(private), "public": len(public)},
+    }
+    text = (
         f"{options.data} at profile {setting.name}, {options.design} design, "
         f"cut {options.cut or setting.cut}, seed {options.seed}: {steps} steps in "
         f"{log.seconds:.1f} s on {device} in {computed}; client: Adam at {rate:g}.\n"
         f"{len(private)} private and {len(public)} public images.\n"
     )
-    print(report)
+    _show(result if options.json else None, attack, text, report)
 
 
 def attack_client_gan(options: argparse.Namespace) -> None:
@@ -158,32 +154,38 @@ def attack_client_gan(options: argparse.Namespace) -> None:
     judge = public if referee is None else referee  # the attacker has no public images
     report = sl.evaluate(everyone, attack, judge)
     accuracy = sl.task_accuracy(clients[0], server, judge)
-    if options.json:
-        result = {
-            "attack": "client-gan",
-            "data": options.data,
-            "profile": setting.name,
-            "seed": seed,
-            "steps": log.steps,
-            "seconds": round(log.seconds, 2),
-            "device": str(device),
-            **report.to_dict(),
-            "target": options.target,
-            "poison": attack.poison,
-            "scale": options.scale,
-            "clients": len(everyone),
-            "task_accuracy": accuracy,
-            "images": {"private": len(private)},
-        }
-        print(json.dumps(_finite(result), allow_nan=False))
-        return
-    print(attack.threat, end="\n\n")
-    print(
+    result = {
+        "attack": "client-gan",
+        "data": options.data,
+        "profile": setting.name,
+        "seed": seed,
+        "steps": log.steps,
+        "seconds": round(log.seconds, 2),
+        "device": str(device),
+        **report.to_dict(),
+        "target": options.target,
+        "poison": attack.poison,
+        "scale": options.scale,
+        "clients": len(everyone),
+        "task_accuracy": accuracy,
+        "images": {"private": len(private)},
+    }
+    text = (
         f"{options.data} at profile {setting.name}, seed {seed}: {log.steps} steps of the attacker "
         f"and {options.honest} honest clients in {log.seconds:.1f} s on {device}.\n"
         f"Poison class: {attack.poison}; gradients to the server scaled by {options.scale:g} in "
         f"generator turns.\nThe honest clients' task accuracy: {accuracy:.3f}.\n"
     )
+    _show(result if options.json else None, attack, text, report)
+
+
+def _show(result: dict[str, Any] | None, attack: sl.Party, text: str, report: sl.Report) -> None:
+    """Print the result as JSON, where there is one, or else what a person reads."""
+    if result is not None:
+        print(json.dumps(_finite(result), allow_nan=False))
+        return
+    print(attack.threat, end="\n\n")
+    print(text)
     print(report)
 
 

@@ -283,6 +283,13 @@ def _channels_for(parameters: int, before: int, wide: int, channels: int, doubli
     return closest
 
 
+def strided(channels_in: int, channels_out: int) -> nn.Module:
+    """Return a layer of the client-side attack's networks: it halves height and width."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3)
+    )
+
+
 def check_cut(cut: int) -> None:
     """Raise a ValueError unless `cut` is 1, 2, 3 or 4."""
     if cut not in (1, 2, 3, 4):

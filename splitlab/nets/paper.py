@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import nn
 
-from splitlab.nets.blocks import FirstChannel, ResBlock, check_cut, seeded
+from splitlab.nets.blocks import FirstChannel, ResBlock, check_cut, seeded, strided
 
 NOISE = 100  # numbers from which the generator makes an image
 Z_SHAPE = {1: (64, 16, 16), 2: (128, 8, 8), 3: (128, 8, 8), 4: (256, 4, 4)}
@@ -165,13 +165,13 @@ def strided_client(*, channels: int = 1, seed: int = 0) -> nn.Module:
         channels: Image channels.
         seed: Seeds the initial weights.
     """
-    return nn.Sequential(nn.Conv2d(channels, 64, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3))
+    return strided(channels, 64)
 
 
 @seeded
 def strided_server(*, seed: int = 0) -> nn.Module:
     """Return the server's layers after `strided_client`: z -> a of (128, H/4, W/4)."""
-    return nn.Sequential(nn.Conv2d(64, 128, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3))
+    return strided(64, 128)
 
 
 @seeded

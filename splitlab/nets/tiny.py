@@ -21,6 +21,7 @@ from splitlab.nets.blocks import (
     Unpatch,
     check_cut,
     seeded,
+    strided,
 )
 
 Z_SHAPE = {1: (8, 8, 8), 2: (32, 4, 4), 3: (32, 4, 4), 4: (64, 2, 2)}
@@ -197,13 +198,13 @@ def strided_client(*, channels: int = 1, seed: int = 0) -> nn.Module:
         channels: Image channels.
         seed: Seeds the initial weights.
     """
-    return nn.Sequential(nn.Conv2d(channels, 16, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3))
+    return strided(channels, 16)
 
 
 @seeded
 def strided_server(*, seed: int = 0) -> nn.Module:
     """Return the server's layers after `strided_client`: z -> a of (32, H/4, W/4)."""
-    return nn.Sequential(nn.Conv2d(16, 32, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3))
+    return strided(16, 32)
 
 
 @seeded

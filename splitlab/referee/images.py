@@ -141,7 +141,7 @@ class Scorer:
                 "that was trained on them recognizes anything like them, so pass a part of its own"
             )
         self.notes = tuple(notes)
-        self._classifier, self._second = _classifiers(referee, seed)
+        self._classifier, self._second = two_classifiers(referee, seed)
 
     def score(self, pictures: Tensor, rows: Tensor | None = None) -> Scores:
         """Return the figures of `METRICS`.
@@ -204,7 +204,7 @@ class Scorer:
 _trained: dict[tuple[str, int], tuple[Classifier, Classifier]] = {}
 
 
-def _classifiers(referee: ImageData, seed: int) -> tuple[Classifier, Classifier]:
+def two_classifiers(referee: ImageData, seed: int) -> tuple[Classifier, Classifier]:
     """Return the two classifiers for these labelled images and this seed, trained once.
 
     Only the latest pair is kept: a chapter scores several attacks with one referee.

@@ -11,7 +11,7 @@ from splitlab.data import ImageData
 from splitlab.referee.attacked import AttackedClients
 from splitlab.referee.classifiers import Classifier
 from splitlab.referee.floors import nearest_public
-from splitlab.referee.images import _classifiers
+from splitlab.referee.images import two_classifiers
 from splitlab.referee.metrics import recognized, squared_distances
 from splitlab.referee.report import PICTURES, Report, Scores
 
@@ -50,7 +50,7 @@ def score_prototypes(
     _refuse(private, referee, target, type(attack).__name__)
     assert referee is not None
     real = _real(private, seed)
-    classifier, second = _classifiers(referee, seed)
+    classifier, second = two_classifiers(referee, seed)
     generated = attack.generate(GENERATED)
     if generated.shape[1:] != private.x.shape[1:]:
         raise ValueError(

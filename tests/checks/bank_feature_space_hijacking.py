@@ -8,6 +8,7 @@ from bank import Bank
 
 from splitlab.course.checks import feature_space_hijacking
 from splitlab.course.checks.feature_space_hijacking.turn import _take, _Turn
+from splitlab.course.checks.hijack_turn import variant
 
 bank = Bank("32_feature_space_hijacking", feature_space_hijacking)
 
@@ -210,41 +211,10 @@ def autoencoder_steps_early(x, x_public, pilot, decoder, critic, autoencoder_ste
     return dz
 
 
-def turn_with(**parts):
-    return lambda *given: _take(type("Mistake", (_Turn,), parts)(), *given)
-
-
-def on_the_attackers_message(turn):
-    turn.client_z.requires_grad_()
-    return torch.autograd.grad(turn.client_loss(turn.client_z), turn.client_z)[0]
-
-
-def into_the_same_buffer(turn, dz):
-    buffer = BUFFERS.setdefault("turn", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]
-    return buffer.copy_(dz.flatten()).view_as(dz)
-
-
-def with_cross_entropy(turn):
-    public, private = turn.critic(turn.z_public.detach()), turn.critic(turn.client_z)
-    return F.softplus(public).mean() + F.softplus(-private).mean()
-
-
-TURN_MISTAKES = {
-    "backward through the graph a second time": {
-        "critic_loss": lambda turn: (
-            turn.critic(turn.z_public).mean() - turn.critic(turn.client_z).mean()
-        )
-    },
-    "not the gradient of (3)": {"client_loss": lambda turn, z: F.softplus(-turn.critic(z)).mean()},
-    "the critic's step does not follow": {"critic_loss": with_cross_entropy},
-    "client_z itself now requires a gradient": {"dz": on_the_attackers_message},
-    "changes at the next call": {"result": into_the_same_buffer},
-    "the step of pilot and decoder does not follow": {
-        "own_loss": lambda turn: F.l1_loss(turn.behind(turn.z_public), turn.x)
-    },
-}
-for message, parts in TURN_MISTAKES.items():
-    bank.mistake("turn", message)(turn_with(**parts))
+@bank.mistake("turn", "the step of pilot and decoder does not follow")
+def of_absolute_errors(*given):
+    absolute = {"own_loss": lambda turn: F.l1_loss(turn.behind(turn.z_public), turn.x)}
+    return variant(_Turn, _take, **absolute)(*given)
 
 
 # 5. suspicion

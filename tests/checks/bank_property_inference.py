@@ -10,6 +10,7 @@ from bank import Bank
 from torch import nn
 
 from splitlab.course.checks import property_inference
+from splitlab.course.checks.hijack_turn import variant
 from splitlab.course.checks.property_inference.property_turn import _take, _Turn
 from splitlab.course.checks.property_inference.train_on_few import cases
 
@@ -218,23 +219,9 @@ def classifier_steps_early(
     return dz
 
 
-def turn_with(**parts):
-    return lambda *given: _take(type("Mistake", (_Turn,), parts)(), *given)
-
-
 def on_the_attackers_message(turn):
     turn.client_z.requires_grad_()
     return torch.autograd.grad(turn.client_loss(turn.client_z), turn.client_z)[0]
-
-
-def into_the_same_buffer(turn, dz):
-    buffer = BUFFERS.setdefault("turn", torch.zeros(1000, dtype=dz.dtype))[: dz.numel()]
-    return buffer.copy_(dz.flatten()).view_as(dz)
-
-
-def with_cross_entropy(turn):
-    public, private = turn.critic(turn.z_public.detach()), turn.critic(turn.client_z)
-    return F.softplus(public).mean() + F.softplus(-private).mean()
 
 
 def only_the_first_group(turn):
@@ -249,15 +236,7 @@ def in_evaluation_mode(turn):
 
 
 TURN_MISTAKES = {
-    "backward through the graph a second time": {
-        "critic_loss": lambda turn: (
-            turn.critic(turn.z_public).mean() - turn.critic(turn.client_z).mean()
-        )
-    },
-    "not the gradient of (3)": {"client_loss": lambda turn, z: F.softplus(-turn.critic(z)).mean()},
-    "the critic's step does not follow": {"critic_loss": with_cross_entropy},
     "message.z itself now requires a gradient": {"dz": on_the_attackers_message},
-    "dz of an earlier call changes": {"result": into_the_same_buffer},
     "the step of pilot and head does not follow": {
         "own_loss": lambda turn: F.cross_entropy(turn.scores(), turn.known, label_smoothing=0.1)
     },
@@ -268,7 +247,7 @@ TURN_MISTAKES = {
     "pilot is left in evaluation mode": {"own_loss": in_evaluation_mode},
 }
 for message, parts in TURN_MISTAKES.items():
-    bank.mistake("property_turn", message)(turn_with(**parts))
+    bank.mistake("property_turn", message)(variant(_Turn, _take, **parts))
 
 
 # 5. train_on_few

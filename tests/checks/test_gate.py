@@ -109,11 +109,13 @@ def test_each_slip_and_each_mistake_gets_its_message(stem, exercise, check, func
         messages.append(verdict.message)
     assert len(messages) >= 3, "three slips or mistakes belong to an exercise"
     if isinstance(check, Exercise):
-        for name, spoiled in spoilers(function_of(exercise.source)):
+        harms = {name: spoiled for name, spoiled in spoilers(function_of(exercise.source))}
+        for name, spoiled in harms.items():
             verdict = check.verdict(spoiled)
             if spoiled.done and name not in ALLOWED.get(exercise.name, ()):
                 assert not verdict.passed, name
                 messages.append(verdict.message)
+        assert sum(spoiled.done for spoiled in harms.values()) >= 2, "hardly anything was spoiled"
     for key in exercise.keys:
         assert any(key in message for message in messages), f"help for what nobody gets: {key}"
 

@@ -261,8 +261,11 @@ def loops(rows, weight):
     [
         (lambda rows, weight: rows[:, 0].as_subclass(EqualsAll), "should be a tensor and is an"),
         (lambda rows, weight: Liar(), "should be a tensor and is a Liar"),
-        (patches_the_comparison, "comparison.same, which everybody shares (it has been put back)"),
-        (patches_torch, "torch.allclose, which everybody shares (it has been put back)"),
+        (
+            patches_the_comparison,
+            "comparison.same, which other code uses, too",
+        ),
+        (patches_torch, "torch.allclose, which other code uses, too"),
         (smuggles, "changes torch.nn.functional.memory"),
         (asks_the_reference, "calls a part of its own check"),
         (asks_a_frame, "calls a part of its own check"),

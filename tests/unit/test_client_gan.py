@@ -332,7 +332,9 @@ def test_it_needs_a_tail_and_the_u_shaped_protocol(like, attack):
         sl.ClientGAN(net, like, tail=None, generator=generator, target=1, noise=32)
     server = served()
     before = parameters(server.net, attack.net, attack.generator)
-    with pytest.raises(ValueError, match="use a protocol in which the labels stay at home"):
+    with pytest.raises(
+        ValueError, match="attacker has a tail, and keeps its labels: use protocol=u_shaped"
+    ):
         sl.train([attack], server, 1)
     assert not any(moved(before, server.net, attack.net, attack.generator))
     with pytest.raises(ValueError, match="n is 0: ask for at least one image"):

@@ -51,7 +51,7 @@ def client_of(part):
 def bright_or_dark(monkeypatch):
     """Both classifiers see the last pixel."""
     sees = [lambda x: (x[:, 0, 3, 3] > 0.5).long()] * 2
-    monkeypatch.setattr(prototypes, "_classifiers", lambda referee, seed: sees)
+    monkeypatch.setattr(prototypes, "two_classifiers", lambda referee, seed: sees)
 
 
 def test_figures_by_hand(bright_or_dark):

@@ -180,11 +180,11 @@ class Comparison:
 
     def _other_fact(self, fact: Fact, mine: Call, due: Call) -> str:
         kind, name = fact
-        owner, untouched = name.split(".")[0].split("[")[0], self._untouched(fact, due)
+        owner, untouched = _owner(name), self._untouched(fact, due)
         still = all(
             self._untouched(other, mine)
             for other in due.after
-            if other[0] == kind and other[1].startswith(owner)
+            if other[0] == kind and _owner(other[1]) == owner
         )
         match kind:
             case "weights" if untouched:
@@ -253,6 +253,11 @@ class Comparison:
                 named.append(f"{name} {value:.4g}")
         where = ", ".join(named)
         return f" (with {where}{numbers})" if where else f" ({numbers[2:]})" if numbers else ""
+
+
+def _owner(name: str) -> str:
+    """The argument that a fact is about: "critic" of "critic.0.weight"."""
+    return name.split(".")[0].split("[")[0]
 
 
 def _cause(error: Exception | None) -> BaseException | None:

@@ -178,8 +178,8 @@ class Guard:
         patched = [name for holder, before in self.shared for name in _restored(holder, before)]
         if patched:
             wrong(
-                f"{self.name} changes {patched[0]}, which everybody shares (it has been put back): "
-                "keep to the function's arguments and its result"
+                f"{self.name} changes {patched[0]}, which other code uses, too (it has been "
+                "restored): keep to the function's arguments and its result"
             )
         if _Running.seen:
             wrong(_Running.seen[0])

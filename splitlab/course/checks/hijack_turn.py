@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from splitlab.course.checks.judge import Exercise
+from splitlab.course.checks.worlds import small_critic
 
 RATE = 0.1  # of plain descent, so that a step is in proportion to its gradient
 
@@ -74,6 +76,24 @@ class Turn:
         return dz
 
 
+SIZES = ((4, 4), (5, 3), (1, 2))  # of the client's and of the public batch, turn by turn
+
+
+def attacker(behind: nn.Module, make: Callable[..., Optimizer]) -> tuple[Any, ...]:
+    """Return a pilot, what stands behind it, a critic of z (2, 2, 3), and their two optimizers."""
+    pilot = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Tanh())
+    critic = small_critic(12)
+    own = make([{"params": pilot.parameters()}, {"params": behind.parameters()}], lr=RATE)
+    return pilot, behind, critic, own, make(critic.parameters(), lr=RATE)
+
+
+def variant(
+    right: type[Turn], take: Callable[..., Tensor], **parts: Callable[..., Any]
+) -> Callable[..., Tensor]:
+    """Return an answer that takes the right turn but for some of its parts."""
+    return lambda *given: take(type("Variant", (right,), parts)(), *given)
+
+
 def add_slips(
     exercise: Exercise, right: type[Turn], take: Callable[..., Tensor], *, own: str
 ) -> None:
@@ -88,7 +108,7 @@ def add_slips(
     behind = own.split()[-1]
 
     def slip(message: str, **parts: Callable[..., Any]) -> None:
-        exercise.slip(message)(lambda *given: take(type("Slip", (right,), parts)(), *given))
+        exercise.slip(message)(variant(right, take, **parts))
 
     def dz_left_in_grad(turn: Turn) -> Tensor | None:
         turn.client_z = turn.client_z.detach().requires_grad_()
@@ -98,6 +118,14 @@ def add_slips(
     def critic_steps_again(turn: Turn, dz: Tensor) -> Tensor:
         turn.critic_optimizer.step()
         return dz
+
+    def of_attached(turn: Turn) -> Tensor:
+        loss: Tensor = turn.critic(turn.z_public).mean() - turn.critic(turn.client_z).mean()
+        return loss
+
+    def with_cross_entropy(turn: Turn) -> Tensor:
+        public, private = turn.critic(turn.z_public.detach()), turn.critic(turn.client_z)
+        return F.softplus(public).mean() + F.softplus(-private).mean()
 
     def own_steps_first(turn: Turn) -> None:
         right.learn_own(turn)
@@ -170,6 +198,19 @@ def add_slips(
     )
     slip("the critic takes two steps in one turn", result=critic_steps_again)
     slip(
+        "the critic's loss is a cross-entropy: in (2) the scores are used as they are",
+        critic_loss=with_cross_entropy,
+    )
+    slip(
+        "dz is the gradient of a cross-entropy: in (3) the scores are used as they are",
+        client_loss=lambda turn, z: F.softplus(-turn.critic(z)).mean(),
+    )
+    slip(
+        "the critic's loss goes back through the pilot's graph, which another backward has used "
+        "up: detach z_public before the critic sees it",
+        critic_loss=of_attached,
+    )
+    slip(
         f"{own} do not move: they need a backward pass of their loss (1) and a step of their "
         "optimizer",
         learn_own=lambda turn: turn.own_optimizer.zero_grad(),
@@ -185,9 +226,7 @@ def add_slips(
     slip(
         "the critic's loss moves the pilot, too: detach z_public before the critic sees it",
         learn_own=own_keeps_its_graph,
-        critic_loss=lambda turn: (
-            turn.critic(turn.z_public).mean() - turn.critic(turn.client_z).mean()
-        ),
+        critic_loss=of_attached,
     )
     slip(
         "the pilot is moved to please or to tease the critic: its loss is (1) alone",

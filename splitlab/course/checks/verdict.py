@@ -72,7 +72,7 @@ class Check:
     """Judges the answers to one exercise.
 
     `check.name(answer)` in a notebook is the same as `check.name.verdict(answer)`. The answer runs
-    in this process, so a pass is a help to whoever wrote it, and no proof to anybody else.
+    in this process, so a pass helps the student, and proves nothing to a grader.
 
     Attributes:
         name: What the exercise calls the function.

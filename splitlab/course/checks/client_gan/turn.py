@@ -271,9 +271,12 @@ def add_slips(
         loss=lambda turn, logits: right.loss(turn, logits.softmax(1)),
     )
     for part in ("generator", "net"):
-        for mode, name in ((True, "training"), (False, "evaluation")):
+        for mode, name, came in (
+            (True, "training", "evaluation"),
+            (False, "evaluation", "training"),
+        ):
             slip(
-                f"{part} ran in {name} mode and came in the other, which changes what BatchNorm "
+                f"{part} came in {came} mode and ran in {name} mode, which changes what BatchNorm "
                 "does: leave the mode as it is",
                 take=in_mode(part, mode),
             )

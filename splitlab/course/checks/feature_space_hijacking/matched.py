@@ -76,9 +76,9 @@ def _without_luck(share: Any, reconstructions: Tensor, private: Tensor) -> Any:
         "this is the share of reconstructions that are not matched": (
             lambda a, b: 1 - _hits(_errors(a, b)).mean()
         ),
-        "nearest goes by correlation here, which is blind to brightness and contrast: take the "
-        "squared error": lambda a, b: _hits(-_likeness(a, b)).mean(),
-        "nearest goes by the absolute error here: take the squared error": (
+        "the nearest image is chosen by correlation, which ignores brightness and contrast: use "
+        "the squared error": lambda a, b: _hits(-_likeness(a, b)).mean(),
+        "the nearest image is chosen by the absolute error: use the squared error": (
             lambda a, b: _hits(torch.cdist(a.flatten(1), b.flatten(1), p=1)).mean()
         ),
         "only the first pixel is compared: the distance runs over all of an image's numbers": (

@@ -34,15 +34,16 @@ def suspicion(answer: Answer) -> Score:
             raise CheckFailed(f"with {what}, {error}") from error
         if first != second:
             wrong(
-                "suspicion gives another number for the same gradient the second time: it should "
-                "look at one gradient, and neither remember, nor count, nor draw lots"
+                "suspicion gives another number for the same gradient the second time: it "
+                "should depend on this gradient alone, without memory, counters or random "
+                "numbers"
             )
     values = _values(answer)
     yours, reversed_ = _alarm(values), _alarm([-run for run in values])
     if yours.points < 5 and reversed_.points > 50:
         wrong(
-            "suspicion is higher for honest servers than for the hijacks: turn its sign, for the "
-            "alarm rings when it is high"
+            "suspicion is higher for honest servers than for the hijacks: reverse its sign, "
+            "because the alarm rings when it is high"
         )
     rows = [("your alarm", *yours.row()), *_beside()]
     head = (

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from splitlab.course.checks.hijack_turn import RATE, Turn, add_slips
+from splitlab.course.checks.hijack_turn import SIZES, Turn, add_slips, attacker, variant
 from splitlab.course.checks.judge import exercise
-from splitlab.course.checks.worlds import small_critic
 
 
 class _Turn(Turn):
@@ -31,11 +30,8 @@ def _turns(make: Callable[..., Optimizer]) -> Callable[[], Iterator[tuple[Any, .
     """Several turns of one attacker; the client's and the public batch differ in size."""
 
     def case() -> Iterator[tuple[Any, ...]]:
-        pilot = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Tanh())
-        decoder, critic = nn.ConvTranspose2d(2, 1, 4, 2, 1), small_critic(12)
-        own = make([{"params": pilot.parameters()}, {"params": decoder.parameters()}], lr=RATE)
-        networks = pilot, decoder, critic, own, make(critic.parameters(), lr=RATE)
-        for size, public in ((4, 4), (5, 3), (1, 2)):
+        networks = attacker(nn.ConvTranspose2d(2, 1, 4, 2, 1), make)
+        for size, public in SIZES:
             yield torch.randn(size, 2, 2, 3), 2 * torch.rand(public, 1, 4, 6) - 1, *networks
 
     return case
@@ -72,21 +68,18 @@ def turn(
 add_slips(turn, _Turn, _take, own="pilot and decoder")
 
 
-def _own(loss: Callable[[Any], Tensor]) -> Callable[..., Tensor]:
-    """A turn with another loss (1)."""
-    return lambda *given: _take(type("Slip", (_Turn,), {"own_loss": loss})(), *given)
-
-
 turn.slips |= {
-    "the loss of pilot and decoder is a sum: (1) is the mean over images and pixels": _own(
-        lambda turn: (turn.behind(turn.z_public) - turn.x).square().sum()
+    "the loss of pilot and decoder is a sum: (1) is the mean over images and pixels": variant(
+        _Turn, _take, own_loss=lambda turn: (turn.behind(turn.z_public) - turn.x).square().sum()
     ),
     "the loss of pilot and decoder is a sum over the pixels of an image: (1) is the mean over "
-    "images and pixels": _own(
-        lambda turn: (turn.behind(turn.z_public) - turn.x).square().sum((1, 2, 3)).mean()
+    "images and pixels": variant(
+        _Turn,
+        _take,
+        own_loss=lambda turn: (turn.behind(turn.z_public) - turn.x).square().sum((1, 2, 3)).mean(),
     ),
     "the decoder learns to turn the client's z into public images: (1) compares "
-    "decoder(pilot(x_public)) with x_public itself": _own(
-        lambda turn: F.mse_loss(turn.behind(turn.client_z), turn.x)
+    "decoder(pilot(x_public)) with x_public itself": variant(
+        _Turn, _take, own_loss=lambda turn: F.mse_loss(turn.behind(turn.client_z), turn.x)
     ),
 }

@@ -68,9 +68,9 @@ def _used(pair: Any, height: int, width: int, seed: int) -> Found:
     found["there"] = ask("shuffle", ask("restore", other))
     if randomness() != _streams[0]:
         wrong(
-            "the global stream of random numbers is not where it was, and everybody else's batches "
-            "change with it: draw from a torch.Generator of your own, and call no manual_seed of "
-            "torch itself"
+            "the state of torch's global random numbers has changed, which changes other "
+            "parties' batches: draw from a torch.Generator of your own, and do not call "
+            "torch.manual_seed"
         )
     return found
 
@@ -152,8 +152,8 @@ def _by_seed(draws: list[tuple[Call, tuple[int, ...]]]) -> None:
     for call, order in draws:
         if orders.setdefault(call, order) != order:
             wrong(
-                "the same seed gives another order the second time: whoever restores the images "
-                "must draw the same one, so seed your generator with it"
+                "the same seed gives another order the second time: restoring the images takes "
+                "the same order, so seed your generator with seed"
             )
     large = [order for call, order in orders.items() if min(call[:2]) > 2]
     if len(set(large)) < len(large):
@@ -214,8 +214,8 @@ def _remembering(height: int, width: int, seed: int, draws: Any = None) -> tuple
         "restore does nothing: what was shuffled stays shuffled": _back(lambda x, order: x.clone()),
         "restore shuffles once more in the same order: the way back is the order's inverse, which "
         "argsort gives": _back(_moved),
-        "restore goes through the order backward: to reverse the list is not to invert it, and "
-        "argsort does that": _back(lambda x, order: _moved(x, order.flip(0))),
+        "restore goes through the order backward: reversing a permutation does not invert it, "
+        "and argsort does": _back(lambda x, order: _moved(x, order.flip(0))),
         "restore remembers the batch that was shuffled last: it should know the order alone, and "
         "so take back any batch": _remembering,
     },

@@ -91,9 +91,10 @@ def _case(*shape: int, slope: float) -> Callable[[], tuple[Tensor, float]]:
         "the shift depends on an image's place in the batch: it depends on the row alone": (
             lambda x, slope: _slant(x.transpose(0, 2), slope).transpose(0, 2)
         ),
-        "what leaves on one side comes in on the other: nothing wraps around, and background comes "
-        "in": partial(_slant, outside=lambda row, column: row[..., column % row.shape[-1]]),
-        "the border pixels are drawn out: what comes in is background, the lowest value": partial(
+        "pixels wrap around from one side to the other: fill with background": partial(
+            _slant, outside=lambda row, column: row[..., column % row.shape[-1]]
+        ),
+        "the border pixels are repeated: fill with background, the lowest value": partial(
             _slant, outside=lambda row, column: row[..., 0 if column < 0 else -1]
         ),
         "gray comes in, the value 0: background is the lowest value of the range, -1": partial(

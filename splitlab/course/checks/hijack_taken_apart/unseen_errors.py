@@ -29,33 +29,23 @@ def _all(labels: Tensor, missing: int) -> Tensor:
 
 
 def _attack(
-    reconstructions: Tensor,
-    private: Tensor,
-    labels: Tensor,
-    public: Tensor,
-    public_labels: Tensor,
-    missing: int,
-    *,
+    *case: Any,
     of: Choose = _missing,
     figure: Figure = lambda difference: difference.square().mean(),
 ) -> Tensor:
+    reconstructions, private, labels, *_, missing = case
     chosen = of(labels, missing)
     return figure(reconstructions[chosen] - private[chosen])
 
 
 def _retrieval(
-    reconstructions: Tensor,
-    private: Tensor,
-    labels: Tensor,
-    public: Tensor,
-    public_labels: Tensor,
-    missing: int,
-    *,
+    *case: Any,
     of: Choose = _missing,
     among: Choose = _others,
     figure: Figure = lambda errors: errors.amin(1).mean(),
     power: int = 2,
 ) -> Tensor:
+    _, private, labels, public, public_labels, missing = case
     sought, had = private[of(labels, missing)], public[among(public_labels, missing)]
     return figure((sought[:, None] - had).abs().pow(power).flatten(2).mean(2))
 
@@ -64,10 +54,8 @@ def _of_reconstructions(reconstructions: Tensor, private: Tensor, *rest: Any) ->
     return _retrieval(reconstructions, reconstructions, *rest)
 
 
-def _among_private(
-    reconstructions: Tensor, private: Tensor, labels: Tensor, *rest: Any, among: Choose
-) -> Tensor:
-    return _retrieval(reconstructions, private, labels, private, labels, rest[-1], among=among)
+def _among_private(*case: Any, among: Choose) -> Tensor:
+    return _retrieval(*case[:3], case[1], case[2], case[5], among=among)
 
 
 def _pair(
@@ -120,8 +108,8 @@ def _case(
         "missing class": _pair(partial(_attack, of=_others), partial(_retrieval, of=_others)),
         "the first figure compares the reconstructions with the nearest public images: compare "
         "them with the private images themselves": _pair(first=_of_reconstructions),
-        "retrieval begins at the reconstructions here: it knows nothing of the attack, so begin at "
-        "the private images": _pair(second=_of_reconstructions),
+        "retrieval looks for neighbors of the reconstructions: look for neighbors of the "
+        "private images": _pair(second=_of_reconstructions),
         "retrieval searches the private images here: the nearest public image is meant": _pair(
             second=partial(_among_private, among=_all)
         ),
@@ -162,7 +150,7 @@ FIRST: dict[str, Figure] = {
 SECOND: dict[str, Figure] = {
     "retrieval finds public images of the missing class: the attacker never had those, so leave "
     "them out": partial(_retrieval, among=_all),
-    "retrieval searches the missing class alone: that is just what the attacker never had": (
+    "retrieval searches the missing class alone, which the attacker never had": (
         partial(_retrieval, among=_missing)
     ),
     "the second figure is of all private images: retrieval, too, is scored on the missing class": (

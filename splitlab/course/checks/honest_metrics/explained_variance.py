@@ -58,16 +58,16 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     "deviation of the true images from their mean image",
     slips={
         "the deviation is taken from one gray value for all pixels: then the mean image already "
-        "explains a part, although it shows nobody; take the mean over the images alone": _with(
+        "explains part of the variance; take the mean over the images only": _with(
             lambda a, b: b.mean()
         ),
         "the deviation is taken from each image's own gray value: take the mean over the images, "
         "which is an image": _with(lambda a, b: b.mean((1, 2, 3), keepdim=True)),
         "the deviation is taken from each channel's mean value: take the mean over the images "
         "alone, which is an image": _with(lambda a, b: b.mean((0, 2, 3), keepdim=True)),
-        "the deviation is taken from the mean of the reconstructions: it is the true images that "
-        "are to be explained": _with(lambda a, b: a.mean(0)),
-        "this is the variance of the reconstructions: it is the true images that are to be "
+        "the deviation is taken from the mean of the reconstructions: the true images are what "
+        "is to be explained": _with(lambda a, b: a.mean(0)),
+        "this is the variance of the reconstructions: the true images are what is to be "
         "explained": _with(lambda a, b: a.mean(0), of=lambda a, b: a),
         "the ratio is upside down: the error is divided by the deviation": _with(
             share=lambda ratio: 1 - 1 / ratio

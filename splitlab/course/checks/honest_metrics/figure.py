@@ -159,7 +159,7 @@ def _values(function: Figure) -> dict[str, float]:
         if found.setdefault((seed, case.name), value) != value:
             wrong(
                 "figure gives another number for the same pictures the second time: it should "
-                "look at what it is given, and neither remember, nor count, nor draw lots"
+                "depend on its arguments alone, without memory, counters or random numbers"
             )
     names = [case.name for case in _cases(SEEDS[0])]
     return {name: sum(found[seed, name] for seed in SEEDS) / len(SEEDS) for name in names}

@@ -73,7 +73,9 @@ def _reaches() -> Iterator[tuple[str, Function]]:
         "the quantile is one-sided: what lies outside is shared by two sides, so half of it lies "
         "below and half above": lambda n, confidence: stats.t.ppf(confidence, n - 1),
         "the degrees of freedom are n: they are n - 1": lambda n, confidence: _t(n + 1, confidence),
-        "confidence is taken for what lies outside": lambda n, confidence: _t(n, 1 - confidence),
+        "confidence is used as the probability outside the interval": lambda n, confidence: _t(
+            n, 1 - confidence
+        ),
         "the quantile is missing: this is one standard error to either side": (
             lambda n, confidence: 1
         ),
@@ -110,7 +112,7 @@ def _quantiles(values: list[float], confidence: float = CONFIDENCE) -> Any:
     slips={
         **dict(_reaches()),
         "low and high are swapped": _with(_t, ends=lambda mean, half: (mean + half, mean - half)),
-        "confidence is not used: the interval is the one of 95 %": _with(
+        "confidence is ignored: this is always the 95 % interval": _with(
             lambda n, confidence: _t(n, CONFIDENCE)
         ),
         "this is the mean and how far the interval reaches: return mean - half, mean + half": (
@@ -122,7 +124,7 @@ def _quantiles(values: list[float], confidence: float = CONFIDENCE) -> Any:
         "these are quantiles of the values: they say where runs lie, not where their mean does": (
             _quantiles
         ),
-        "the middle is the median: the t interval is one for the mean": _with(
+        "the interval is centered on the median: center it on the mean": _with(
             _t, middle=statistics.median
         ),
         "low and high are nan: either a probability above 1 is handed to ppf, or there are 0 "

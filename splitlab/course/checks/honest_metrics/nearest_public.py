@@ -84,7 +84,8 @@ def _each_once(private: Tensor, public: Tensor) -> Tensor:
         _case(2, 300, 1, 1, 2),
     ],
     returns="the batch of nearest images",
-    praise="each private image has its nearest public one, and nobody's image was reconstructed.",
+    praise="each private image has its nearest public image, and no private image was "
+    "reconstructed.",
     otherwise="these are not the nearest public images: distance is the root of the summed squared "
     "differences, over all channels and pixels, and one public image may be the nearest to several "
     "private ones, however many there are of both",
@@ -114,19 +115,19 @@ def _each_once(private: Tensor, public: Tensor) -> Tensor:
         "the first public image is never looked at: Python counts from 0": (
             lambda private, public: public[1:][_rows(private, public[1:])]
         ),
-        "near goes by the angle here, which is blind to how bright an image is: take the "
-        "distance": _by(lambda a, b: -F.normalize(a) @ F.normalize(b).T),
-        "near goes by the correlation here, which is blind to brightness and contrast: take the "
-        "distance": _by(lambda a, b: -_normal(a) @ _normal(b).T),
-        "near goes by the product of the images here, which a bright image always wins: take the "
-        "distance": _by(lambda a, b: -a @ b.T),
-        "near goes by the absolute differences here: square them before you sum them": _by(
+        "the nearest image is chosen by the angle, which ignores brightness: use the distance": _by(
+            lambda a, b: -F.normalize(a) @ F.normalize(b).T
+        ),
+        "the nearest image is chosen by correlation, which ignores brightness and contrast: use "
+        "the distance": _by(lambda a, b: -_normal(a) @ _normal(b).T),
+        "the nearest image is chosen by the product of the images, which favors bright ones: "
+        "use the distance": _by(lambda a, b: -a @ b.T),
+        "the nearest image is chosen by absolute differences: square them before you sum them": _by(
             lambda a, b: torch.cdist(a, b, p=1)
         ),
-        "near goes by the largest difference of a pixel here: sum the squares of all": _by(
-            lambda a, b: torch.cdist(a, b, p=torch.inf)
-        ),
-        "near goes by the mean gray value here: compare pixel with pixel": _by(
+        "the nearest image is chosen by the largest difference at any pixel: sum the squares of "
+        "all differences": _by(lambda a, b: torch.cdist(a, b, p=torch.inf)),
+        "the nearest image is chosen by the mean gray value: compare pixel by pixel": _by(
             lambda a, b: _distance(a.mean(1, keepdim=True), b.mean(1, keepdim=True))
         ),
         "only the first channel is compared: the distance runs over all of an image's numbers": (
@@ -135,12 +136,12 @@ def _each_once(private: Tensor, public: Tensor) -> Tensor:
         "only as many public images as there are private ones are looked at: look at all": (
             lambda private, public: public[_rows(private, public[: len(private)])]
         ),
-        "no public image is handed out twice: this is no lottery, and one may be the nearest to "
-        "several private images": _each_once,
-        "these are not public images, for each channel is chosen by itself: choose one image by "
-        "its distance over all channels and pixels": _piecewise(3, 4),
-        "these are not public images, for each pixel is chosen by itself: choose one image by its "
-        "distance over all channels and pixels": _piecewise(),
+        "no public image is used twice: one public image may be the nearest to several private "
+        "images": _each_once,
+        "these are not public images, because each channel is chosen separately: choose one "
+        "image by its distance over all channels and pixels": _piecewise(3, 4),
+        "these are not public images, because each pixel is chosen separately: choose one image "
+        "by its distance over all channels and pixels": _piecewise(),
         "these are means of the two nearest public images: return the nearest, whole and "
         "unchanged": lambda private, public: public[
             _distance(private, public).topk(min(2, len(public)), largest=False).indices

@@ -92,7 +92,7 @@ def _mean_of_first(count: int) -> Callable[[Tensor], Tensor]:
         "the pixels are taken to run from 0 to 255, whatever value_range says": _with(
             peak=lambda a, b, limits: 255
         ),
-        "the largest value stands where the range's length is wanted: value_range[1] minus "
+        "the largest value is used instead of the length of the range: take value_range[1] - "
         "value_range[0]": _with(peak=lambda a, b, limits: limits[1]),
         "the range is read off the images: these happen to reach neither end of it, so the same "
         "error would count differently in another batch": _with(
@@ -105,23 +105,21 @@ def _mean_of_first(count: int) -> Callable[[Tensor], Tensor]:
         "up for many that do not: take one ratio, of the mean error": _with(
             lambda e: e.mean(1), scale=lambda ratio: 10 * torch.log10(ratio).mean()
         ),
-        "the squared errors are summed where their mean is wanted: the ratio must not depend on "
-        "how many images there are": _with(torch.sum),
-        "the squared errors are summed over an image's pixels: the ratio must not depend on how "
-        "many pixels an image has": _with(lambda e: e.sum(1).mean()),
-        "the absolute error stands where the squared one is wanted": _with(
-            lambda e: e.sqrt().mean()
-        ),
+        "the squared errors are summed: take their mean, so that the ratio does not depend on "
+        "the number of images": _with(torch.sum),
+        "the squared errors are summed over an image's pixels: take their mean, so that the "
+        "ratio does not depend on the number of pixels": _with(lambda e: e.sum(1).mean()),
+        "the absolute error is used: take the squared error": _with(lambda e: e.sqrt().mean()),
         "the ratio is upside down: a smaller error must give more decibels": _with(
             scale=lambda ratio: -10 * torch.log10(ratio)
         ),
         "this logarithm is the natural one: decibels take the decimal one": _with(
             scale=lambda ratio: 10 * torch.log(ratio)
         ),
-        "the factor is 20 where it is 10: 20 goes with the root of the error": _with(
+        "the factor is 20 and should be 10: 20 belongs with the root of the error": _with(
             scale=lambda ratio: 20 * torch.log10(ratio)
         ),
-        "the root of the error goes with the factor 20, not with 10": _with(
+        "the root of the error belongs with the factor 20, not with 10": _with(
             scale=lambda ratio: 5 * torch.log10(ratio)
         ),
         "the factor 10 is missing": _with(scale=torch.log10),

@@ -97,11 +97,10 @@ def _changed(change: Callable[[Tensor], Tensor]) -> Score:
         "cosines below 0 are cut off: how far below 0 they lie is information": _changed(F.relu),
         "only the signs are left: the score should say how near, so that a threshold can be "
         "chosen": _changed(torch.sign),
-        "these are distances, 1 minus the cosine: a score is higher where an image looks more "
-        "like the known one": _changed(lambda cosine: 1 - cosine),
-        "the sign is turned: a score is higher where an image looks more like the known one": (
-            _changed(torch.neg)
-        ),
+        "these are distances, 1 minus the cosine: a score should be higher where an image is "
+        "more like the known one": _changed(lambda cosine: 1 - cosine),
+        "the sign is reversed: a score should be higher where an image is more like the known "
+        "one": (_changed(torch.neg)),
         "the cosines are moved to run from 0 to 1: leave them between -1 and 1": _changed(
             lambda cosine: (1 + cosine) / 2
         ),
@@ -121,8 +120,8 @@ def _changed(change: Callable[[Tensor], Tensor]) -> Score:
             if dz.dim() > 2
             else _cosines(dz, known)
         ),
-        "the rows are compared with the batch's first row: the known gradient is handed over, and "
-        "need not be in the batch": lambda dz, known: _cosines(dz, dz[0]),
+        "the rows are compared with the batch's first row: the known gradient is an argument, "
+        "and need not be in the batch": lambda dz, known: _cosines(dz, dz[0]),
     },
 )
 def cosine_score(dz: Tensor, known: Tensor) -> Tensor:

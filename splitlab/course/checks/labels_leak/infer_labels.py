@@ -110,7 +110,7 @@ def _of_softmax(a: Tensor, da: Tensor, tail: nn.Linear) -> Tensor:
         "in opposite directions": _nearest(
             lambda candidates, da: (candidates.norm(dim=2) - da.norm(dim=1)).abs()
         ),
-        "the sign is turned: da is a gradient, and so is what it is compared with": _nearest(
+        "the sign is reversed: da is a gradient, and so is what it is compared with": _nearest(
             lambda candidates, da: _squares(-candidates, da)
         ),
         "only the angles are compared: they forget how long da is; take the distance": _nearest(

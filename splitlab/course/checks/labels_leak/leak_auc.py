@@ -113,8 +113,10 @@ def _needs_pairs(scores: Tensor, positive: Tensor) -> Tensor:
         "their labels, so count 1/2": _by_rows,
         "scores that differ by little count as ties: late in training all norms are small, and the "
         "order is still there": _nearly,
-        "a share below 1/2 is turned around: without the labels one cannot know that the score is "
-        "to be turned, so leave it below 1/2": _changed(lambda share: max(share, 1 - share)),
+        "a share below 1/2 is replaced by 1 minus the share: without the labels nobody knows "
+        "that the score should be reversed, so leave it below 1/2": _changed(
+            lambda share: max(share, 1 - share)
+        ),
         "this is how far the share is from 1/2, doubled: return the share itself": _changed(
             lambda share: 2 * share - 1
         ),

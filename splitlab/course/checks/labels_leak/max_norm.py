@@ -190,8 +190,9 @@ def _check_direction(dz: Tensor, noisy: Tensor, factors: Tensor) -> None:
     at_zeros = noisy[dz == 0]
     if at_zeros.abs().max() > 1e-9:
         wrong(
-            "the noise points in all directions: most of it then misses the gradient's own, and "
-            "the norm and the cosine still tell; multiply the row itself by 1 + sigma * eps"
+            "the noise points in all directions, and most of it misses the gradient's own, so "
+            "the norm and the cosine still reveal the label: multiply the row itself by 1 + "
+            "sigma * eps"
         )
     wrong(
         "the numbers of one row get different noise: one eps for each row, and not one for each "

@@ -113,10 +113,10 @@ def _by_number(states: list[State], samples: list[int]) -> State:
     "its share of all images; a count is such a mean, rounded",
     slips={
         # These first: who says nothing where an error is due is like any slip that says nothing.
-        "average does not raise where there are more states than numbers of images, or fewer: a "
-        "clinic would be left out silently; raise a ValueError": _silently,
-        "average stops with an IndexError, or says nothing, where there is not one number of "
-        "images for each state: raise a ValueError": _by_number,
+        "average does not raise where states and samples differ in length, so a clinic would be "
+        "left out silently: raise a ValueError": _silently,
+        "average raises an IndexError, or nothing, where states and samples differ in length: "
+        "raise a ValueError": _by_number,
         "every clinic counts the same, however many images it has: weight each by its share of all "
         "images": _with(lambda samples: [1 / len(samples)] * len(samples)),
         "these are sums, weighted by the numbers of images: divide by the number of all images": (

@@ -34,7 +34,7 @@ def _clinic(optimizer: Callable[..., Optimizer]) -> Clinic:
 
 
 def _train(net: nn.Module, optimizer: Optimizer) -> None:
-    """Take a turn; the rest of the training, server and all, stands in one line."""
+    """Take a turn of a few steps, on a loss that needs no server."""
     for _ in range(STEPS):
         x = torch.randn(4, 2, 3, 4)
         (net(x) - x.flatten(1)[:, :2]).square().mean().backward()
@@ -172,7 +172,7 @@ _momentum = partial(SGD, momentum=0.9)
     use=_still_its_own,
     praise="each clinic continues exactly where the one before it stopped, in memory of its own.",
     otherwise={
-        "": "the network or its optimizer did not arrive as the giver has it: hand over all of its "
+        "": "the receiver's network or optimizer differs from the giver's: hand over all of its "
         "weights and buffers, and the optimizer's state and settings",
         "receiver": "the weights arrived in part, or changed on the way: the receiver takes over "
         "all of the giver's numbers, biases too",

@@ -24,14 +24,8 @@ def _with(
 ) -> Callable[..., Tensor]:
     """An answer with another loss or other labels, or with something detached."""
 
-    def answer(
-        x_public: Tensor,
-        y: Tensor,
-        slants: Tensor,
-        threshold: float,
-        pilot: nn.Module,
-        head: nn.Module,
-    ) -> Tensor:
+    def answer(*case: Any) -> Tensor:
+        x_public, y, slants, threshold, pilot, head = case
         own = {name: weights(weight) for name, weight in head.named_parameters()}
         scores = torch.func.functional_call(head, own, (between(pilot(x_public)),))
         return loss(scores, labels(y, slants, threshold))

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
 from splitlab.core.messages import SmashedData
-from splitlab.course.checks.hijack_turn import RATE, Turn, add_slips
+from splitlab.course.checks.hijack_turn import SIZES, Turn, add_slips, attacker, variant
 from splitlab.course.checks.judge import exercise
-from splitlab.course.checks.worlds import small_critic
 
 CLASSES = 12  # as many as z has numbers, so that the critic could score logits, too
 
@@ -46,11 +45,8 @@ def _turns(make: Callable[..., Optimizer]) -> Callable[[], Iterator[tuple[Any, .
     """Several turns of one attacker; the client's and the public batch differ in size."""
 
     def case() -> Iterator[tuple[Any, ...]]:
-        pilot = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Tanh())
-        head, critic = nn.Sequential(nn.Flatten(), nn.Linear(12, CLASSES)), small_critic(12)
-        own = make([{"params": pilot.parameters()}, {"params": head.parameters()}], lr=RATE)
-        networks = pilot, head, critic, own, make(critic.parameters(), lr=RATE)
-        for step, (size, public) in enumerate(((4, 4), (5, 3), (1, 2))):
+        networks = attacker(nn.Sequential(nn.Flatten(), nn.Linear(12, CLASSES)), make)
+        for step, (size, public) in enumerate(SIZES):
             z, labels = torch.randn(size, 2, 2, 3), torch.randint(CLASSES, (size,))
             message = SmashedData(sender="client", step=step, z=z, labels=labels)
             x, known = 2 * torch.rand(public, 1, 4, 6) - 1, torch.randint(CLASSES, (public,))
@@ -91,9 +87,7 @@ def property_turn(
 add_slips(property_turn, _Turn, _take, own="pilot and head")
 
 
-def _with(**parts: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A turn with other losses."""
-    return lambda *given: _take(type("Slip", (_Turn,), parts)(), *given)
+_with = partial(variant, _Turn, _take)
 
 
 def _critic_of_logits(turn: _Turn) -> Tensor:

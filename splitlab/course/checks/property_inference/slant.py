@@ -92,7 +92,7 @@ def _with_a_blank() -> tuple[Tensor]:
     "image, it is the "
     "weighted mean of (column - mean column) times (row - mean row), and 0 without any ink",
     slips={
-        "the sign is turned: rows are counted downward, columns to the right": _with(
+        "the sign is reversed: rows are counted downward, columns to the right": _with(
             figure=lambda mean, row, column: -_around(mean, row, column)
         ),
         "all slants are 0: every pixel counts the same here, and a grid does not lean; weight the "
@@ -126,8 +126,8 @@ def _with_a_blank() -> tuple[Tensor]:
         "rows and columns are not centered: subtract the ink's mean row and mean column": _with(
             figure=lambda mean, row, column: mean(row * column)
         ),
-        "rows and columns are counted from the middle of the image: subtract the mean row and the "
-        "mean column of the ink, or a digit that sits in a corner leans": _with(
+        "rows and columns are counted from the middle of the image: subtract the mean row and "
+        "the mean column of the ink, or a digit in a corner seems to lean": _with(
             figure=lambda mean, row, column: mean(
                 (row - (len(row) - 1) / 2) * (column - (len(column) - 1) / 2)
             )
@@ -169,13 +169,13 @@ def _with_a_blank() -> tuple[Tensor]:
         "rows and columns are divided by the size of the image: count them in pixels": _with(
             count=lambda size: torch.arange(size) / size
         ),
-        "a faint image gets another slant than the same image with more ink: the weights sum to 1 "
-        "whatever the ink, so add nothing to the sum that they are divided by": _with(
+        "a faint image gets a different slant from the same image with more ink: the weights "
+        "sum to 1 whatever the ink, so add nothing to the sum that they are divided by": _with(
             total=lambda ink: ink.sum((1, 2, 3), keepdim=True) + 1e-6
         ),
         "there is nan among the slants: a blank image has no ink to lean, and its slant is 0; what "
         "is divided by its sum?": _with(blank=torch.nan),
-        "with a blank image in the batch, the others get another slant than without it": (
+        "a blank image in the batch changes the slants of the others": (
             lambda x: _with()(x) * (x > -1).flatten(1).any(1).all()
         ),
     },

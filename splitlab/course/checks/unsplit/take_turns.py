@@ -228,7 +228,7 @@ _slip(
     surrogate_loss=_attached,
 )
 _slip(
-    "images and surrogate change places after every step: let one take all of its steps first",
+    "images and surrogate alternate after every step: let one take all of its steps first",
     play=_interleaved,
 )
 _slip("the surrogate's half comes first here: the images go first", play=_swapped)
@@ -368,7 +368,6 @@ for _halves, _who in (
     (BOTH, "both move"),
 ):
     _slip(
-        f"with plain SGD {_who} as it should be, and with Adam not: leave the step to the "
-        "optimizer",
+        f"with plain SGD {_who} correctly, and with Adam not: leave the step to the optimizer",
         move=_by_hand(*_halves),
     )

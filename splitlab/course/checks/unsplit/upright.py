@@ -72,7 +72,7 @@ def _listed(result: Any, images: Tensor) -> list[Any]:
     cases=[_case(-1, 1), _case(-0.9, -0.1), _case(0.1, 0.9), _gray],
     returns=("the batch",),
     use=_listed,
-    praise="negatives are turned, pictures that stand right stay, and a batch has one sign.",
+    praise="negatives are inverted, upright pictures stay as they are, and a batch has one sign.",
     otherwise="these are not the images, all negated where the border is brighter than the center: "
     "the border is columns 0, 1, 14 and 15, the center rows 4 to 11 of columns 5 to 10, and each "
     "side is one mean over the whole batch",
@@ -81,9 +81,9 @@ def _listed(result: Any, images: Tensor) -> list[Any]:
         "these images, so the batch has one sign, and a bright border of one image is no "
         "negative": lambda images: torch.cat([_turned()(one[None]) for one in images]),
         "no image is ever negated: some of these batches are negatives": lambda images: images,
-        "every batch is negated: some of them stand right": torch.neg,
-        "the sign is turned the wrong way: a batch is a negative where its border is the brighter "
-        "part": _turned(_center, _border),
+        "every batch is negated: some of them are already right": torch.neg,
+        "the decision is reversed: a batch is a negative where its border is brighter than its "
+        "center": _turned(_center, _border),
         "where border and center are equally bright the batch is negated, too: there is no reason "
         "to, so leave it": lambda images: -_turned(_center, _border)(images),
         "the negative is 1 - images here: that is for pixels from 0 to 1, and these run from -1 "
@@ -121,15 +121,15 @@ def _listed(result: Any, images: Tensor) -> list[Any]:
         ),
         "the last row and the last column of the center are missing: rows 4 to 11 are the slice "
         "4:12": _turned(other=lambda images: images[:, :, 4:11, 5:10]),
-        "the border is compared with the whole image, or with all that is no border: compare it "
-        "with the center": _turned(other=lambda images: images),
+        "the border is compared with the whole image, or with everything outside the border: "
+        "compare it with the center": _turned(other=lambda images: images),
         "only the first channel is looked at: take the means over all channels": _turned(
             lambda images: _border(images)[:, :1], lambda images: _center(images)[:, :1]
         ),
         "only the first image is looked at: take the means over the whole batch": _turned(
             lambda images: _border(images)[:1], lambda images: _center(images)[:1]
         ),
-        "the mean brightness decides here: how much ink a digit has says nothing of its sign, so "
+        "the mean brightness decides here: the amount of ink says nothing about the sign, so "
         "compare the border with the center": _turned(lambda images: images, torch.zeros_like),
         "the border's brightness alone decides here: compare it with the center's": _turned(
             other=torch.zeros_like

@@ -91,15 +91,8 @@ def _with(
         training: Whether f is in training mode.
     """
 
-    def answer(
-        net: nn.Module,
-        z: Tensor,
-        start: Tensor,
-        steps: int,
-        rate: float,
-        weight: float,
-        given: Limits,
-    ) -> Tensor:
+    def answer(*case: Any) -> Tensor:
+        net, z, start, steps, rate, weight, given = case
         low, high = limits or given
         net.train(training)
         x, gradients = first(start.detach()), list[Tensor]()
@@ -137,10 +130,10 @@ def _by(make: Callable[..., torch.optim.Optimizer], **options: Any) -> Callable[
         _case(1, 2, 0.7, ANYWHERE, with_graph=True, shape=(1, 2, 2)),
     ],
     returns="the result",
-    praise="f gives these images away, each by its own features, and did not move for it.",
-    otherwise="the descent does not lead there: a step is x - rate * gradient, brought back into "
-    "limits, and the loss is the squared differences of net(x) and z, summed, plus weight times "
-    "each image's total variation; it begins at start",
+    praise="each image was recovered from its own features, and f was not changed.",
+    otherwise="the images are not where the descent leads: a step is x - rate * gradient, "
+    "brought back into limits, and the loss is the squared differences of net(x) and "
+    "z, summed, plus weight times each image's total variation; it begins at start",
     slips={
         "f runs in training mode: there every image of the batch changes what f makes of the "
         "others, and z was made in evaluation mode, so no net.train()": _with(training=True),
@@ -181,7 +174,7 @@ def _by(make: Callable[..., torch.optim.Optimizer], **options: Any) -> Callable[
         "the squared differences are a mean over an image's numbers of z: sum them": _with(
             lambda net, x, z, w: _loss(net, x, z, w * z[0].numel()) / z[0].numel()
         ),
-        "the differences are absolute where they should be squared": _with(
+        "the absolute differences are used: square the differences": _with(
             lambda net, x, z, w: (net(x) - z).abs().sum() + w * total_variation(x).sum()
         ),
         "this is one distance for the whole batch, with a root: how far one image is off then "
@@ -205,7 +198,7 @@ def _by(make: Callable[..., torch.optim.Optimizer], **options: Any) -> Callable[
         "only the last gradient moves x: each step starts where the one before ended": _with(
             at_start=True
         ),
-        "the steps go by the gradient's sign: its length counts, too": _with(
+        "each step follows the sign of the gradient: use its size, too": _with(
             update=lambda x, gradients: gradients[-1].sign()
         ),
         "these are steps with momentum: take x - rate * gradient": _with(
@@ -215,8 +208,8 @@ def _by(make: Callable[..., torch.optim.Optimizer], **options: Any) -> Callable[
             update=_by(torch.optim.Adam)
         ),
         "the images leave their range: bring x back into limits": _with(clamped="never"),
-        "x is brought into its range at the end alone: do it after each step, so that f is asked "
-        "about images only": _with(clamped="end"),
+        "x is brought into its range only at the end: do it after each step, so that f only "
+        "ever sees images": _with(clamped="end"),
         "x is brought into its range before a step and not after the last one": _with(
             clamped="before"
         ),

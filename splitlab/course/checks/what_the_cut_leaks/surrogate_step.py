@@ -102,7 +102,7 @@ def _one_hot(scores: Tensor, labels: Tensor) -> Tensor:
         _turns(partial(SGD, momentum=0.5), 3, rates=(RATE, 3 * RATE)),
     ],
     returns="the loss",
-    praise="the surrogate learns to be understood by s, and s does not notice.",
+    praise="the surrogate learns features that s can use, and s is unchanged.",
     otherwise={
         "surrogate": "the surrogate's step is not one on the mean cross-entropy of "
         "server(surrogate(x)) with the labels, the surrogate in training mode and s in evaluation "
@@ -111,14 +111,14 @@ def _one_hot(scores: Tensor, labels: Tensor) -> Tensor:
         "with the labels, the surrogate in training mode and s in evaluation mode",
     },
     slips={
-        "s ran in training mode: its BatchNorm then goes by this batch, and not by what it has "
-        "learned of the client's z, which is what gives f away": _with(s_training=True),
+        "s ran in training mode: its BatchNorm then uses this batch's statistics and not those "
+        "of the client's z, which are what reveals f": _with(s_training=True),
         "the surrogate learned in evaluation mode: call surrogate.train() first": _with(
             f_training=False
         ),
         "the modes are the wrong way round: the surrogate is in evaluation mode, and s in training "
         "mode": _with(s_training=True, f_training=False),
-        "the surrogate climbs: s is to understand it better, so it goes down the loss": _with(
+        "the surrogate climbs the loss: it should descend, so that s can use its features": _with(
             factor=-1
         ),
         "the loss is summed over the images: take the mean cross-entropy": _with(
@@ -143,7 +143,7 @@ def _one_hot(scores: Tensor, labels: Tensor) -> Tensor:
         "scores of s as they are": _with(lambda s, y: F.cross_entropy(s.softmax(1), y)),
         "the logarithm is missing: nll_loss wants log-probabilities; cross_entropy takes the "
         "scores of s as they are": _with(F.nll_loss),
-        "the surrogate is trained to be sure, whatever it sees: the labels go unused": _with(
+        "the surrogate is trained to make s confident, and the labels are not used": _with(
             lambda s, y: F.cross_entropy(s, s.argmax(1))
         ),
         "the surrogate has not moved: either there was no step, or the graph is cut between it and "

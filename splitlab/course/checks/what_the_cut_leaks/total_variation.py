@@ -52,7 +52,7 @@ def _in_place(x: Tensor) -> Tensor:
         lambda: (torch.full((2, 3, 4, 3), 0.7),),
     ],
     returns="the total variation",
-    praise="neighbors alike: 0, and each image has a number of its own, whatever lies beside it.",
+    praise="a flat image scores 0, and each image's score depends on that image alone.",
     otherwise="this is not the total variation: for each image, the mean of the squared "
     "differences of vertical neighbors, plus the mean of those of horizontal ones",
     slips={
@@ -62,20 +62,17 @@ def _in_place(x: Tensor) -> Tensor:
         "the horizontal differences are detached, so no gradient comes from them": _with(
             lambda x: (x.diff(dim=2), x.detach().diff(dim=3))
         ),
-        "this is one number for the whole batch: return one for each image, so that whoever "
-        "descends on one of them can tell it from the others": _with(
-            total=lambda down, right: (down + right).mean()
-        ),
+        "this is one number for the whole batch: return one for each image, so that each can be "
+        "optimized by itself": _with(total=lambda down, right: (down + right).mean()),
         "total_variation changes the images that it is given: write a - b, not a -= b": _in_place,
         "only vertical neighbors are compared: an image of upright stripes would count as "
         "smooth": _with(total=lambda down, right: down),
         "only horizontal neighbors are compared: an image of level stripes would count as "
         "smooth": _with(total=lambda down, right: right),
-        "neighbors go round the edge: the first row is compared with the last one, as roll does, "
-        "and a picture that is dark above and bright below is charged for it": _with(
-            lambda x: (x - x.roll(1, 2), x - x.roll(1, 3))
-        ),
-        "the image is taken to go on in black beyond its edge: compare pixels with pixels only": (
+        "the first row is compared with the last one, as roll does: compare only pixels that "
+        "are next to each other": _with(lambda x: (x - x.roll(1, 2), x - x.roll(1, 3))),
+        "the image is padded with zeros before pixels are compared: compare only pixels of the "
+        "image": (
             _with(lambda x: (F.pad(x, (0, 0, 0, 1)).diff(dim=2), F.pad(x, (0, 1)).diff(dim=3)))
         ),
         "only pixels that have a neighbor in both directions are counted: the last row has "
@@ -91,7 +88,7 @@ def _in_place(x: Tensor) -> Tensor:
         "these are differences of differences: neighbors alone are compared": _with(
             lambda x: (x.diff(2, dim=2), x.diff(2, dim=3))
         ),
-        "the differences are absolute where they should be squared": _with(
+        "the absolute differences are used: square the differences": _with(
             of=lambda differences: differences.abs().mean((1, 2, 3))
         ),
         "the squared differences are summed: take their mean, so that a weight on it serves images "
