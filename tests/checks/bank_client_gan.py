@@ -117,7 +117,7 @@ POISON_MISTAKES = {
         "answer": lambda server, da: server.backward(da) + server.backward(da)
     },
     "what was sent is not z and da": {"loss": lambda p, k: F.cross_entropy(p, labels(p, k - 1))},
-    "net ran in training mode": {"before": lambda net, tail: net.train()},
+    "ran in training mode": {"before": lambda net, tail: net.train()},
     "tail is left in evaluation mode": {"before": lambda net, tail: tail.eval()},
     "the step does not follow": {"answer": lambda server, da: server.backward(da).clamp(min=0)},
 }

@@ -245,7 +245,7 @@ def divided_by_zero(dz, labels):
     return (directions @ directions.T).mean()
 
 
-@bank.mistake("suspicion", "turn its sign")
+@bank.mistake("suspicion", "reverse its sign")
 def higher_for_honest(dz, labels):
     return -label_blind(dz, labels)
 

@@ -140,10 +140,13 @@ descent = _with()
 mistakes(
     "invert",
     [
-        ("does not lead there", _with(lambda *given: _loss(*given) + given[1].square().sum())),
-        ("does not lead there", _with(first=lambda start: torch.rand_like(start) - 0.5)),
-        ("does not lead there", lambda *given: descent(*given).half().to(given[2].dtype)),
-        ("does not lead there", lambda *given: descent(*given[:-1], (given[-1][0], 0.8))),
+        (
+            "not where the descent leads",
+            _with(lambda *given: _loss(*given) + given[1].square().sum()),
+        ),
+        ("not where the descent leads", _with(first=lambda start: torch.rand_like(start) - 0.5)),
+        ("not where the descent leads", lambda *given: descent(*given).half().to(given[2].dtype)),
+        ("not where the descent leads", lambda *given: descent(*given[:-1], (given[-1][0], 0.8))),
         ("has shape", lambda *given: descent(*given).flatten(1)),
         ("requires a gradient", lambda net, z, *rest: descent(net, z.requires_grad_(), *rest)),
         ("carries its computation graph", lambda *given: descent(*given).requires_grad_()),
@@ -289,11 +292,11 @@ mistakes(
         ("stopped with TypeError", then(lambda decode, *_: lambda z, limits: decode(z))),
         ("is None", then(lambda decode, *_: lambda z: None)),
         (
-            "the oracle is kept",
+            "keeps the oracle",
             then(lambda decode, oracle, *_: lambda z: decode(z) if oracle else z),
         ),
         (
-            "the oracle is kept",
+            "keeps the oracle",
             then(lambda decode, oracle, *_: functools.partial(lambda o, z: decode(z), [oracle])),
         ),
         (

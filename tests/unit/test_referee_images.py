@@ -218,7 +218,7 @@ def test_the_same_images_with_other_labels_get_classifiers_of_their_own(digits, 
     monkeypatch.setattr(sl.referee.images, "_trained", {})
     part = dataclasses.replace(digits[2], attributes={"large": digits[2].y > 4})
     first, second = (
-        sl.referee.images._classifiers(data, 0)[0] for data in (part, part.labelled("large"))
+        sl.referee.images.two_classifiers(data, 0)[0] for data in (part, part.labelled("large"))
     )
     assert torch.equal(first, part.y)
     assert torch.equal(second, part.labelled("large").y)

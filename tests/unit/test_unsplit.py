@@ -239,7 +239,7 @@ def quick(monkeypatch):
         return torch.zeros(len(images), dtype=torch.int64)
 
     monkeypatch.setattr(sl.course.experiments.unsplit, "TINY", sl.attacks.unsplit.TINY | QUICK)
-    monkeypatch.setattr(sl.referee.images, "_classifiers", lambda referee, seed: (zeros, zeros))
+    monkeypatch.setattr(sl.referee.images, "two_classifiers", lambda referee, seed: (zeros, zeros))
     monkeypatch.setattr(sl.referee.images, "ORACLE_STEPS", 2)
 
 
