@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from splitlab.core import validate
 from splitlab.core.client import Client, Turn
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput
 from splitlab.core.party import OptimizerFactory
@@ -270,11 +271,7 @@ def _blank(like: ImageData) -> ImageData:
 def _check_labels(tail: nn.Module | None, like: ImageData, target: int, poison: int | None) -> None:
     """Raise a ValueError where a label makes no sense, or the tail has no output for it."""
     classes = len(like.classes)
-    if tail is None:
-        raise ValueError(
-            "the attacker labels its images at a tail: give it tail=, as the honest clients have "
-            "it, and use protocol=u_shaped"
-        )
+    tail = validate.can_label(tail)
     if not 0 <= target < classes:
         raise ValueError(f"target is {target}: choose a class from 0 to {classes - 1}")
     if poison is not None and (poison == target or poison < 0):

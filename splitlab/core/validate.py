@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from splitlab.core.messages import Message, SmashedData
 from splitlab.core.party import Party
@@ -112,6 +112,16 @@ def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
             "give it a label for each of the client's images, in the same order"
         )
     return labels[message.index]
+
+
+def can_label(tail: nn.Module | None) -> nn.Module:
+    """Return the tail of a client that labels its images as it likes; ValueError without one."""
+    if tail is None:
+        raise ValueError(
+            "the attacker labels its images at a tail: give it tail=, as the honest clients have "
+            "it, and use protocol=u_shaped"
+        )
+    return tail
 
 
 def only_vanilla(server: Any, method: str) -> NotImplementedError:

@@ -1,7 +1,8 @@
-"""Defenses of the honest client, and of a server that holds labels."""
+"""Defenses of the honest client, and of an honest server."""
 
 from splitlab.defenses.label_noise import GradientNoise, Marvell, MaxNorm
 from splitlab.defenses.norms import ClipGradient, NormAlarm, SetNorm, highest_honest
+from splitlab.defenses.safe_split import SafeSplit
 
 __all__ = [
     "ClipGradient",
@@ -9,6 +10,7 @@ __all__ = [
     "Marvell",
     "MaxNorm",
     "NormAlarm",
+    "SafeSplit",
     "SetNorm",
     "highest_honest",
 ]

@@ -1,8 +1,8 @@
 """The referee: the only place where private data and what an attack says of them meet.
 
 Read on from here: `evaluate` asks the attack what it infers and hands it to the scorer of that goal
-(`images`, `labels`, `properties`, `prototypes`), which adds the floors and ceilings and returns a
-`Report`.
+(`images`, `labels`, `properties`, `prototypes`, `poisoning`), which adds the floors and ceilings
+and returns a `Report`.
 Nothing here reaches a party, and looking changes nothing.
 """
 
@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from splitlab.core.client import Client
+from splitlab.core.server import Server
 from splitlab.data import ImageData
 from splitlab.referee.attacked import AttackedClients
 from splitlab.referee.images import score_images
 from splitlab.referee.labels import WINDOWS, score_labels
+from splitlab.referee.poisoning import score_poisoning
 from splitlab.referee.properties import score_property
 from splitlab.referee.prototypes import score_prototypes
 from splitlab.referee.report import Goal, Report
@@ -26,6 +28,7 @@ METHODS: dict[Goal, str] = {
     "labels": "infer_labels",
     "images": "reconstruct",
     "prototypes": "generate",
+    "poisoning": "attack_set",
 }
 
 
@@ -39,12 +42,13 @@ def evaluate(
     public: ImageData | None = None,
     n_match: int | None = None,
     windows: Mapping[str, tuple[int, int]] | None = None,
+    server: Server | None = None,
     seed: int = 0,
 ) -> Report:
     """Score an attack by a server or a client against floors and ceilings.
 
     The attack says by its methods what it infers: `infer_property`, `infer_labels`,
-    `reconstruct` or `generate`. Trained parties are given, and stay as they are.
+    `reconstruct`, `generate` or `attack_set`. Trained parties are given, and stay as they are.
 
     What an attack of your own needs, by goal:
 
@@ -57,6 +61,9 @@ def evaluate(
       `score`; for a server's, see `sl.UnSplitLabels`.
     - "prototypes": `generate(n) -> images` (n, C, H, W) of the class whose number is its `target`,
       in evaluation mode and on the scale of the private images.
+    - "poisoning": `attack_set(data) -> (rows, images, wanted)`: which rows of test images are
+      attacked, int64 (n,); these images as the attacker would present them, (n, C, H, W), with its
+      trigger if there is one; and the classes that it wants them to be taken for, int64 (n,).
 
     Args:
         clients: The client, or all clients, after training. An attacker among them is not
@@ -66,9 +73,10 @@ def evaluate(
             decodes with: what those could show at best is a ceiling.
         referee: Images: the referee's own part of the data, on which its classifiers train. None
             where the split leaves nothing: it then sets aside private images that it does not
-            score. Prototypes cannot do without.
-        goal: "images", "labels", "property" or "prototypes", for an attack that infers several;
-            None for the first of property, labels, images, prototypes that it has a method for.
+            score. Prototypes cannot do without, nor can poisoning, which is scored on them.
+        goal: "images", "labels", "property", "prototypes" or "poisoning", for an attack that has
+            several; None for the first of property, labels, images, prototypes, poisoning that it
+            has a method for.
         truth: Labels and properties: the attacked clients' images, in their order, with what is
             inferred as their label. It can be left out for labels that these clients hold.
         public: Images: those for the floors. By default the attack's own; an attack that has none
@@ -77,6 +85,7 @@ def evaluate(
             where there are fewer than 1000 private images, else 1000.
         windows: Labels: name -> first step, and the step after the last, of the windows that are
             scored. By default the steps 0 to 20 and 100 to 200.
+        server: Poisoning: the server that they trained with, where it is not the attacker.
         seed: Seeds the choice of images and the referee's own training.
 
     Returns:
@@ -103,8 +112,11 @@ def evaluate(
                 f"{name} is a {type(data).__name__} and must be ImageData: pass one part of the "
                 "split, such as the third one as referee"
             )
-    given = {"truth": truth, "public": public, "n_match": n_match, "windows": windows}
+    given: dict[str, Any] = {"truth": truth, "public": public, "n_match": n_match}
+    given |= {"windows": windows, "server": server}
     _refuse_others(goal, {name for name, value in given.items() if value is not None})
+    if goal == "poisoning":
+        return score_poisoning(everyone, attack, server, referee)
     if goal == "labels" and any(client is attack for client in everyone):
         attacked = AttackedClients([attack])
     else:
@@ -142,6 +154,7 @@ def _refuse_others(goal: Goal, given: set[str]) -> None:
         "labels": {"truth", "windows"},
         "property": {"truth"},
         "prototypes": set(),
+        "poisoning": {"server"},
     }
     if odd := sorted(given - allowed[goal]):
         raise TypeError(

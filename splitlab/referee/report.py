@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from splitlab.core.tables import Table
 
-Goal = Literal["images", "labels", "property", "prototypes"]
+Goal = Literal["images", "labels", "property", "prototypes", "poisoning"]
 Kind = Literal["floor", "attack", "ceiling"]
 Figures = dict[str, float | None]  # None where a figure makes no sense
 Scores = dict[str, float]
@@ -33,8 +33,10 @@ class Report:
     `report["nearest_public"]["matched"]` is a figure; the rows' names differ, whatever their kind.
 
     Attributes:
-        goal: What was inferred: "images", "labels", "property" or "prototypes".
-        n: How many private images were scored; of prototypes, how many generated ones.
+        goal: What the attack was after: "images", "labels", "property", "prototypes" or
+            "poisoning".
+        n: How many private images were scored; of prototypes, how many generated ones; of
+            poisoning, how many attacked ones.
         columns: Figure -> its heading, in the order of the table.
         leading: The figure that says most about the attack.
         floors: Row -> figures that need no attack.

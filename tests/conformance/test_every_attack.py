@@ -7,7 +7,11 @@ from splitlab.course.conformance.every_attack import *  # noqa: F403
 from splitlab.course.conformance.examples import classes_of, made
 
 ATTACKS = classes_of(sl.attacks, sl.Server, sl.Client)
-ACTIVE = [sl.FSHA, sl.MultitaskFSHA, sl.PropertyInference, sl.ClientGAN]
+ACTIVE = [
+    *(sl.FSHA, sl.MultitaskFSHA, sl.PropertyInference, sl.ClientGAN),
+    *(sl.Backdoor, sl.LabelFlipping, sl.ServerBackdoor),
+]
+NO_ATTACKS = {"LabelInference", "Received", "Trigger", "Patch", "Blend"}
 FLOORS = [sl.NoHijack]  # published by nobody
 
 
@@ -23,6 +27,6 @@ def test_a_class_that_gives_no_example_is_asked_for_one(data):
 
 def test_the_list_holds_every_attack_and_no_base_class():
     names = {kind.__name__ for kind in ATTACKS}
-    assert names == set(sl.attacks.__all__) - {"LabelInference", "Received"}
+    assert names == set(sl.attacks.__all__) - NO_ATTACKS
     passive = [kind for kind in ATTACKS if issubclass(kind, sl.PassiveServer | sl.PassiveClient)]
     assert len(passive) == len(ATTACKS) - len(ACTIVE)

@@ -4,7 +4,7 @@ import splitlab as sl
 from splitlab.course.conformance.every_defense import *  # noqa: F403
 from splitlab.course.conformance.examples import classes_of
 
-DEFENSES = classes_of(sl.defenses, sl.Defense, sl.LabelDefense)
+DEFENSES = classes_of(sl.defenses, sl.Defense, sl.LabelDefense, sl.Server)
 
 
 def test_the_list_holds_every_defense():

@@ -47,9 +47,12 @@ def answers(attack, client, rows=BATCH):
         found["labels"] = attack.inferred().labels
     if hasattr(attack, "generate"):
         found["generated"] = attack.generate(rows)
+    if hasattr(attack, "attack_set"):
+        found["attacked"] = attack.attack_set(client.data)[1][:rows]
     assert found, (
-        f"{type(attack).__name__} infers nothing that can be scored: give it reconstruct, "
-        "infer_property or generate, or for labels derive from sl.attacks.LabelInference"
+        f"{type(attack).__name__} has nothing that can be scored: give it reconstruct, "
+        "infer_property, generate or attack_set, or for labels derive from "
+        "sl.attacks.LabelInference"
     )
     return found
 

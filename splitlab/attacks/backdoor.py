@@ -1,0 +1,140 @@
+"""A backdoor through the cut: a malicious client teaches the shared network a trigger.
+
+Gu, Dolan-Gavitt, Garg: "BadNets", arXiv 1708.06733, 2017, with the client of a split network as the
+one who poisons.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Self, Unpack
+
+from torch import Tensor, nn
+
+from splitlab.attacks.triggers import Patch, Trigger
+from splitlab.core import validate
+from splitlab.core.client import Client, Turn
+from splitlab.core.curious import HonestClient
+from splitlab.core.messages import Gradient, OutputGradient, ServerOutput
+from splitlab.core.randomness import with_own_randomness
+from splitlab.core.threat import ThreatModel
+from splitlab.data import Data, ImageData
+from splitlab.settings import tiny
+
+
+class Backdoor(Client):
+    """Put a trigger on a share of every batch, and label these images as the target.
+
+    The rest of the batch is honest, so that the network keeps its accuracy on images without the
+    trigger.
+
+    With a `scale` below 1 the attack adapts to a server that compares updates, as `sl.SafeSplit`
+    does: the server receives the gradient of the triggered images multiplied by `scale`, and the
+    attacker multiplies the gradient that comes back for them by 1 / `scale`. The server then learns
+    from the honest rows alone. f and the tail, which the clients share, learn the trigger.
+
+    Args:
+        net: f, as the honest clients have it.
+        data: Its own images, with their true labels.
+        target: The class that triggered images are to be taken for, a number in `data.classes`.
+        trigger: Images -> images with the trigger; a `Patch` by default.
+        share: The share of a batch that gets the trigger, above 0 and at most 1, rounded to a
+            number of rows, and at least one row.
+        scale: Factor on the server's gradient for triggered images; 1 for none.
+        seed: As in `Client`.
+        honest: Further arguments of `Client`; `tail` among them, as the honest clients have it.
+
+    Raises:
+        ValueError: If there is no tail; or if the target, the share or the scale makes no sense.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="client, malicious (active)",
+        goal="make the shared network take every image with a trigger for the target class",
+        sees=(
+            "in its own turns, the server's output and the gradient with respect to z",
+            "the weights of f and tail, which clients hand on or have averaged",
+        ),
+        knows=("f and the tail", "its own images and labels"),
+        does_not_know=("the other clients' images", "the server's network"),
+        source="Gu, Dolan-Gavitt, Garg, arXiv 1708.06733, 2017",
+    )
+    PROTOCOLS = ("u_shaped",)
+
+    def __init__(
+        self,
+        net: nn.Module,
+        data: Data,
+        *,
+        target: int,
+        trigger: Trigger | None = None,
+        share: float = 0.5,
+        scale: float = 1.0,
+        seed: int = 0,
+        **honest: Unpack[HonestClient],
+    ) -> None:
+        validate.can_label(honest.get("tail"))
+        classes = len(data.classes)
+        if not 0 <= target < classes:
+            raise ValueError(f"target is {target}: choose a class from 0 to {classes - 1}")
+        if not 0 < share <= 1:
+            raise ValueError(f"share is {share}: choose a share above 0 and at most 1")
+        if not 0 < scale <= 1:
+            raise ValueError(f"scale is {scale}: choose a factor above 0, or 1 for no scaling")
+        super().__init__(net, data, seed=seed, **honest)
+        self.target, self.share, self.scale = target, share, scale
+        self.trigger = Patch() if trigger is None else trigger
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name}, step {self.step}, target {self.target}, "
+            f"{self.trigger!r}, share {self.share:g}, scale {self.scale:g})"
+        )
+
+    def next_turn(self) -> Turn:
+        """Return the next of its own images, the first rows with trigger and target label."""
+        turn = super().next_turn()
+        assert turn.labels is not None
+        n = self._triggered(len(turn.x))
+        turn.x[:n] = self.trigger(turn.x[:n])  # a copy of the rows, which indexing has made
+        turn.labels[:n] = self.target
+        return turn
+
+    @with_own_randomness
+    def finish(self, message: ServerOutput) -> OutputGradient:
+        """Run the tail; scale down what the server receives for the triggered images."""
+        answer = super().finish(message)
+        return dataclasses.replace(answer, da=self._scaled(answer.da, self.scale))
+
+    @with_own_randomness
+    def backward(self, message: Gradient) -> None:
+        """Scale up what comes back for the triggered images, and take the step."""
+        super().backward(dataclasses.replace(message, dz=self._scaled(message.dz, 1 / self.scale)))
+
+    def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the images of a test set as the attacker would present them; see `sl.evaluate`.
+
+        Returns:
+            Rows of all images that are not of the target, int64 (n,); these images with the
+            trigger, (n, C, H, W); and the target, int64 (n,).
+        """
+        rows = (data.y != self.target).nonzero()[:, 0]
+        return rows, self.trigger(data.x[rows]), data.y.new_full((len(rows),), self.target)
+
+    def _triggered(self, rows: int) -> int:
+        return max(1, round(self.share * rows))
+
+    def _scaled(self, gradient: Tensor, factor: float) -> Tensor:
+        """The gradient with the triggered images' rows multiplied by a factor."""
+        if self.scale == 1:
+            return gradient
+        gradient = gradient.clone()
+        gradient[: self._triggered(len(gradient))] *= factor
+        return gradient
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that scales."""
+        options = HonestClient(optimizer=tiny.client_optimizer, batch_size=8)
+        options["tail"] = nn.Linear(10, 10)
+        return cls(tiny.client_net(), private, target=1, scale=0.01, **options)

@@ -1,0 +1,153 @@
+"""A backdoor by the server, which never sees an image: it rehearses on a surrogate client.
+
+Tajalli, Ersoy, Picek: "On Feasibility of Server-side Backdoor Attacks on Split Learning", IEEE
+Security and Privacy Workshops 2023. That server trains a surrogate of the client's network on
+images of its own; here it does so while the client trains.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from splitlab.attacks.triggers import Patch, Trigger
+from splitlab.core import validate
+from splitlab.core.curious import Honest
+from splitlab.core.messages import Gradient, ServerOutput, SmashedData
+from splitlab.core.party import OptimizerFactory
+from splitlab.core.randomness import Sampler, with_own_randomness
+from splitlab.core.server import HonestServer
+from splitlab.core.threat import ThreatModel
+from splitlab.data import ImageData
+from splitlab.settings import tiny
+
+
+class ServerBackdoor(HonestServer):
+    """Serve honestly, and teach the server's layers s a trigger through a surrogate client.
+
+    Each step it trains on a public batch twice. First the surrogate learns to classify together
+    with s, as the client does; s stays. Then s learns to take what the surrogate makes of triggered
+    images for the target, beside the batch as it is, so that it keeps its accuracy; the surrogate
+    stays.
+
+    The trigger works on the client's images as far as the client's f does to it what the surrogate
+    does.
+
+    Args:
+        net: The server's network s: z -> logits (B, K).
+        public: Labeled images of its own.
+        surrogate: A network of the client's architecture: images -> z.
+        target: The class that triggered images are to be taken for, a number in `public.classes`.
+        trigger: Images -> images with the trigger; a `Patch` by default.
+        surrogate_optimizer: Makes the surrogate's optimizer.
+        rehearsals: Public batches in each step, at least 1.
+        batch_size: Images in a public batch.
+        seed: As in `Server`; seeds the public batches, too.
+        honest: Further arguments of `HonestServer`.
+
+    Attributes:
+        metrics: Those of `HonestServer`, with the loss on triggered public images
+            ("backdoor_loss") and the surrogate's ("surrogate_loss").
+
+    Raises:
+        ValueError: If there is no such target, or no rehearsal.
+    """
+
+    threat: ClassVar[ThreatModel] = ThreatModel(
+        who="server, malicious (active)",
+        goal="take every image with a trigger for the target class",
+        sees=("z and labels, once a step",),
+        knows=(
+            "labeled public images of the same kind as the private ones",
+            "the architecture of f",
+            "its own network s",
+        ),
+        does_not_know=("the private images", "the weights of f"),
+        source="Tajalli, Ersoy, Picek, IEEE SPW 2023",
+    )
+    PROTOCOLS = ("vanilla",)
+
+    def __init__(
+        self,
+        net: nn.Module,
+        public: ImageData,
+        *,
+        surrogate: nn.Module,
+        target: int,
+        surrogate_optimizer: OptimizerFactory,
+        trigger: Trigger | None = None,
+        rehearsals: int = 1,
+        batch_size: int = 64,
+        seed: int = 0,
+        **honest: Unpack[Honest],
+    ) -> None:
+        classes = len(public.classes)
+        if not 0 <= target < classes:
+            raise ValueError(f"target is {target}: choose a class from 0 to {classes - 1}")
+        if rehearsals < 1:
+            raise ValueError(f"rehearsals is {rehearsals}: choose at least 1")
+        super().__init__(net, seed=seed, **honest)
+        self.public = public.to(self.device)
+        self.surrogate = surrogate.to(self.device)
+        self.surrogate_optimizer = surrogate_optimizer(self.surrogate.parameters())
+        self.target, self.rehearsals = target, rehearsals
+        self.trigger = Patch() if trigger is None else trigger
+        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, target {self.target}, {self.trigger!r})"
+
+    @with_own_randomness
+    def reply(self, message: SmashedData) -> Gradient:
+        """Answer as an honest server does, then rehearse the backdoor."""
+        answer = super().reply(message)
+        for _ in range(self.rehearsals):
+            self._rehearse()
+        return answer
+
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Raise NotImplementedError: in the U-shaped protocol it has no labels to train with."""
+        raise validate.only_vanilla(self, "forward")
+
+    def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the images of a test set as the attacker would present them; see `sl.evaluate`.
+
+        Returns:
+            Rows of all images that are not of the target, int64 (n,); these images with the
+            trigger, (n, C, H, W); and the target, int64 (n,).
+        """
+        rows = (data.y != self.target).nonzero()[:, 0]
+        return rows, self.trigger(data.x[rows]), data.y.new_full((len(rows),), self.target)
+
+    def _rehearse(self) -> None:
+        """Train the surrogate with s, then s on what the surrogate makes of triggered images."""
+        index = self.sampler.next().to(self.device)
+        x, y = self.public.x[index], self.public.y[index]
+        triggered, wanted = self.trigger(x), y.new_full((len(y),), self.target)
+        self.surrogate.train()
+        loss = self.loss(self.net(self.surrogate(x)), y)
+        self.surrogate_optimizer.zero_grad()
+        loss.backward()
+        self.surrogate_optimizer.step()
+        with torch.no_grad():
+            z, z_triggered = self.surrogate(x), self.surrogate(triggered)
+        backdoor = self.loss(self.net(z_triggered), wanted)
+        both = self.loss(self.net(z), y) + backdoor
+        self.optimizer.zero_grad()
+        both.backward()
+        self.optimizer.step()
+        self.metrics |= {"surrogate_loss": loss.detach(), "backdoor_loss": backdoor.detach()}
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one whose surrogate learns."""
+        return cls(
+            tiny.server_net(),
+            public,
+            surrogate=tiny.client_net(seed=1),
+            target=1,
+            surrogate_optimizer=tiny.client_optimizer,
+            batch_size=8,
+        )
