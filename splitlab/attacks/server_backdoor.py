@@ -104,24 +104,10 @@ class ServerBackdoor(HonestServer):
         """Answer as an honest server does, then rehearse the backdoor."""
         answer = super().reply(message)
         for _ in range(self.rehearsals):
-            self._rehearse()
+            self.rehearse()
         return answer
 
-    def forward(self, message: SmashedData) -> ServerOutput:
-        """Raise NotImplementedError: in the U-shaped protocol it has no labels to train with."""
-        raise validate.only_vanilla(self, "forward")
-
-    def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the images of a test set as the attacker would present them; see `sl.evaluate`.
-
-        Returns:
-            Rows of all images that are not of the target, int64 (n,); these images with the
-            trigger, (n, C, H, W); and the target, int64 (n,).
-        """
-        rows = (data.y != self.target).nonzero()[:, 0]
-        return rows, self.trigger(data.x[rows]), data.y.new_full((len(rows),), self.target)
-
-    def _rehearse(self) -> None:
+    def rehearse(self) -> None:
         """Train the surrogate with s, then s on what the surrogate makes of triggered images."""
         index = self.sampler.next().to(self.device)
         x, y = self.public.x[index], self.public.y[index]
@@ -139,6 +125,20 @@ class ServerBackdoor(HonestServer):
         both.backward()
         self.optimizer.step()
         self.metrics |= {"surrogate_loss": loss.detach(), "backdoor_loss": backdoor.detach()}
+
+    def forward(self, message: SmashedData) -> ServerOutput:
+        """Raise NotImplementedError: in the U-shaped protocol it has no labels to train with."""
+        raise validate.only_vanilla(self, "forward")
+
+    def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the images of a test set as the attacker would present them; see `sl.evaluate`.
+
+        Returns:
+            Rows of all images that are not of the target, int64 (n,); these images with the
+            trigger, (n, C, H, W); and the target, int64 (n,).
+        """
+        rows = (data.y != self.target).nonzero()[:, 0]
+        return rows, self.trigger(data.x[rows]), data.y.new_full((len(rows),), self.target)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:

@@ -45,6 +45,13 @@ from splitlab.course.experiments.hijack_settings import HijackSetting
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak, TailLabels, worst_auc
 from splitlab.course.experiments.passive_inversions import PassiveInversions
+from splitlab.course.experiments.poisoning import (
+    POISONINGS,
+    SERVER_BACKDOORS,
+    Effect,
+    PoisoningRun,
+    ServerBackdoorRun,
+)
 from splitlab.course.experiments.property_inference import (
     PropertyHijack,
     SlantAndPicture,
@@ -83,8 +90,10 @@ __all__ = [
     "METRICS_SEEDS",
     "MNIST_SEEDS",
     "PLANE",
+    "POISONINGS",
     "PROTOCOLS",
     "SEARCHES",
+    "SERVER_BACKDOORS",
     "SGD_RATE",
     "SIGNALS",
     "SPLIT_SEEDS",
@@ -95,6 +104,7 @@ __all__ = [
     "ClippedAdam",
     "CpuTime",
     "Device",
+    "Effect",
     "Experiment",
     "Faces",
     "Hijack",
@@ -104,10 +114,12 @@ __all__ = [
     "LastMessages",
     "OtherClient",
     "PassiveInversions",
+    "PoisoningRun",
     "PropertyHijack",
     "PropertyShare",
     "ProtocolAgainstWhole",
     "PublicImages",
+    "ServerBackdoorRun",
     "ServersView",
     "SlantAndPicture",
     "SplitAgainstWhole",

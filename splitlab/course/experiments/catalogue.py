@@ -19,6 +19,12 @@ from splitlab.course.experiments.hijack_settings import CORE, FURTHER, MORE, Hij
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak, TailLabels
 from splitlab.course.experiments.passive_inversions import PassiveInversions
+from splitlab.course.experiments.poisoning import (
+    POISONINGS,
+    SERVER_BACKDOORS,
+    PoisoningRun,
+    ServerBackdoorRun,
+)
 from splitlab.course.experiments.property_inference import KINDS as PROPERTIES
 from splitlab.course.experiments.property_inference import PropertyHijack, SlantAndPicture
 from splitlab.course.experiments.property_share import SHARES, PropertyShare
@@ -171,6 +177,12 @@ def experiments() -> tuple[Experiment, ...]:
     for seed in SPLIT_SEEDS:  # seed by seed, too
         digits += [
             ClientGANRun("client_gan_tiny", n, seed, 1000, **o) for n, o in CLIENT_GANS.items()
+        ]
+    for seed in SPLIT_SEEDS:
+        digits += [PoisoningRun("poisoning_tiny", n, seed, 20, **o) for n, o in POISONINGS.items()]
+        digits += [
+            ServerBackdoorRun("poisoning_tiny", n, seed, 400, **o)
+            for n, o in SERVER_BACKDOORS.items()
         ]
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
