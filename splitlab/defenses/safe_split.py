@@ -133,7 +133,7 @@ class SafeSplit(HonestServer):
         if self.sender not in ("", message.sender):
             raise ValueError(
                 f"{message.sender} follows {self.sender} and no weights passed through the server, "
-                "which so cannot roll back: use sl.Sequential(..., through_server=True)"
+                "so it could not roll back: use sl.Sequential(..., through_server=True)"
             )
         self.sender = message.sender
 
