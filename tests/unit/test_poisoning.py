@@ -1,4 +1,4 @@
-"""Clients and a server that poison: what triggers change, which labels, and what the server gets."""
+"""Poisoning: what triggers change, which labels are false, and what the server receives."""
 
 from functools import partial
 
