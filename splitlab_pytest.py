@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-OPTIONS = {"attack": "a Server or a Client", "defense": "a Defense or a LabelDefense"}
+OPTIONS = {
+    "attack": "a Server or a Client",
+    "defense": "a Defense, a LabelDefense, or a HonestServer that defends itself",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,14 +11,14 @@ from typing import ClassVar, Self, Unpack
 
 from torch import Tensor, nn
 
-from splitlab.attacks.triggers import Patch, Trigger
+from splitlab.attacks.triggers import Patch, Trigger, triggered
 from splitlab.core import validate
 from splitlab.core.client import Client, Turn
 from splitlab.core.curious import HonestClient
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput
 from splitlab.core.randomness import with_own_randomness
 from splitlab.core.threat import ThreatModel
-from splitlab.data import Data, ImageData
+from splitlab.data import ImageData
 from splitlab.settings import tiny
 
 
@@ -31,7 +31,9 @@ class Backdoor(Client):
     With a `scale` below 1 the attack adapts to a server that compares updates, as `sl.SafeSplit`
     does: the server receives the gradient of the triggered images multiplied by `scale`, and the
     attacker multiplies the gradient that comes back for them by 1 / `scale`. The server then learns
-    from the honest rows alone. f and the tail, which the clients share, learn the trigger.
+    almost only from the honest rows. f and the tail, which the clients share, learn the trigger,
+    as without the scale if the server's layers work on each row by itself. BatchNorm at the server
+    mixes the rows: some of the honest rows' gradient is then multiplied by 1 / `scale`, too.
 
     Args:
         net: f, as the honest clients have it.
@@ -64,7 +66,7 @@ class Backdoor(Client):
     def __init__(
         self,
         net: nn.Module,
-        data: Data,
+        data: ImageData,
         *,
         target: int,
         trigger: Trigger | None = None,
@@ -74,9 +76,7 @@ class Backdoor(Client):
         **honest: Unpack[HonestClient],
     ) -> None:
         validate.can_label(honest.get("tail"))
-        classes = len(data.classes)
-        if not 0 <= target < classes:
-            raise ValueError(f"target is {target}: choose a class from 0 to {classes - 1}")
+        target = validate.class_number(target, len(data.classes), name="target")
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}: choose a share above 0 and at most 1")
         if not 0 < scale <= 1:
@@ -84,6 +84,7 @@ class Backdoor(Client):
         super().__init__(net, data, seed=seed, **honest)
         self.target, self.share, self.scale = target, share, scale
         self.trigger = Patch() if trigger is None else trigger
+        self.value_range = data.value_range
 
     def __repr__(self) -> str:
         return (
@@ -96,7 +97,8 @@ class Backdoor(Client):
         turn = super().next_turn()
         assert turn.labels is not None
         n = self._triggered(len(turn.x))
-        turn.x[:n] = self.trigger(turn.x[:n])  # a copy of the rows, which indexing has made
+        # Written into a copy of the private rows, which indexing has made.
+        turn.x[:n] = triggered(self.trigger, turn.x[:n], self.value_range)
         turn.labels[:n] = self.target
         return turn
 
@@ -119,7 +121,8 @@ class Backdoor(Client):
             trigger, (n, C, H, W); and the target, int64 (n,).
         """
         rows = (data.y != self.target).nonzero()[:, 0]
-        return rows, self.trigger(data.x[rows]), data.y.new_full((len(rows),), self.target)
+        images = triggered(self.trigger, data.x[rows], data.value_range)
+        return rows, images, data.y.new_full((len(rows),), self.target)
 
     def _triggered(self, rows: int) -> int:
         return max(1, round(self.share * rows))

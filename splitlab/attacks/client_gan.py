@@ -272,8 +272,7 @@ def _check_labels(tail: nn.Module | None, like: ImageData, target: int, poison: 
     """Raise a ValueError where a label makes no sense, or the tail has no output for it."""
     classes = len(like.classes)
     tail = validate.can_label(tail)
-    if not 0 <= target < classes:
-        raise ValueError(f"target is {target}: choose a class from 0 to {classes - 1}")
+    validate.class_number(target, classes, name="target")
     if poison is not None and (poison == target or poison < 0):
         raise ValueError(
             f"poison is {poison} and target {target}: choose another class for the poison turns, "

@@ -61,9 +61,8 @@ class LabelFlipping(Client):
         **honest: Unpack[HonestClient],
     ) -> None:
         validate.can_label(honest.get("tail"))
-        _check(flips, len(data.classes))
+        self.flips = _checked(flips, len(data.classes))
         super().__init__(net, data, seed=seed, **honest)
-        self.flips = dict(flips)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, step {self.step}, flips {self.flips})"
@@ -100,15 +99,15 @@ class LabelFlipping(Client):
         return cls(tiny.client_net(), private, flips={0: 1, 1: 0}, **options)
 
 
-def _check(flips: Mapping[int, int], classes: int) -> None:
-    """Raise a ValueError where the flips make no sense."""
+def _checked(flips: Mapping[int, int], classes: int) -> dict[int, int]:
+    """Return the flips as a dictionary of numbers; a ValueError where they make no sense."""
     if not flips:
         raise ValueError("flips is empty: name at least one class and its false label, as {0: 6}")
+    checked = {}
     for true, false in flips.items():
-        if not (0 <= true < classes and 0 <= false < classes):
-            raise ValueError(
-                f"flips has {true}: {false} and there are the classes 0 to {classes - 1}: choose "
-                "two of them"
-            )
+        true = validate.class_number(true, classes, name="a class in flips")
+        false = validate.class_number(false, classes, name=f"the false label of {true} in flips")
         if true == false:
             raise ValueError(f"flips has {true}: {false}, which is no flip: choose another label")
+        checked[true] = false
+    return checked

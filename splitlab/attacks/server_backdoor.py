@@ -12,7 +12,7 @@ from typing import ClassVar, Self, Unpack
 import torch
 from torch import Tensor, nn
 
-from splitlab.attacks.triggers import Patch, Trigger
+from splitlab.attacks.triggers import Patch, Trigger, triggered
 from splitlab.core import validate
 from splitlab.core.curious import Honest
 from splitlab.core.messages import Gradient, ServerOutput, SmashedData
@@ -52,7 +52,8 @@ class ServerBackdoor(HonestServer):
             ("backdoor_loss") and the surrogate's ("surrogate_loss").
 
     Raises:
-        ValueError: If there is no such target, or no rehearsal.
+        ValueError: If there is no such target, or no rehearsal; in training, if the surrogate makes
+            z of another shape than the client.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -83,9 +84,7 @@ class ServerBackdoor(HonestServer):
         seed: int = 0,
         **honest: Unpack[Honest],
     ) -> None:
-        classes = len(public.classes)
-        if not 0 <= target < classes:
-            raise ValueError(f"target is {target}: choose a class from 0 to {classes - 1}")
+        target = validate.class_number(target, len(public.classes), name="target")
         if rehearsals < 1:
             raise ValueError(f"rehearsals is {rehearsals}: choose at least 1")
         super().__init__(net, seed=seed, **honest)
@@ -104,21 +103,32 @@ class ServerBackdoor(HonestServer):
         """Answer as an honest server does, then rehearse the backdoor."""
         answer = super().reply(message)
         for _ in range(self.rehearsals):
-            self.rehearse()
+            self.rehearse(message.z.shape[1:])
         return answer
 
-    def rehearse(self) -> None:
-        """Train the surrogate with s, then s on what the surrogate makes of triggered images."""
+    def rehearse(self, shape: torch.Size | None = None) -> None:
+        """Train the surrogate with s, then s on what the surrogate makes of triggered images.
+
+        Args:
+            shape: That of the client's z without the batch, which the surrogate's must have.
+        """
         index = self.sampler.next().to(self.device)
         x, y = self.public.x[index], self.public.y[index]
-        triggered, wanted = self.trigger(x), y.new_full((len(y),), self.target)
+        x_triggered = triggered(self.trigger, x, self.public.value_range)
+        wanted = y.new_full((len(y),), self.target)
         self.surrogate.train()
-        loss = self.loss(self.net(self.surrogate(x)), y)
+        z = self.surrogate(x)
+        if shape is not None and z.shape[1:] != shape:
+            raise ValueError(
+                f"the surrogate makes z of shape {tuple(z.shape[1:])} and the client sends "
+                f"{tuple(shape)}: give it the architecture of the client's network"
+            )
+        loss = self.loss(self.net(z), y)
         self.surrogate_optimizer.zero_grad()
         loss.backward()
         self.surrogate_optimizer.step()
         with torch.no_grad():
-            z, z_triggered = self.surrogate(x), self.surrogate(triggered)
+            z, z_triggered = self.surrogate(x), self.surrogate(x_triggered)
         backdoor = self.loss(self.net(z_triggered), wanted)
         both = self.loss(self.net(z), y) + backdoor
         self.optimizer.zero_grad()
@@ -138,7 +148,8 @@ class ServerBackdoor(HonestServer):
             trigger, (n, C, H, W); and the target, int64 (n,).
         """
         rows = (data.y != self.target).nonzero()[:, 0]
-        return rows, self.trigger(data.x[rows]), data.y.new_full((len(rows),), self.target)
+        images = triggered(self.trigger, data.x[rows], data.value_range)
+        return rows, images, data.y.new_full((len(rows),), self.target)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:

@@ -12,16 +12,28 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+RANGE = (-1.0, 1.0)
+
 
 class Trigger(ABC):
     """Base of triggers: a function of images that changes them all in the same way.
 
-    To write one of your own, override `__call__`, and return a new tensor.
+    To write one of your own, override `__call__`, and return a new tensor of the same shape, with
+    values inside the range.
     """
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @abstractmethod
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the images (N, C, H, W) with the trigger; `x` itself stays as it is."""
+    def __call__(self, x: Tensor, value_range: tuple[float, float] = RANGE) -> Tensor:
+        """Return the images with the trigger; `x` itself stays as it is.
+
+        Args:
+            x: Images, (N, C, H, W).
+            value_range: The smallest and largest value that a pixel can take. An attack passes
+                that of its data.
+        """
 
 
 class Patch(Trigger):
@@ -29,37 +41,46 @@ class Patch(Trigger):
 
     Args:
         size: Its side in pixels, at least 1.
-        value: The value of its pixels; 1 is the brightest of images from -1 to 1.
+        value: The value of its pixels; by default the largest of the images' range.
 
     Raises:
-        ValueError: If the size is below 1; when called, if it exceeds the image.
+        ValueError: If the size is no whole number of pixels; when called, if the square exceeds
+            the image, or its value the range.
     """
 
-    def __init__(self, size: int = 3, *, value: float = 1.0) -> None:
-        if size < 1:
-            raise ValueError(f"size is {size}: a patch has a side of at least one pixel")
+    def __init__(self, size: int = 3, *, value: float | None = None) -> None:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"size is {size!r}: choose a whole number of pixels, at least 1")
         self.size, self.value = size, value
 
     def __repr__(self) -> str:
-        return f"Patch({self.size}, value={self.value:g})"
+        value = "" if self.value is None else f", value={self.value:g}"
+        return f"Patch({self.size}{value})"
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the images (N, C, H, W) with the square."""
+    def __call__(self, x: Tensor, value_range: tuple[float, float] = RANGE) -> Tensor:
+        """Return the images (N, C, H, W) with the square; arguments as in `Trigger`."""
+        low, high = value_range
+        value = high if self.value is None else self.value
+        if not low <= value <= high:
+            raise ValueError(
+                f"value is {value:g} and pixels run from {low:g} to {high:g}: choose a value in "
+                "this range, or leave it out"
+            )
         if self.size > min(x.shape[-2:]):
             raise ValueError(
                 f"size is {self.size} and the images are {tuple(x.shape[-2:])} pixels: choose a "
                 "smaller patch"
             )
         x = x.clone()
-        x[..., -self.size :, -self.size :] = self.value
+        x[..., -self.size :, -self.size :] = value
         return x
 
 
 class Blend(Trigger):
     """A random pattern over the whole image, mixed in faintly.
 
-    Each pixel becomes (1 - strength) times itself plus strength times the pattern's, which is -1 or
-    1 with equal probability.
+    Each pixel becomes (1 - strength) times itself plus strength times the pattern's, which is the
+    smallest or the largest value of the range with equal probability.
 
     Args:
         strength: The pattern's share, above 0 and at most 1.
@@ -77,8 +98,32 @@ class Blend(Trigger):
     def __repr__(self) -> str:
         return f"Blend({self.strength:g}, seed={self.seed})"
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the images (N, C, H, W) with the pattern."""
+    def __call__(self, x: Tensor, value_range: tuple[float, float] = RANGE) -> Tensor:
+        """Return the images (N, C, H, W) with the pattern; arguments as in `Trigger`."""
+        low, high = value_range
         generator = torch.Generator().manual_seed(self.seed)
-        pattern = torch.randint(2, x.shape[1:], generator=generator).to(x) * 2 - 1
-        return (1 - self.strength) * x + self.strength * pattern
+        pattern = torch.randint(2, x.shape[1:], generator=generator).to(x) * (high - low) + low
+        return ((1 - self.strength) * x + self.strength * pattern).clamp(low, high)
+
+
+def triggered(trigger: Trigger, x: Tensor, value_range: tuple[float, float]) -> Tensor:
+    """Return images (N, C, H, W) with a trigger, in a tensor of their own.
+
+    Raises:
+        ValueError: If the trigger makes images of another shape, or values outside of the range.
+    """
+    images = trigger(x.clone(), value_range)  # a copy, for a trigger that writes into what it gets
+    if images.shape != x.shape:
+        raise ValueError(
+            f"{trigger!r} turns images of shape {tuple(x.shape)} into {tuple(images.shape)}: "
+            "let it return the same shape"
+        )
+    low, high = value_range
+    slack = 1e-5 * (high - low)  # rounding
+    outside = (images < low - slack) | (images > high + slack) | images.isnan()
+    if outside.any():
+        raise ValueError(
+            f"{trigger!r} makes pixels outside of {low:g} to {high:g}, the images' range: clamp "
+            "them"
+        )
+    return images.to(x)

@@ -79,6 +79,10 @@ class Server(Party, ABC):
     - Write a classmethod `conformance_example(private, public)` that returns a small one, and run
       `pytest --splitlab-attack my_module:MyAttack`.
 
+    To write a server that defends itself against clients, derive from `HonestServer`, override
+    `relay`, which receives the weights at the end of a turn and returns those to pass on, and run
+    `pytest --splitlab-defense my_module:MyServer`; `sl.SafeSplit` is one.
+
     Args:
         seed: Seeds the server's random state.
         device: Where the server computes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from torch import Tensor, nn
@@ -122,6 +123,23 @@ def can_label(tail: nn.Module | None) -> nn.Module:
             "it, and use protocol=u_shaped"
         )
     return tail
+
+
+def class_number(value: Any, classes: int, *, name: str) -> int:
+    """Return the number of a class that an argument called `name` gives.
+
+    Raises:
+        ValueError: If there is no such class among 0 to `classes` - 1.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(
+            f"{name} is {value!r}: give the class by its number, from 0 to {classes - 1}"
+        ) from None
+    if not 0 <= number < classes:
+        raise ValueError(f"{name} is {number}: choose a class from 0 to {classes - 1}")
+    return number
 
 
 def only_vanilla(server: Any, method: str) -> NotImplementedError:

@@ -79,8 +79,10 @@ class SafeSplit(HonestServer):
         seed: int = 0,
         **honest: Unpack[Honest],
     ) -> None:
-        if window < 3:
-            raise ValueError(f"window is {window}: a majority needs at least 3 turns")
+        if not isinstance(window, int) or window < 3:
+            raise ValueError(
+                f"window is {window}: choose a whole number of turns, at least 3 for a majority"
+            )
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}: choose a share above 0 and at most 1")
         super().__init__(net, seed=seed, **honest)
@@ -121,6 +123,8 @@ class SafeSplit(HonestServer):
 
     def benign(self) -> list[int]:
         """Return the turns, as places in `turns`, that are among the majority by both scores."""
+        if not self.turns:
+            return []
         size = len(self.turns) // 2 + 1
         majorities = []
         for what in ("low_frequencies", "rotation"):
@@ -133,7 +137,7 @@ class SafeSplit(HonestServer):
         if self.sender not in ("", message.sender):
             raise ValueError(
                 f"{message.sender} follows {self.sender} and no weights passed through the server, "
-                "which so cannot roll back: use sl.Sequential(..., through_server=True)"
+                "so it could not roll back: use sl.Sequential(..., through_server=True)"
             )
         self.sender = message.sender
 

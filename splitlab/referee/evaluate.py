@@ -67,7 +67,9 @@ def evaluate(
 
     Args:
         clients: The client, or all clients, after training. An attacker among them is not
-            attacked, unless it infers labels of its own images that lie with the server.
+            attacked, unless it infers labels of its own images that lie with the server. Poisoning:
+            all that trained to the end, in their order, for the network is that of the one whose
+            turn is next.
         attack: The attack: the server, or one of the clients. For images it may have `public`
             images and an `autoencode` that sends images (N, C, H, W) through the networks it
             decodes with: what those could show at best is a ceiling.

@@ -33,15 +33,16 @@ def score_poisoning(
     that are neither attacked nor wanted, taken for a wanted class. The ceiling, "wanted_classes":
     real images of the wanted classes, taken for one.
 
-    The network is that of the client whose turn is next, which holds the newest weights when whole
-    turns were taken.
+    The network is that of the client with the fewest steps, the first of them in the list: the one
+    whose turn is next, which holds the newest weights when whole turns were taken. A client that
+    has left the training must not be in the list.
     """
     server = attack if server is None and isinstance(attack, Server) else server
+    newest = min(clients, key=lambda client: client.step)
     _refuse(clients, attack, server, test)
     assert server is not None and test is not None
-    newest = min(clients, key=lambda client: client.step)
     test = test.to(newest.device)
-    rows, images, wanted = attack.attack_set(test)
+    rows, images, wanted = _attack_set(attack, test)
     predicted = logits(newest, server, test.x).argmax(1)
     of_attacked = logits(newest, server, images).argmax(1)
     hit, is_wanted = torch.isin(predicted, wanted), torch.isin(test.y, wanted)
@@ -90,21 +91,54 @@ def _refuse(
 ) -> None:
     """Raise an error where the attack cannot be scored."""
     name = type(attack).__name__
-    if server is None:
+    if not isinstance(server, Server):
+        given = "" if server is None else f", not {type(server).__name__}"
         raise TypeError(
-            f"{name} poisons a network whose middle layers are the server's: pass server="
+            f"{name} poisons a network whose middle layers are the server's: pass server=, the "
+            f"server that the clients trained with{given}"
         )
     if test is None:
         raise ValueError(
             "poisoning is scored on images that no client trained on: pass referee=, a part of "
             "the split that no client holds"
         )
-    for client in clients:
-        held = client.data
-        if isinstance(held, ImageData) and (shared := held.row_hashes() & test.row_hashes()):
+    if len({client.step for client in clients}) > 2:
+        steps = ", ".join(str(client.step) for client in clients)
+        raise ValueError(
+            f"the clients have taken {steps} steps, so no turn is next: train for whole turns, and "
+            "leave out clients that have left"
+        )
+    held: list[tuple[str, Any]] = [(client.name, client.data) for client in clients]
+    held += [(name, getattr(attack, what, None)) for what in ("data", "public")]
+    hashes = test.row_hashes()
+    for holder, data in held:
+        if not isinstance(data, ImageData):
+            continue
+        if (data.shape, data.classes, data.value_range) != (
+            test.shape,
+            test.classes,
+            test.value_range,
+        ):
             raise ValueError(
-                f"{len(shared)} of the test images are {client.name}'s: pass a part that no "
-                "client holds"
+                f"the test images differ from {holder}'s in shape, classes or value range: pass a "
+                "part of the same split"
             )
-    if not len(attack.attack_set(test)[0]):
+        if shared := data.row_hashes() & hashes:
+            raise ValueError(
+                f"{len(shared)} of the test images are {holder}'s: pass a part that nobody "
+                "trained on"
+            )
+
+
+def _attack_set(attack: Any, test: ImageData) -> tuple[Tensor, Tensor, Tensor]:
+    """Ask the attack which images it attacks; a ValueError where it is none, or they do not fit."""
+    rows, images, wanted = attack.attack_set(test)
+    name = type(attack).__name__
+    if not len(rows):
         raise ValueError(f"{name} attacks none of the {len(test)} test images: pass others")
+    if not len(rows) == len(images) == len(wanted):
+        raise ValueError(
+            f"{name}.attack_set returns {len(rows)} rows, {len(images)} images and {len(wanted)} "
+            "wanted classes: return one image and one class for each row"
+        )
+    return rows, images, wanted

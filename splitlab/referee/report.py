@@ -80,10 +80,12 @@ class Report:
             return min(known) if self.lower_is_better else max(known)
 
         attack, row = best(self.attack)
-        floor, name = best(self.floors)
         of = "" if len(self.attack) == 1 else f" ({_words(row)})"
-        heading = self.columns[self.leading]
-        return f"{heading} {attack:.3f}{of}; best floor {floor:.3f} ({_words(name)})."
+        reached = f"{self.columns[self.leading]} {attack:.3f}{of}"
+        if not self.floors:
+            return f"{reached}; there is no floor."
+        floor, name = best(self.floors)
+        return f"{reached}; best floor {floor:.3f} ({_words(name)})."
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures, without the pictures, ready for JSON: row -> kind and figures."""

@@ -12,6 +12,7 @@ from splitlab.course.conformance.chosen import chosen
 
 ROOT = Path(__file__).parents[2]
 MINE = """
+import dataclasses
 import torch
 import splitlab as sl
 
@@ -39,6 +40,27 @@ class Noise(sl.Defense):
     @classmethod
     def conformance_example(cls, private, public):
         return cls()
+
+class Refuses(sl.HonestServer):  # what is not finite
+    STATE = ("last",)
+
+    def __init__(self, net, **honest):
+        super().__init__(net, **honest)
+        self.last = None
+
+    def relay(self, message):
+        if self.last is None or all(t.isfinite().all() for t in message.state.values()):
+            self.last = message.state
+        return super().relay(dataclasses.replace(message, state=self.last))
+
+    @classmethod
+    def conformance_example(cls, private, public):
+        return cls(sl.tiny.server_net())
+
+class Careless(Refuses):
+    def relay(self, message):
+        self.seen = getattr(self, "seen", 0) + 1
+        return super().relay(message)
 
 class Forgetful(MeanImage):
     def observe(self, message):
@@ -80,18 +102,22 @@ def run(folder, *options, **environment):
 def test_an_attack_and_a_defense_of_an_outsider_pass_the_list(folder):
     (folder / "test_of_its_own.py").write_text("def test_another(): assert False")
     attack = ("--splitlab-attack", "its_own_classes:MeanImage")
-    status, shown = run(folder, "-rs", *attack, "--splitlab-defense", "its_own_classes:Noise")
+    defenses = (f"--splitlab-defense=its_own_classes:{name}" for name in ("Noise", "Refuses"))
+    status, shown = run(folder, "-rs", *attack, *defenses)
     assert status == 0, shown
-    assert re.search(r"^=+ 19 passed, 2 skipped", shown, flags=re.M), shown
+    assert re.search(r"^=+ 29 passed, 2 skipped", shown, flags=re.M), shown
     assert shown.count("it takes part in every protocol") == 2
 
 
 def test_a_class_that_breaks_a_rule_fails_beside_what_was_named(folder):
     (folder / "test_of_its_own.py").write_text("def test_another(): pass")
     attack = ("--splitlab-attack", "its_own_classes:Forgetful")
-    status, shown = run(folder, "-k", "another or state_method", *attack, "test_of_its_own.py")
+    defense = ("--splitlab-defense", "its_own_classes:Careless")
+    only = ("-k", "another or state_method or (in_turn and u_shaped)", "test_of_its_own.py")
+    status, shown = run(folder, *attack, *defense, *only)
     assert status == 1
-    assert "1 failed, 1 passed" in shown
+    assert "2 failed, 2 passed" in shown, shown
+    assert "server.seen changes during the run" in shown
     assert "Forgetful writes state_dict: state is collected, so name what changes" in shown
 
 
@@ -114,8 +140,9 @@ def test_a_class_that_is_not_there_is_one_sentence(folder):
         ("attack", "its_own_classes:ANSWER", "its_own_classes has no class ANSWER"),
         ("attack", "its_own_classes:Noise", "Noise is a defense; name it with --splitlab-defense"),
         ("defense", "its_own_classes:Half", "Half is an attack; name it with --splitlab-attack"),
+        ("defense", "its_own_classes:MeanImage", "MeanImage is an attack; name it with --splitla"),
         ("attack", "splitlab:Observer", "an attack is a subclass of sl.Server or sl.Client"),
-        ("defense", "splitlab:Log", "a defense is a subclass of sl.Defense or sl.LabelDefense"),
+        ("defense", "splitlab:Log", "a subclass of sl.Defense, sl.LabelDefense or sl.HonestServer"),
         ("attack", "its_own_classes:Half", "Half does not override reply; write it first"),
         ("defense", "its_own_classes:Mute", "Mute does not say how to make a small example of"),
     ],

@@ -14,7 +14,7 @@ from splitlab.core.state import Stateful
 CHOSEN = pytest.StashKey[dict[str, list[type]]]()  # "attack" and "defense" -> classes
 KINDS: dict[str, tuple[type, ...]] = {
     "attack": (sl.Server, sl.Client),
-    "defense": (sl.Defense, sl.LabelDefense),
+    "defense": (sl.Defense, sl.LabelDefense, sl.HonestServer),
 }
 
 
@@ -35,7 +35,7 @@ def chosen(what: str, path: str) -> Any:
     kind = getattr(_imported(module, option), name, None)
     if not inspect.isclass(kind):
         raise ValueError(f"{option}: {module} has no class {name}; check the spelling")
-    if not issubclass(kind, KINDS[what]):
+    if not _is(kind, what):
         raise ValueError(f"{option}: {_other_base(kind, what)}")
     if missing := sorted(getattr(kind, "__abstractmethods__", ())):
         raise ValueError(f"{option}: {name} does not override {', '.join(missing)}; write it first")
@@ -66,11 +66,19 @@ def _imported(module: str, option: str) -> Any:
 
 def _other_base(kind: type, what: str) -> str:
     """Say what a class of another kind should be."""
-    for other, bases in KINDS.items():
-        if issubclass(kind, bases):
+    for other in KINDS:
+        if _is(kind, other):
             return f"{kind.__name__} is {_a(other)}; name it with --splitlab-{other}"
-    wanted = " or ".join(f"sl.{base.__name__}" for base in KINDS[what])
+    *bases, last = (f"sl.{base.__name__}" for base in KINDS[what])
+    wanted = f"{', '.join(bases)} or {last}"
     return f"{kind.__name__} is not {_a(what)}; {_a(what)} is a subclass of {wanted}"
+
+
+def _is(kind: type, what: str) -> bool:
+    """Whether a class can be tried as an attack, or as a defense."""
+    # A server that looks on answers honestly, and defends nothing.
+    looks = what == "defense" and issubclass(kind, sl.PassiveServer)
+    return issubclass(kind, KINDS[what]) and not looks
 
 
 def _a(what: str) -> str:

@@ -1,8 +1,8 @@
 """What every class of either list must do, and how the lists are laid over classes and protocols.
 
 A test asks for what it is tried on by the names of its arguments: `kind` is any class, `passive` an
-honest but curious one; beside either, `protocol` is a protocol in which the class takes part, and
-`other_protocol` one in which it does not.
+honest but curious one, `serving` a server; beside each, `protocol` is a protocol in which the class
+takes part, and `other_protocol` one in which it does not.
 """
 
 import functools
@@ -14,7 +14,7 @@ import splitlab as sl
 from splitlab.course.conformance.chosen import CHOSEN
 from splitlab.course.conformance.examples import PROTOCOLS, few, made
 
-NAMES = ("kind", "passive", "protocol", "other_protocol")
+NAMES = ("kind", "passive", "serving", "protocol", "other_protocol")
 
 
 def lay_over(metafunc, kinds):
@@ -24,6 +24,8 @@ def lay_over(metafunc, kinds):
         return
     if "passive" in names:
         kinds = [kind for kind in kinds if is_passive(kind)]
+    if "serving" in names:
+        kinds = [kind for kind in kinds if issubclass(kind, sl.Server)]
     if len(names) == 1:
         items = [pytest.param(kind, id=kind.__name__) for kind in kinds]
     else:
@@ -34,7 +36,8 @@ def lay_over(metafunc, kinds):
             if (protocol in kind.PROTOCOLS) == (names[1] != "other_protocol")
         ]
     if not items:
-        why = "no class is passive" if "passive" in names else "it takes part in every protocol"
+        whys = {"passive": "no class is passive", "serving": "no class is a server"}
+        why = whys.get(names[0], "it takes part in every protocol")
         items = [pytest.param(*names, marks=pytest.mark.skip(reason=why), id="none")]
     metafunc.parametrize(names, items)
 

@@ -1,4 +1,4 @@
-"""What every defense must do, of a client or of a server that holds labels."""
+"""What every defense must do: of a client, of a server that holds labels, or of a server itself."""
 
 import pytest
 import torch
@@ -15,8 +15,11 @@ from splitlab.course.conformance.every_class import (
 from splitlab.course.conformance.examples import (
     BATCH,
     PROTOCOLS,
+    Killed,
+    KillInStep,
     assert_same,
     in_float64,
+    in_turn,
     killed_run,
     made,
     put_back,
@@ -42,6 +45,22 @@ def test_it_resumes_to_the_last_bit_and_shares_no_memory(kind, protocol, data, t
     again = put_back(made(kind, data, protocol), whole)
     following = [take_steps(*parties[1:], protocol, 1, BATCH) for parties in (whole, again)]
     assert_same(*following)
+
+
+def test_clients_in_turn_resume_through_it_to_the_last_bit_and_share_no_memory(
+    serving, protocol, data, tmp_path
+):
+    """Their weights pass through the server, which may keep them."""
+    options = {"protocol": sl.Sequential(PROTOCOLS[protocol], through_server=True)}
+    whole = in_turn(serving, data, protocol)
+    sl.train(*whole, 12, **options)
+    options |= {"checkpoint": tmp_path / "run", "every": 5}
+    with pytest.raises(Killed):
+        sl.train(*in_turn(serving, data, protocol), 12, observers=[KillInStep(7)], **options)
+    killed = in_turn(serving, data, protocol)
+    sl.train(*killed, 12, **options)
+    assert_same(whole, killed)
+    sl.audit(*killed)
 
 
 def test_where_it_takes_no_part_it_says_why(kind, other_protocol, data):

@@ -73,6 +73,17 @@ class Kill(sl.Observer):
             raise Killed
 
 
+class KillInStep(sl.Observer):
+    """Kills a run of several clients at the end of a step, before anything is written."""
+
+    def __init__(self, step):
+        self.kill_in = step
+
+    def step(self, step, client, server):
+        if step == self.kill_in:
+            raise Killed
+
+
 class Replies(sl.Observer):
     """Keeps copies of all gradients."""
 
@@ -100,6 +111,16 @@ def killed_run(make, path, protocol=sl.vanilla):
     log = run(*parties[-2:], protocol, [replies], checkpoint=path, every=EVERY)
     assert len(replies.dz) == STEPS - EVERY, "it did not go on from its checkpoint"
     return parties, log
+
+
+def in_turn(kind, data, protocol):
+    """(clients, server): a server's example, and three clients for it, the same every time."""
+    parties = [made(kind, data, protocol) for _ in range(3)]
+    clients = [client for _, client, _ in parties]
+    for number, client in enumerate(clients):
+        client.name = f"client {number}"
+        client.sampler.next()  # the same rows in another order
+    return clients, parties[0][2]
 
 
 def put_back(parties, trained):
