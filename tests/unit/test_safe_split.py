@@ -243,6 +243,15 @@ def test_where_no_weights_pass_through_it_it_says_so(digits, protocol):
         sl.train(clients, defense, 8, protocol=protocol)
 
 
+def test_after_a_resume_it_knows_whose_turn_is_under_way(digits):
+    clients, defense = parties(digits)
+    sl.train(clients, defense, 2, protocol=sl.Sequential(sl.u_shaped, turn=2))
+    again = parties(digits)[1]
+    again.load_state_dict(defense.state_dict())
+    with pytest.raises(ValueError, match="client 1 follows client 0 and no weights passed"):
+        sl.u_shaped(clients[1], again, sl.Wire())
+
+
 @pytest.mark.parametrize(
     ("n", "window"), [(1, 3), (3, 7)], ids=["alone", "the window is never full"]
 )
