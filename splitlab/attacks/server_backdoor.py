@@ -12,6 +12,7 @@ from typing import ClassVar, Self, Unpack
 import torch
 from torch import Tensor, nn
 
+from splitlab.attacks.critic import Critic
 from splitlab.attacks.triggers import Patch, Trigger, triggered
 from splitlab.core import validate
 from splitlab.core.curious import Honest
@@ -42,6 +43,8 @@ class ServerBackdoor(HonestServer):
         target: The class that triggered images are to be taken for, a number in `public.classes`.
         trigger: Images -> images with the trigger; a `Patch` by default.
         surrogate_optimizer: Makes the surrogate's optimizer.
+        critic: Tells the surrogate's z from the client's; the surrogate descends its score, too.
+            None for a surrogate that learns by the task alone.
         rehearsals: Public batches in each step, at least 1.
         batch_size: Images in a public batch.
         seed: As in `Server`; seeds the public batches, too.
@@ -78,6 +81,7 @@ class ServerBackdoor(HonestServer):
         surrogate: nn.Module,
         target: int,
         surrogate_optimizer: OptimizerFactory,
+        critic: Critic | None = None,
         trigger: Trigger | None = None,
         rehearsals: int = 1,
         batch_size: int = 64,
@@ -91,7 +95,9 @@ class ServerBackdoor(HonestServer):
         self.public = public.to(self.device)
         self.surrogate = surrogate.to(self.device)
         self.surrogate_optimizer = surrogate_optimizer(self.surrogate.parameters())
-        self.target, self.rehearsals = target, rehearsals
+        self.target, self.rehearsals, self.critic = target, rehearsals, critic
+        if critic is not None:
+            critic.net.to(self.device)
         self.trigger = Patch() if trigger is None else trigger
         self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
 
@@ -103,14 +109,14 @@ class ServerBackdoor(HonestServer):
         """Answer as an honest server does, then rehearse the backdoor."""
         answer = super().reply(message)
         for _ in range(self.rehearsals):
-            self.rehearse(message.z.shape[1:])
+            self.rehearse(message.z)
         return answer
 
-    def rehearse(self, shape: torch.Size | None = None) -> None:
+    def rehearse(self, z_private: Tensor | None = None) -> None:
         """Train the surrogate with s, then s on what the surrogate makes of triggered images.
 
         Args:
-            shape: That of the client's z without the batch, which the surrogate's must have.
+            z_private: The client's z of this step, to which a critic pulls the surrogate's.
         """
         index = self.sampler.next().to(self.device)
         x, y = self.public.x[index], self.public.y[index]
@@ -118,12 +124,15 @@ class ServerBackdoor(HonestServer):
         wanted = y.new_full((len(y),), self.target)
         self.surrogate.train()
         z = self.surrogate(x)
-        if shape is not None and z.shape[1:] != shape:
+        if z_private is not None and z.shape[1:] != z_private.shape[1:]:
             raise ValueError(
                 f"the surrogate makes z of shape {tuple(z.shape[1:])} and the client sends "
-                f"{tuple(shape)}: give it the architecture of the client's network"
+                f"{tuple(z_private.shape[1:])}: give it the architecture of the client's network"
             )
         loss = self.loss(self.net(z), y)
+        if self.critic is not None and z_private is not None:
+            self.critic.learn(z.detach(), z_private)
+            loss = loss + self.critic.pull(z, z_private)
         self.surrogate_optimizer.zero_grad()
         loss.backward()
         self.surrogate_optimizer.step()

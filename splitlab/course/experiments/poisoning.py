@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 import torch
 from torch import Tensor
-from torch.optim import SGD
+from torch.optim import SGD, Adam
 
 import splitlab as sl
 from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
@@ -67,6 +67,7 @@ SERVER_BACKDOORS: dict[str, dict[str, Any]] = {
     **{f"server, cut {cut}": {"at": cut} for cut in (1, 2, 3, 4)},
     **{f"server, cut {cut}, large patch": {"at": cut, "patch": 6} for cut in (1, 2, 3, 4)},
     "server, cut 2, known start": {"surrogate": "known start"},
+    **{f"server, cut {cut}, critic": {"at": cut, "surrogate": "critic"} for cut in (1, 2, 3, 4)},
     **{f"server, cut {cut}, f known": {"at": cut, "surrogate": "f"} for cut in (1, 2, 3, 4)},
 }
 
@@ -318,9 +319,10 @@ class ServerBackdoorRun(Experiment):
     Attributes:
         at: The cut.
         patch: Side of the trigger in pixels.
-        surrogate: What the server rehearses on: "own", a surrogate of its own; "known start", one
-            that starts with f's first weights; or "f", the trained f itself, on which it rehearses
-            as many batches after the training. No server knows f: that is the ceiling.
+        surrogate: What the server rehearses on: "own", a surrogate of its own; "critic", one that
+            a critic pulls to the client's z besides; "known start", one that starts with f's first
+            weights; or "f", the trained f itself, on which it rehearses as many batches after the
+            training. No server knows f: that is the ceiling.
     """
 
     at: int = 2
@@ -351,7 +353,8 @@ class ServerBackdoorRun(Experiment):
         f = setting.client_net(cut=self.at, seed=seed)
         client = sl.Client(f, split.private, **setting.client(seed=seed, device=device))
         s = setting.server_net(cut=self.at, seed=seed)
-        own = setting.client_net(cut=self.at, seed=seed + (self.surrogate == "own"))
+        other = self.surrogate in ("own", "critic")
+        own = setting.client_net(cut=self.at, seed=seed + other)
         options: dict[str, Any] = {"optimizer": setting.client_optimizer, "seed": seed}
         options["device"] = device
         watching = [*observers, clock]
@@ -365,6 +368,7 @@ class ServerBackdoorRun(Experiment):
             split.public,
             surrogate=own,
             surrogate_optimizer=rate,
+            critic=self._critic() if self.surrogate == "critic" else None,
             target=TARGET,
             trigger=sl.Patch(self.patch),
             batch_size=setting.batch_size,
@@ -382,6 +386,11 @@ class ServerBackdoorRun(Experiment):
             "cpu_seconds": clock.seconds,
             "on_surrogate": effect(stand_in, server, server, test)["success"],
         }
+
+    def _critic(self) -> sl.Critic:
+        """The critic of SDAR, a passive attack that trains a surrogate with one."""
+        net = self.setting.nets.critic(cut=self.at, seed=self.seed)
+        return sl.Critic(net, loss="bce", optimizer=partial(Adam, lr=2e-4, betas=(0.5, 0.99)))
 
 
 def effect(client: sl.Client, server: Any, attack: Any, test: sl.ImageData) -> dict[str, float]:
