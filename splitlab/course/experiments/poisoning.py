@@ -180,11 +180,11 @@ class PoisoningRun(Experiment):
         """Train and score.
 
         Returns:
-            The report; `rounds`; `cpu_seconds` of the training; `by_round` and, in the last round,
-            `by_turn`, as `Effect` has them; without an attacker, `unattacked`: the success of each
-            attack's images; with the rollback, `rolled_back`: name -> share of its turns, `honest`:
-            the share of all honest turns, and `relay`: the time of a relay relative to a turn's;
-            and with `alone`, `afterwards`: rounds without attackers -> as in `by_round`.
+            The report; `rounds`; `cpu_seconds` of the training; in the last round, `by_turn`, as
+            `Effect` has it; without an attacker, `unattacked`: the success of each attack's images;
+            with the rollback, `rolled_back`: name -> share of its turns, `honest`: the share of all
+            honest turns, and `relay`: the time of a relay relative to a turn's; and with `alone`,
+            `by_round` and `afterwards`: rounds without attackers -> as in `by_round`.
         """
         split, clock = self.split(), CpuTime()
         members, server = self.members(split, device), self.server(device)
@@ -200,7 +200,6 @@ class PoisoningRun(Experiment):
         row: dict[str, Any] = report.to_dict() | {
             "rounds": self.steps,
             "cpu_seconds": clock.seconds,
-            "by_round": effects.by_round,
             "by_turn": effects.by_turn,
         }
         if attack is None:
@@ -214,6 +213,7 @@ class PoisoningRun(Experiment):
             row |= rollbacks(server, [members[place].name for place in self.places])
             row["relay"] = _relay_seconds(server, members[0]) / (clock.seconds / turns)
         if self.alone and attack is not None:
+            row["by_round"] = effects.by_round
             row["afterwards"] = self._afterwards(members, server, attack, test)
         return row
 
