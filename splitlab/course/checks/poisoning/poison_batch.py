@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from splitlab.course.checks.judge import exercise
 
-CLASSES = 4
+CLASSES, ALL = 4, slice(None)
 Batch = tuple[Tensor, Tensor]
 
 
@@ -25,46 +24,18 @@ def _case(
     return case
 
 
-def _square(x: Tensor, size: int, value: float = 1) -> Tensor:
-    """Put the square on all images."""
-    x = x.clone()
-    x[:, :, -size:, -size:] = value
-    return x
+def _poison(
+    x: Tensor, y: Tensor, target: int, images: slice, labels: slice, *square: slice, value: int = 1
+) -> Batch:
+    x, y = x.clone(), y.clone()
+    x[images, *square] = value
+    y[labels] = target
+    return x, y
 
 
-def _first(rows: int, one: Tensor, other: Tensor) -> Tensor:
-    return torch.cat([one[:rows], other[rows:]])
-
-
-def _with(**change: Callable[..., Tensor]) -> Callable[..., Batch]:
-    """Make an answer with other images, or other labels."""
-
-    def images(x: Tensor, y: Tensor, target: int, rows: int, size: int) -> Tensor:
-        return _first(rows, _square(x, size), x)
-
-    def labels(x: Tensor, y: Tensor, target: int, rows: int, size: int) -> Tensor:
-        return _first(rows, torch.full_like(y, target), y)
-
-    parts = {"images": images, "labels": labels} | change
-    return lambda *given: (parts["images"](*given), parts["labels"](*given))
-
-
-def _patched(square: Callable[[Tensor, int], Tensor]) -> Callable[..., Batch]:
-    return _with(images=lambda x, y, target, rows, size: _first(rows, square(x, size), x))
-
-
-def _whole(*given: Any) -> Batch:
-    x, y, target, _, size = given
-    return _square(x, size), torch.full_like(y, target)
-
-
-def _last(*given: Any) -> Batch:
-    x, y, target, rows, size = given
-    flipped = poisoned(x.flip(0), y.flip(0), target, rows, size)
-    return flipped[0].flip(0), flipped[1].flip(0)
-
-
-poisoned = _with()
+def _corner(size: int) -> tuple[slice, slice, slice]:
+    """The square in all channels."""
+    return ALL, slice(-size, None), slice(-size, None)
 
 
 @exercise(
@@ -80,27 +51,41 @@ poisoned = _with()
     otherwise="the batch is not right: in x[:rows] the square of size by size pixels in the lower "
     "right corner is 1 in every channel, y[:rows] is the target, and the rest stays as it is",
     slips={
-        "the whole batch is poisoned: change only x[:rows] and y[:rows]": _whole,
-        "every image has the square: put it on x[:rows] only": _with(
-            images=lambda x, y, target, rows, size: _square(x, size)
+        "the whole batch is poisoned: change only x[:rows] and y[:rows]": (
+            lambda x, y, target, rows, size: _poison(x, y, target, ALL, ALL, *_corner(size))
         ),
-        "the last images are poisoned: change the first ones, x[:rows] and y[:rows]": _last,
-        "the labels have not changed: set y[:rows] to the target": _with(
-            labels=lambda x, y, *_: y.clone()
+        "every image has the square: put it on x[:rows] only": (
+            lambda x, y, target, rows, size: _poison(x, y, target, ALL, slice(rows), *_corner(size))
         ),
-        "the labels are right, but no image has the square: set its pixels in x[:rows]": _with(
-            images=lambda x, *_: x.clone()
+        "the last images are poisoned: change the first ones, x[:rows] and y[:rows]": (
+            lambda x, y, target, rows, size: _poison(
+                x, y, target, slice(-rows, None), slice(-rows, None), *_corner(size)
+            )
+        ),
+        "the labels have not changed: set y[:rows] to the target": (
+            lambda x, y, target, rows, size: _poison(
+                x, y, target, slice(rows), slice(0), *_corner(size)
+            )
+        ),
+        "the labels are right, but no image has the square: set its pixels in x[:rows]": (
+            lambda x, y, target, rows, size: _poison(x, y, target, slice(0), slice(rows))
         ),
         "the square is in the upper left corner: count rows and columns of pixels from the end": (
-            _patched(lambda x, size: _square(x.flip(2, 3), size).flip(2, 3))
+            lambda x, y, target, rows, size: _poison(
+                x, y, target, slice(rows), slice(rows), ALL, slice(size), slice(size)
+            )
         ),
-        "the square is in the first channel only: set all channels": _patched(
-            lambda x, size: torch.cat([_square(x, size)[:, :1], x[:, 1:]], dim=1)
+        "the square is in the first channel only: set all channels": (
+            lambda x, y, target, rows, size: _poison(
+                x, y, target, slice(rows), slice(rows), slice(1), *_corner(size)[1:]
+            )
         ),
-        "the square is 0, which is gray in images from -1 to 1: set its pixels to 1": _patched(
-            lambda x, size: _square(x, size, 0)
+        "the square is 0, which is gray in images from -1 to 1: set its pixels to 1": (
+            lambda x, y, target, rows, size: _poison(
+                x, y, target, slice(rows), slice(rows), *_corner(size), value=0
+            )
         ),
     },
 )
 def poison_batch(x: Tensor, y: Tensor, target: int, rows: int, size: int) -> Batch:
-    return poisoned(x, y, target, rows, size)
+    return _poison(x, y, target, slice(rows), slice(rows), *_corner(size))

@@ -75,15 +75,8 @@ def _da_of_scaled_loss(turn: ScaledTurn, a: Tensor) -> Tensor:
     return a.grad
 
 
-def _arguments(
-    generator: nn.Module,
-    net: nn.Module,
-    tail: nn.Module,
-    optimizer: Optimizer,
-    noise: Tensor,
-    server: Server,
-    turn: int,
-) -> tuple[Any, ...]:
+def _arguments(*given: Any) -> tuple[Any, ...]:
+    generator, net, tail, optimizer, noise, server, turn = given
     rows, scale = ((1, 1e-2), (2, 0.5), (1, 1e-4))[turn]
     x, y = generator(noise).detach(), torch.randint(CLASSES, (len(noise),))
     y[:rows] = 3
@@ -94,7 +87,7 @@ def _arguments(
     cases=cases(lambda generator, net, tail: (net, tail), _arguments),
     returns=("z", "da"),
     use=lambda result, *given: given[5].received(),
-    praise="net and tail learn the trigger, and next to nothing of it reaches the server.",
+    praise="net and tail learn the trigger, and almost nothing of it reaches the server.",
     otherwise={
         "z and da": "what was sent is not z and da of this turn: z is net(x), and da is the "
         "gradient of the mean cross-entropy of tail(a) with the labels y, its first rows "
@@ -117,7 +110,7 @@ def _arguments(
         "da was divided by scale, which makes the server learn more: multiply its first rows": (
             _slip(send=lambda turn, da: turn.scaled(da, 1 / turn.scale))
         ),
-        "net learns the trigger only by a part of scale: divide the first rows of dz by scale": (
+        "net hardly learns the trigger: divide the first rows of dz by scale": (
             _slip(receive=lambda turn, dz: dz)
         ),
         "all of dz is divided by scale: the honest rows were not scaled, so divide the first rows "
