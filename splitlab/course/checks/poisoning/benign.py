@@ -43,11 +43,10 @@ def _distances(rows: Tensor) -> Tensor:
     return (rows[:, None] - rows[None]).norm(dim=2)
 
 
-def _scores(rows: Tensor, *, power: int = 1, first: int = 1, neighbors: int = 0) -> Tensor:
-    """Sums over the nearest: by default N // 2 + 1 of them, and without the point itself."""
-    neighbors = neighbors or len(rows) // 2 + 1
+def _scores(rows: Tensor, *, power: int = 1, first: int = 1) -> Tensor:
+    """Sums over the nearest neighbors, which at `first` = 0 begin with the point itself."""
     nearest = _distances(rows).pow(power).sort(1).values
-    return nearest[:, first : first + neighbors].sum(1)
+    return nearest[:, first : first + len(rows) // 2 + 1].sum(1)
 
 
 def _majority(scores: Tensor, size: int = 0) -> list[int]:
@@ -81,9 +80,7 @@ def _majority(scores: Tensor, size: int = 0) -> list[int]:
             _scores(_low(u, share)), len(u) // 2
         ),
         "this compares with the mean update: sum the distances to the nearest other updates": (
-            lambda u, share: _majority(
-                (_low(u, share) - _low(u, share).mean(0, keepdim=True)).norm(dim=1)
-            )
+            lambda u, share: _majority((_low(u, share) - _low(u, share).mean(0)).norm(dim=1))
         ),
         "the sum runs over all other updates: take only the N // 2 + 1 nearest": (
             lambda u, share: _majority(_distances(_low(u, share)).sum(1))
