@@ -29,7 +29,13 @@ EXERCISES = [
     for stem, master in MASTERS.items()
     for exercise in editions.exercises(master, stem)
 ]
-SHORT = ("12_other_protocols", "22_unsplit", "34_hijack_taken_apart", "41_client_gan")
+SHORT = (
+    "12_other_protocols",
+    "22_unsplit",
+    "34_hijack_taken_apart",
+    "41_client_gan",
+    "42_poisoning",
+)
 PARTS = 3  # of an exercise's mutants
 EQUIVALENTS = 0.1  # the largest part of the mutants that may stand in the list of equivalents
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from splitlab.course.checks.client_gan.turn import Server, Turn, add_slips, cases
+from splitlab.course.checks.client_gan.turn import GANTurn
+from splitlab.course.checks.client_turn import Server, Turn, add_slips, cases
 from splitlab.course.checks.judge import exercise
 
 
-class GeneratorTurn(Turn):
+class GeneratorTurn(GANTurn):
     """The generator alone learns."""
 
     def back(self, x: Tensor, z: Tensor, dz: Tensor) -> None:
@@ -85,4 +86,5 @@ add_slips(
     label="target",
     learner="the generator",
     stepping="the generator",
+    networks=("generator", "net"),
 )

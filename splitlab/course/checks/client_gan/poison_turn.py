@@ -7,26 +7,24 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from splitlab.course.checks.client_gan.turn import Server, Turn, add_slips, cases
+from splitlab.course.checks.client_gan.turn import GANTurn
+from splitlab.course.checks.client_turn import (
+    Server,
+    SharedTurn,
+    Turn,
+    add_slips,
+    cases,
+    shared_slips,
+)
 from splitlab.course.checks.judge import exercise
 
 
-class PoisonTurn(Turn):
+class PoisonTurn(SharedTurn, GANTurn):
     """f and tail learn, and the server with them."""
 
     def images(self) -> Tensor:
         """Generate images without a graph."""
         return super().images().detach()
-
-    def da(self, a: Tensor) -> Tensor:
-        """The gradient that the loss leaves at a, while it fills the tail's."""
-        self.loss(self.tail(a)).backward()
-        assert a.grad is not None
-        return a.grad
-
-    def back(self, x: Tensor, z: Tensor, dz: Tensor) -> None:
-        """Fill f's gradients."""
-        z.backward(dz)
 
 
 def _play(kind: type[Turn], *given: Any) -> None:
@@ -52,16 +50,10 @@ def _slip(**parts: Any) -> Any:
         "": "the step does not follow: the tail's gradient is that of the loss, net's is what "
         "backward makes of dz, and the optimizer takes one step on both",
     },
-    slips={
-        "nothing has moved: end the turn with optimizer.step(), after the gradients are there": (
-            _slip(step=lambda turn: None)
-        ),
-        "only net has moved: the tail learns from the loss itself, so call loss.backward(), and no "
-        "zero_grad after it": _slip(da=Turn.da),
-        "only the tail has moved: net learns from dz, so start backward at the z that has its "
-        "graph": _slip(back=lambda turn, x, z, dz: None),
+    slips=shared_slips(_slip)
+    | {
         "backward went on into the generator and has changed its .grad: generate the images under "
-        "torch.no_grad(), or detach them": _slip(images=Turn.images),
+        "torch.no_grad(), or detach them": _slip(images=GANTurn.images),
     },
 )
 def poison_turn(
@@ -76,4 +68,12 @@ def poison_turn(
     _play(PoisonTurn, generator, net, tail, optimizer, noise, server, poison)
 
 
-add_slips(poison_turn, PoisonTurn, _play, label="poison", learner="net", stepping="net and tail")
+add_slips(
+    poison_turn,
+    PoisonTurn,
+    _play,
+    label="poison",
+    learner="net",
+    stepping="net and tail",
+    networks=("generator", "net"),
+)
