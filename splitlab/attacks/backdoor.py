@@ -28,12 +28,13 @@ class Backdoor(Client):
     The rest of the batch is honest, so that the network keeps its accuracy on images without the
     trigger.
 
-    With a `scale` below 1 the attack adapts to a server that compares updates, as `sl.SafeSplit`
-    does: the server receives the gradient of the triggered images multiplied by `scale`, and the
-    attacker multiplies the gradient that comes back for them by 1 / `scale`. The server then learns
-    almost only from the honest rows. f and the tail, which the clients share, learn the trigger,
-    as without the scale if the server's layers work on each row by itself. BatchNorm at the server
-    mixes the rows: some of the honest rows' gradient is then multiplied by 1 / `scale`, too.
+    Two factors adapt the attack to a server that compares updates, as `sl.SafeSplit` does. The
+    server receives the gradient of the triggered images multiplied by `scale` and that of the
+    others by `scale_rest`, and the attacker divides the gradient that comes back for them by the
+    same. f and the tail, which the clients share, learn as if nothing had been scaled, if the
+    server's layers work on each row by itself. (BatchNorm at the server mixes the rows.) With a
+    small `scale`, the server learns almost only from the honest rows; with a small `scale_rest` as
+    well, it learns little from the attacker at all.
 
     Args:
         net: f, as the honest clients have it.
@@ -42,12 +43,13 @@ class Backdoor(Client):
         trigger: Images -> images with the trigger; a `Patch` by default.
         share: The share of a batch that gets the trigger, above 0 and at most 1, rounded to a
             number of rows, and at least one row.
-        scale: Factor on the server's gradient for triggered images; 1 for none.
+        scale: Factor on the server's gradient for triggered images, above 0; 1 for none.
+        scale_rest: The same for the other images.
         seed: As in `Client`.
         honest: Further arguments of `Client`; `tail` among them, as the honest clients have it.
 
     Raises:
-        ValueError: If there is no tail; or if the target, the share or the scale makes no sense.
+        ValueError: If there is no tail; or if the target, the share or a scale makes no sense.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -72,6 +74,7 @@ class Backdoor(Client):
         trigger: Trigger | None = None,
         share: float = 0.5,
         scale: float = 1.0,
+        scale_rest: float = 1.0,
         seed: int = 0,
         **honest: Unpack[HonestClient],
     ) -> None:
@@ -79,17 +82,21 @@ class Backdoor(Client):
         target = validate.class_number(target, len(data.classes), name="target")
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}: choose a share above 0 and at most 1")
-        if not 0 < scale <= 1:
-            raise ValueError(f"scale is {scale}: choose a factor above 0, or 1 for no scaling")
+        for name, factor in {"scale": scale, "scale_rest": scale_rest}.items():
+            if not 0 < factor < float("inf"):
+                raise ValueError(
+                    f"{name} is {factor}: choose a factor above 0, or 1 for no scaling"
+                )
         super().__init__(net, data, seed=seed, **honest)
-        self.target, self.share, self.scale = target, share, scale
+        self.target, self.share = target, share
+        self.scale, self.scale_rest = scale, scale_rest
         self.trigger = Patch() if trigger is None else trigger
         self.value_range = data.value_range
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.name}, step {self.step}, target {self.target}, "
-            f"{self.trigger!r}, share {self.share:g}, scale {self.scale:g})"
+            f"{self.trigger!r}, share {self.share:g}, scales {self.scale:g}, {self.scale_rest:g})"
         )
 
     def next_turn(self) -> Turn:
@@ -104,14 +111,14 @@ class Backdoor(Client):
 
     @with_own_randomness
     def finish(self, message: ServerOutput) -> OutputGradient:
-        """Run the tail; scale down what the server receives for the triggered images."""
+        """Run the tail; scale the gradient that the server receives."""
         answer = super().finish(message)
-        return dataclasses.replace(answer, da=self._scaled(answer.da, self.scale))
+        return dataclasses.replace(answer, da=answer.da * self._factors(answer.da))
 
     @with_own_randomness
     def backward(self, message: Gradient) -> None:
-        """Scale up what comes back for the triggered images, and take the step."""
-        super().backward(dataclasses.replace(message, dz=self._scaled(message.dz, 1 / self.scale)))
+        """Undo the scaling in the gradient that comes back, and take the step."""
+        super().backward(dataclasses.replace(message, dz=message.dz / self._factors(message.dz)))
 
     def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
         """Return the images of a test set as the attacker would present them; see `sl.evaluate`.
@@ -127,17 +134,15 @@ class Backdoor(Client):
     def _triggered(self, rows: int) -> int:
         return max(1, round(self.share * rows))
 
-    def _scaled(self, gradient: Tensor, factor: float) -> Tensor:
-        """The gradient with the triggered images' rows multiplied by a factor."""
-        if self.scale == 1:
-            return gradient
-        gradient = gradient.clone()
-        gradient[: self._triggered(len(gradient))] *= factor
-        return gradient
+    def _factors(self, gradient: Tensor) -> Tensor:
+        """A factor for each row of a gradient (B, ...)."""
+        factors = gradient.new_full((len(gradient),), self.scale_rest)
+        factors[: self._triggered(len(gradient))] = self.scale
+        return factors.view(-1, *[1] * (gradient.dim() - 1))
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
         """Return one that scales."""
         options = HonestClient(optimizer=tiny.client_optimizer, batch_size=8)
         options["tail"] = nn.Linear(10, 10)
-        return cls(tiny.client_net(), private, target=1, scale=0.01, **options)
+        return cls(tiny.client_net(), private, target=1, scale=0.01, scale_rest=0.5, **options)

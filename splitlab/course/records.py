@@ -156,7 +156,7 @@ def why_stale(row: Mapping[str, Any], config: Mapping[str, Any] | None = None) -
 
 def ranges(
     runs: Sequence[dict[str, Any]],
-    columns: dict[str, str | Callable[[dict[str, Any]], float]],
+    columns: dict[str, str | Callable[[dict[str, Any]], float | None]],
     *,
     caption: str = "",
 ) -> Table:
@@ -167,7 +167,7 @@ def ranges(
     Args:
         runs: Recorded runs; those with the same "run" share a row.
         columns: Heading -> where a run keeps the figure ("metrics.matched"), or a function of the
-            run.
+            run, which returns None where the figure makes no sense.
         caption: One line of text.
     """
     rows = []
@@ -199,7 +199,9 @@ def path_of(name: str) -> Path:
     )
 
 
-def _figure(run: dict[str, Any], where: str | Callable[[dict[str, Any]], float]) -> float:
+def _figure(
+    run: dict[str, Any], where: str | Callable[[dict[str, Any]], float | None]
+) -> float | None:
     if callable(where):
         return where(run)
     value: Any = run
@@ -208,7 +210,14 @@ def _figure(run: dict[str, Any], where: str | Callable[[dict[str, Any]], float])
     return value
 
 
-def _range(values: Sequence[float]) -> str | Spread:
+def _range(values: Sequence[float | None]) -> str | Spread:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "-"
+    return _spread(known)
+
+
+def _spread(values: Sequence[float]) -> str | Spread:
     middle = median(values)
     if all(isinstance(value, int) for value in values):
         middle = round(middle)  # of an even number of counts, it lies between two

@@ -61,6 +61,11 @@ POISONINGS: dict[str, dict[str, Any]] = {
         f"SafeSplit, adapted, scale {scale:g}": ADAPTS | {"scale": scale} | SAFE
         for scale in (0.1, 0.01)
     },
+    "adapted, rest 0.05": ADAPTS | {"scale_rest": 0.05},
+    **{
+        f"SafeSplit, adapted, rest {rest:g}": ADAPTS | {"scale_rest": rest} | SAFE
+        for rest in (2.0, 0.2, 0.05)
+    },
 }
 # A server's backdoor, in the same table: by cut, by the size of the patch, and by what is known.
 SERVER_BACKDOORS: dict[str, dict[str, Any]] = {
@@ -128,6 +133,7 @@ class PoisoningRun(Experiment):
         first: The place of the first attacker in the order of the turns; by default they are last.
         share: Share of a batch that gets the trigger.
         scale: Factor on the server's gradient for triggered images.
+        scale_rest: The same for the attacker's other images.
         window: Turns that `SafeSplit` compares; 0 for an honest server without it.
         frequencies: Share of DCT coefficients that it compares.
         skew: Share of the images that are dealt out by class; the others are dealt at random.
@@ -140,6 +146,7 @@ class PoisoningRun(Experiment):
     first: int | None = None
     share: float = 0.5
     scale: float = 1.0
+    scale_rest: float = 1.0
     window: int = 0
     frequencies: float = 0.1
     skew: float = 0.0
@@ -155,6 +162,7 @@ class PoisoningRun(Experiment):
             "places": sorted(self.places),
             "share": self.share if backdoor else None,
             "scale": self.scale if backdoor else None,
+            **({} if self.scale_rest == 1 else {"scale_rest": self.scale_rest}),
             "target": TARGET if backdoor else None,
             "flips": [[a, b] for a, b in FLIPS.items()] if self.attack == "flip" else None,
             "members": MEMBERS,
@@ -283,7 +291,8 @@ class PoisoningRun(Experiment):
         }
         if kind == "flip":
             return sl.LabelFlipping(net, private, flips=FLIPS, **options)
-        options |= {"trigger": TRIGGERS[kind], "share": self.share, "scale": self.scale}
+        options |= {"trigger": TRIGGERS[kind], "share": self.share}
+        options |= {"scale": self.scale, "scale_rest": self.scale_rest}
         return sl.Backdoor(net, private, target=TARGET, **options)
 
     def server(self, device: Device) -> sl.HonestServer:
