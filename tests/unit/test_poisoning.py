@@ -248,20 +248,24 @@ def in_float64(private, monkeypatch):
     return private
 
 
-@pytest.mark.parametrize("scale", [0.5, 0.01])
-def test_the_servers_step_is_the_honest_rows_and_scale_times_the_triggered_rows(in_float64, scale):
-    scaled, _ = server_step(in_float64, scale=scale)
+SCALES = [{"scale": 0.5}, {"scale": 0.01}, {"scale": 0.01, "scale_rest": 2.0}]
+
+
+@pytest.mark.parametrize("scales", SCALES, ids=str)
+def test_the_servers_step_is_that_of_both_kinds_of_row_scaled(in_float64, scales):
+    scaled, _ = server_step(in_float64, **scales)
     honest, _ = server_step(in_float64, kind=OnlyRows, rows=slice(2, None))
     poison, _ = server_step(in_float64, kind=OnlyRows, rows=slice(0, 2))
     for found, clean, bad in zip(scaled, honest, poison, strict=True):
         assert bad.abs().max() > 1e-4
-        torch.testing.assert_close(found, clean + scale * bad, rtol=0, atol=1e-14)
+        expected = scales.get("scale_rest", 1) * clean + scales["scale"] * bad
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("scale", [0.5, 0.01])
-def test_f_and_tail_get_the_same_gradient_whatever_the_scale(in_float64, scale):
+@pytest.mark.parametrize("scales", SCALES, ids=str)
+def test_f_and_tail_get_the_same_gradient_whatever_the_scale(in_float64, scales):
     _, expected = server_step(in_float64)
-    _, found = server_step(in_float64, scale=scale)
+    _, found = server_step(in_float64, **scales)
     for one, other in zip(expected, found, strict=True):
         assert one.abs().max() > 0
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
@@ -295,6 +299,7 @@ REFUSED = {
     "share 0": ({"share": 0.0}, r"share is 0\.0: choose a share above 0 and at most 1"),
     "share above": ({"share": 1.5}, r"share is 1\.5: choose a share above 0 and at most 1"),
     "scale": ({"scale": 0.0}, r"scale is 0\.0: choose a factor above 0, or 1 for no scaling"),
+    "other scale": ({"scale_rest": -1.0}, r"scale_rest is -1\.0: choose a factor above 0"),
     "batch": ({"batch_size": 0}, "cannot draw batches of 0 from 64 rows: choose a batch_size"),
 }
 

@@ -81,9 +81,11 @@ def test_the_share_of_turns_rolled_back_counts_those_that_could_be(short):
     server = sl.SafeSplit(sl.tiny.nets.strided_server(), window=3)
     names = ["a", "b", "mallory", "a", "b", "mallory"]
     server.verdicts = list(zip(names, [False, False, True, False, True, True], strict=True))
+    server.turns = [{"low_frequencies": torch.tensor([3.0, 4.0]) * k} for k in (1, 3, 6)]
     found = rollbacks(server, ["mallory"])
     assert found["rolled_back"] == {"mallory": 1.0, "a": 0.0, "b": 1.0}
     assert found["honest"] == 0.5 and found["attackers"] == 1.0
+    assert found["movement"] == 3  # 30, and the median of 5 and 15
     assert "attackers" not in rollbacks(server, [])
     assert short["SafeSplit, patch"].keys() >= {"honest", "attackers", "relay"}
     assert "attackers" not in short["SafeSplit, no attacker"]
