@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from typing import Any, Unpack
 
 import torch
@@ -190,8 +191,8 @@ class PoisoningRun(Experiment):
         Returns:
             The report; `rounds`; `cpu_seconds` of the training; in the last round, `by_turn`, as
             `Effect` has it; without an attacker, `unattacked`: the success of each attack's images;
-            with the rollback, `rolled_back`: name -> share of its turns, `honest`: the share of all
-            honest turns, and `relay`: the time of a relay relative to a turn's; and with `alone`,
+            with the rollback, what `rollbacks` returns, and `relay`: the time of a relay relative
+            to a turn's; and with `alone`,
             `by_round` and `afterwards`: rounds without attackers -> as in `by_round`.
         """
         split, clock = self.split(), CpuTime()
@@ -417,7 +418,9 @@ def rollbacks(server: sl.SafeSplit, attackers: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         "rolled_back": client -> share of its turns; "honest" and, where there are some,
-        "attackers": the shares of all turns of these.
+        "attackers": the shares of all turns of these; and then "movement": the length of the last
+        attacker's last update, in low frequencies, divided by the median of the honest ones of that
+        window.
     """
     judged = server.verdicts[server.window - 1 :]
     turns: dict[str, list[bool]] = {}
@@ -431,6 +434,11 @@ def rollbacks(server: sl.SafeSplit, attackers: Sequence[str]) -> dict[str, Any]:
     found["honest"] = share([back for name, back in judged if name not in attackers])
     if attackers:
         found["attackers"] = share([back for name, back in judged if name in attackers])
+        names = [name for name, _ in server.verdicts[-len(server.turns) :]]
+        lengths = [float(turn["low_frequencies"].norm()) for turn in server.turns]
+        moved = dict(zip(names, lengths, strict=True))
+        others = [length for name, length in moved.items() if name not in attackers]
+        found["movement"] = moved[attackers[-1]] / median(others)
     return found
 
 
