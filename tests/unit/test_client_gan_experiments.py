@@ -222,6 +222,7 @@ def test_where_a_class_is_a_person_all_parts_have_the_same_people():
     if not (DATA / "ATT" / "att_faces.zip").exists():
         pytest.skip("SPLITLAB_DATA has no ATT/att_faces.zip")
     run = short_run("one person")
+    assert run.target == 7 and replace(run, seed=101).target == 21
     split = run.split()
     for part, photographs in zip(split, (5, 2, 3), strict=True):
         assert torch.bincount(part.y).tolist() == [photographs] * 40
@@ -230,5 +231,6 @@ def test_where_a_class_is_a_person_all_parts_have_the_same_people():
     clients = run.clients(split, "cpu")
     assert sum(int((client.data.y == run.target).sum()) for client in clients) == 5
     assert clients[0].tail[-1].out_features == 41
-    row = run.row()
-    assert 1 <= row["rank"] <= row["classes"] == 40
+    own = run.row()["among_own"]
+    assert own["mean"]["clients"] < own["others"]["clients"]
+    assert 1 <= own["nearest"] <= 5

@@ -179,7 +179,7 @@ def experiments() -> tuple[Experiment, ...]:
                 ClientGANRun("client_gan_tiny", n, seed, 1000, **o) for n, o in kinds.items()
             ]
     for name, options in CLIENT_GAN_FACES.items():
-        digits += [ClientGANFaces("client_gan_tiny", name, s, 1000, **options) for s in SPLIT_SEEDS]
+        digits += [ClientGANFaces("client_gan_tiny", name, s, **options) for s in SPLIT_SEEDS]
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
         digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]

@@ -248,8 +248,11 @@ class ClientGANRun(Experiment):
         report = sl.evaluate(everyone, attack, split.referee, seed=self.seed).to_dict()
         looks = watching[-1]
         assert isinstance(looks, Looks)
-        near = {"nearest": nearest_of(attack, split), "by_round": looks.distances}
-        return report | row | near
+        return report | row | self.scores(attack, split) | {"by_round": looks.distances}
+
+    def scores(self, attack: sl.ClientGAN, split: sl.data.Split) -> dict[str, Any]:
+        """Return what is measured of the generated images beside the report."""
+        return {"nearest": nearest_of(attack, split)}
 
     def split(self) -> sl.data.Split:
         """Return the three parts of the data."""
