@@ -177,6 +177,9 @@ def test_a_normalizing_server_takes_one_step_whatever_the_scale_and_returns_the_
             close(dz, 1e-5 * DA @ weight)
     sgd = NormalizingServer(linear(), optimizer=optimizers["SGD"])
     close(turn(sgd, DA)[0], (-NormalizingServer.LENGTH * DA / DA.norm()).T.expand(3, 2))
+    sparing = NormalizingServer(linear(), optimizer=optimizers["SGD"], above=1e-4)
+    close(turn(sparing, 1e-5 * DA)[0], (-1e-5 * DA).T.expand(3, 2))
+    close(turn(sparing, DA)[0], turn(sgd, DA)[0])
 
 
 def test_with_adam_per_client_a_step_depends_on_the_senders_turns_alone():

@@ -44,6 +44,14 @@ MORE_CLIENT_GANS: dict[str, dict[str, Any]] = {
     "Adam per client": {"server_optimizer": "Adam per client"},
     "normalizing server": {"server_optimizer": "Adam, normalizing"},
     "normalizing SGD server": {"server_optimizer": "SGD, normalizing"},
+    # Two controls: these servers' steps in generator turns are short again.
+    "fresh Adam, scale 1e-10": {"server_optimizer": "fresh Adam", "scale": 1e-10},
+    "normalizing server, above 1e-4": {"server_optimizer": "Adam, normalizing above 1e-4"},
+}
+NORMALIZING = {  # server -> the norm above which it normalizes gradients
+    "Adam, normalizing": 0.0,
+    "SGD, normalizing": 0.0,
+    "Adam, normalizing above 1e-4": 1e-4,
 }
 
 
@@ -90,13 +98,26 @@ class ServerOptimizerPerClient(sl.HonestServer):
 
 
 class NormalizingServer(sl.HonestServer):
-    """Divides the gradient that it receives by its norm, times `LENGTH`, for its own step alone."""
+    """Gives each gradient that it receives the norm `LENGTH`, for its own step alone.
+
+    Args:
+        net: As in `HonestServer`.
+        above: Gradients of at most this norm stay as they are.
+        options: Further arguments of `HonestServer`.
+    """
 
     LENGTH = 0.05  # about the mean norm of an honest gradient
 
+    def __init__(self, net: nn.Module, *, above: float = 0.0, **options: Any) -> None:
+        super().__init__(net, **options)
+        self.above = above
+
     def backward(self, message: sl.OutputGradient) -> sl.Gradient:
         """Step along the normalized gradient, and return the gradient of z as it is."""
-        factor = self.LENGTH / message.da.norm()
+        norm = message.da.norm()
+        if norm <= self.above:
+            return super().backward(message)
+        factor = self.LENGTH / norm
         answer = super().backward(dataclasses.replace(message, da=message.da * factor))
         return dataclasses.replace(answer, dz=answer.dz / factor)
 
@@ -183,9 +204,9 @@ class ClientGANRun(Experiment):
             pixels of a batch of images in place of a generator's weights, without poison turns; or
             "none", the honest clients alone.
         scale: Factor on the gradient that the server receives in a generator turn.
-        server_optimizer: "Adam", as at the clients, or "SGD"; either with ", normalizing", which is
-            a server that gives all gradients one length; "fresh Adam", which forgets its moments
-            before every step; or "Adam per client", which has moments for each client.
+        server_optimizer: "Adam", as at the clients, or "SGD"; a key of `NORMALIZING`, for a server
+            that gives gradients one length; "fresh Adam", which forgets its moments before every
+            step; or "Adam per client", which has moments for each client.
         honest: Number of honest clients, who share the private rows.
         at_one: Whether one of them holds all images of the target.
     """
@@ -291,8 +312,8 @@ class ClientGANRun(Experiment):
         if self.server_optimizer == "Adam per client":
             names = ["attacker", *map(clinic, range(self.honest))]
             return ServerOptimizerPerClient(net, names, **options)
-        if self.server_optimizer.endswith(", normalizing"):
-            return NormalizingServer(net, **options)
+        if self.server_optimizer in NORMALIZING:
+            return NormalizingServer(net, above=NORMALIZING[self.server_optimizer], **options)
         return sl.HonestServer(net, **options)
 
     def attacker(self, split: sl.data.Split, device: Device) -> sl.ClientGAN | None:
