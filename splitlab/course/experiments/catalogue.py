@@ -10,7 +10,12 @@ import splitlab as sl
 from splitlab.course import records
 from splitlab.course.experiments.against_whole import SplitAgainstWhole
 from splitlab.course.experiments.base import Experiment
-from splitlab.course.experiments.client_gan import CLIENT_GANS, ClientGANRun
+from splitlab.course.experiments.client_gan import (
+    CLIENT_GANS,
+    MORE_CLIENT_GANS,
+    ClientGANRun,
+)
+from splitlab.course.experiments.client_gan_faces import CLIENT_GAN_FACES, ClientGANFaces
 from splitlab.course.experiments.client_networks import HONEST, Honest, OtherClient
 from splitlab.course.experiments.client_networks import KINDS as WHY
 from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
@@ -174,10 +179,13 @@ def experiments() -> tuple[Experiment, ...]:
         digits += [
             ClientView("client_view_tiny", n, seed, 200, **o) for n, o in CLIENT_VIEWS.items()
         ]
-    for seed in SPLIT_SEEDS:  # seed by seed, too
-        digits += [
-            ClientGANRun("client_gan_tiny", n, seed, 1000, **o) for n, o in CLIENT_GANS.items()
-        ]
+    for kinds in (CLIENT_GANS, MORE_CLIENT_GANS):
+        for seed in SPLIT_SEEDS:  # seed by seed, too
+            digits += [
+                ClientGANRun("client_gan_tiny", n, seed, 1000, **o) for n, o in kinds.items()
+            ]
+    for name, options in CLIENT_GAN_FACES.items():
+        digits += [ClientGANFaces("client_gan_tiny", name, s, **options) for s in SPLIT_SEEDS]
     for seed in SPLIT_SEEDS:
         digits += [PoisoningRun("poisoning_tiny", n, seed, 20, **o) for n, o in POISONINGS.items()]
         digits += [

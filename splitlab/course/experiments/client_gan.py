@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 from torch.optim import SGD, Adam
 
 import splitlab as sl
+from splitlab.core.party import OptimizerFactory
 from splitlab.course.experiments.base import CpuTime, Device, Experiment, Keeping
 from splitlab.referee.prototypes import nearest_by_class
 
@@ -31,6 +33,93 @@ CLIENT_GANS: dict[str, dict[str, Any]] = {
     "SGD server": {"server_optimizer": "SGD"},
     "model inversion": {"attack": "inversion"},
 }
+# In the same table, for the appendix: other groups of honest clients, servers whose steps depend
+# on the gradient's length in another way, and another data set.
+MORE_CLIENT_GANS: dict[str, dict[str, Any]] = {
+    "1 honest client": {"honest": 1},
+    "10 honest clients": {"honest": 10},
+    "target at one client": {"at_one": True},
+    "fresh Adam": {"server_optimizer": "fresh Adam"},
+    "fresh Adam, no scaling": {"server_optimizer": "fresh Adam", "scale": 1.0},
+    "Adam per client": {"server_optimizer": "Adam per client"},
+    "normalizing server": {"server_optimizer": "Adam, normalizing"},
+    "normalizing SGD server": {"server_optimizer": "SGD, normalizing"},
+    # Two controls: these servers' steps in generator turns are short again.
+    "fresh Adam, scale 1e-10": {"server_optimizer": "fresh Adam", "scale": 1e-10},
+    "normalizing server, above 1e-4": {"server_optimizer": "Adam, normalizing above 1e-4"},
+}
+NORMALIZING = {  # server -> the norm above which it normalizes gradients
+    "Adam, normalizing": 0.0,
+    "SGD, normalizing": 0.0,
+    "Adam, normalizing above 1e-4": 1e-4,
+}
+
+
+class FreshAdam(Adam):
+    """Adam that forgets its moments before every step.
+
+    A step is then the learning rate in each coordinate, with the gradient's sign, as long as the
+    gradient is well above Adam's epsilon.
+    """
+
+    def step(self, closure: Any = None) -> Any:
+        """Take one step without a past."""
+        self.state.clear()
+        return super().step(closure)
+
+
+class ServerOptimizerPerClient(sl.HonestServer):
+    """Has an optimizer, with a state of its own, for each client.
+
+    Args:
+        net: As in `HonestServer`.
+        clients: The names of the clients.
+        optimizer: Makes each optimizer.
+        options: Further arguments of `HonestServer`.
+    """
+
+    PASSING = ("optimizer",)  # one of `optimizers`
+
+    def __init__(
+        self,
+        net: nn.Module,
+        clients: Sequence[str],
+        *,
+        optimizer: OptimizerFactory,
+        **options: Any,
+    ) -> None:
+        super().__init__(net, optimizer=optimizer, **options)
+        self.optimizers = {name: optimizer(self.net.parameters()) for name in clients}
+
+    def backward(self, message: sl.OutputGradient) -> sl.Gradient:
+        """Take the step with the sender's optimizer."""
+        self.optimizer = self.optimizers[message.sender]
+        return super().backward(message)
+
+
+class NormalizingServer(sl.HonestServer):
+    """Gives each gradient that it receives the norm `LENGTH`, for its own step alone.
+
+    Args:
+        net: As in `HonestServer`.
+        above: Gradients of at most this norm stay as they are.
+        options: Further arguments of `HonestServer`.
+    """
+
+    LENGTH = 0.05  # about the mean norm of an honest gradient
+
+    def __init__(self, net: nn.Module, *, above: float = 0.0, **options: Any) -> None:
+        super().__init__(net, **options)
+        self.above = above
+
+    def backward(self, message: sl.OutputGradient) -> sl.Gradient:
+        """Step along the normalized gradient, and return the gradient of z as it is."""
+        norm = message.da.norm()
+        if norm <= self.above:
+            return super().backward(message)
+        factor = self.LENGTH / norm
+        answer = super().backward(dataclasses.replace(message, da=message.da * factor))
+        return dataclasses.replace(answer, dz=answer.dz / factor)
 
 
 class ServersView(sl.Observer):
@@ -115,7 +204,9 @@ class ClientGANRun(Experiment):
             pixels of a batch of images in place of a generator's weights, without poison turns; or
             "none", the honest clients alone.
         scale: Factor on the gradient that the server receives in a generator turn.
-        server_optimizer: "Adam", as at the clients, or "SGD".
+        server_optimizer: "Adam", as at the clients, or "SGD"; a key of `NORMALIZING`, for a server
+            that gives gradients one length; "fresh Adam", which forgets its moments before every
+            step; or "Adam per client", which has moments for each client.
         honest: Number of honest clients, who share the private rows.
         at_one: Whether one of them holds all images of the target.
     """
@@ -136,7 +227,7 @@ class ClientGANRun(Experiment):
             "target": self.target if attacked else None,
             "scale": self.scale if attacked else None,
             "server_optimizer": self.server_optimizer,
-            "server_rate": SERVER_SGD if self.server_optimizer == "SGD" else None,
+            "server_rate": SERVER_SGD if self.server_optimizer.startswith("SGD") else None,
             "pixel_rate": PIXEL_RATE if self.attack == "inversion" else None,
             "honest": self.honest,
             "at_one": self.at_one,
@@ -178,8 +269,11 @@ class ClientGANRun(Experiment):
         report = sl.evaluate(everyone, attack, split.referee, seed=self.seed).to_dict()
         looks = watching[-1]
         assert isinstance(looks, Looks)
-        near = {"nearest": nearest_of(attack, split), "by_round": looks.distances}
-        return report | row | near
+        return report | row | self.scores(attack, split) | {"by_round": looks.distances}
+
+    def scores(self, attack: sl.ClientGAN, split: sl.data.Split) -> dict[str, Any]:
+        """Return what is measured of the generated images beside the report."""
+        return {"nearest": nearest_of(attack, split)}
 
     def split(self) -> sl.data.Split:
         """Return the three parts of the data."""
@@ -188,6 +282,7 @@ class ClientGANRun(Experiment):
     def clients(self, split: sl.data.Split, device: Device) -> list[sl.Client]:
         """Return the honest clients, with about as many images each."""
         nets, private = self.setting.nets, split.private
+        of_tail = {"classes": len(private.classes) + 1, "size": private.shape[1]}
         rows = torch.arange(len(private))
         if self.at_one:
             rows = torch.cat([rows[private.y == self.target], rows[private.y != self.target]])
@@ -198,19 +293,28 @@ class ClientGANRun(Experiment):
             sl.Client(
                 nets.strided_client(seed=self.seed),
                 private.select(own),
-                tail=nets.strided_tail(classes=len(private.classes) + 1, seed=self.seed),
+                tail=nets.strided_tail(**of_tail, seed=self.seed),
                 **self.setting.client(seed=self.seed + number, device=device),
-                name=f"clinic {number}",
+                name=clinic(number),
             )
             for number, own in enumerate(parts)
         ]
 
     def server(self, device: Device) -> sl.HonestServer:
         """Return the server, which is honest."""
-        sgd = self.server_optimizer == "SGD"
-        optimizer = partial(SGD, lr=SERVER_SGD) if sgd else self.setting.client_optimizer
+        optimizer: OptimizerFactory = self.setting.client_optimizer
+        if self.server_optimizer.startswith("SGD"):
+            optimizer = partial(SGD, lr=SERVER_SGD)
+        if self.server_optimizer == "fresh Adam":
+            optimizer = partial(FreshAdam, lr=self.setting.client_rate)
         net = self.setting.nets.strided_server(seed=self.seed)
-        return sl.HonestServer(net, optimizer=optimizer, seed=self.seed, device=device)
+        options: Any = {"optimizer": optimizer, "seed": self.seed, "device": device}
+        if self.server_optimizer == "Adam per client":
+            names = ["attacker", *map(clinic, range(self.honest))]
+            return ServerOptimizerPerClient(net, names, **options)
+        if self.server_optimizer in NORMALIZING:
+            return NormalizingServer(net, above=NORMALIZING[self.server_optimizer], **options)
+        return sl.HonestServer(net, **options)
 
     def attacker(self, split: sl.data.Split, device: Device) -> sl.ClientGAN | None:
         """Return the malicious client, if there is one."""
@@ -230,6 +334,11 @@ class ClientGANRun(Experiment):
             device=device,
             **options,
         )
+
+
+def clinic(number: int) -> str:
+    """Return the name of an honest client."""
+    return f"clinic {number}"
 
 
 def kind_of_turn(client: sl.Client) -> str:
