@@ -45,13 +45,7 @@ from splitlab.course.experiments.hijack_settings import HijackSetting
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak, TailLabels, worst_auc
 from splitlab.course.experiments.passive_inversions import PassiveInversions
-from splitlab.course.experiments.poisoning import (
-    POISONINGS,
-    SERVER_BACKDOORS,
-    Effect,
-    PoisoningRun,
-    ServerBackdoorRun,
-)
+from splitlab.course.experiments.poisoning import POISONINGS, Effect, PoisoningRun
 from splitlab.course.experiments.property_inference import (
     PropertyHijack,
     SlantAndPicture,
@@ -64,6 +58,7 @@ from splitlab.course.experiments.protocols_against_whole import (
     ProtocolAgainstWhole,
 )
 from splitlab.course.experiments.public_images import PublicImages
+from splitlab.course.experiments.server_backdoor import SERVER_BACKDOORS, ServerBackdoorRun
 from splitlab.course.experiments.success_signals import (
     SIGNALS,
     LastMessages,

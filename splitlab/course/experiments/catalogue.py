@@ -24,18 +24,14 @@ from splitlab.course.experiments.hijack_settings import CORE, FURTHER, MORE, Hij
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak, TailLabels
 from splitlab.course.experiments.passive_inversions import PassiveInversions
-from splitlab.course.experiments.poisoning import (
-    POISONINGS,
-    SERVER_BACKDOORS,
-    PoisoningRun,
-    ServerBackdoorRun,
-)
+from splitlab.course.experiments.poisoning import POISONINGS, PoisoningRun
 from splitlab.course.experiments.property_inference import KINDS as PROPERTIES
 from splitlab.course.experiments.property_inference import PropertyHijack, SlantAndPicture
 from splitlab.course.experiments.property_share import SHARES, PropertyShare
 from splitlab.course.experiments.protocols_against_whole import ProtocolAgainstWhole
 from splitlab.course.experiments.public_images import KINDS as PUBLIC_IMAGES
 from splitlab.course.experiments.public_images import STAGES, PublicImages
+from splitlab.course.experiments.server_backdoor import SERVER_BACKDOORS, ServerBackdoorRun
 from splitlab.course.experiments.two_dimensions import TwoDimensions
 from splitlab.course.experiments.unsplit import Inversion
 from splitlab.course.experiments.without_attack import WithoutAttack
