@@ -1,6 +1,13 @@
 """Defenses of the honest client, and of an honest server."""
 
 from splitlab.defenses.label_noise import GradientNoise, Marvell, MaxNorm
+from splitlab.defenses.no_peek import (
+    NoPeek,
+    bias_corrected,
+    distance_correlation,
+    permuted,
+    squared_distance_correlation,
+)
 from splitlab.defenses.norms import ClipGradient, NormAlarm, SetNorm, highest_honest
 from splitlab.defenses.safe_split import SafeSplit
 
@@ -9,8 +16,13 @@ __all__ = [
     "GradientNoise",
     "Marvell",
     "MaxNorm",
+    "NoPeek",
     "NormAlarm",
     "SafeSplit",
     "SetNorm",
+    "bias_corrected",
+    "distance_correlation",
     "highest_honest",
+    "permuted",
+    "squared_distance_correlation",
 ]
