@@ -6,6 +6,7 @@ them where SPLITLAB_ALL is set (see `rotation`).
 """
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -120,6 +121,13 @@ def test_a_chapter_keeps_the_house_rules(chapter):
     lengths = [len(c.source.splitlines()) for c in cells if "own-class" not in runner.tags(c)]
     assert max(lengths) <= 15, "a cell of more than 15 lines belongs into the library"
     assert statistics.median(lengths) <= 6
+
+
+def test_a_numbered_equation_is_one_line(chapter):
+    """Sphinx makes several lines a split environment, in which MathJax refuses a number."""
+    text = "\n".join(c.source for c in chapter.cells if c.cell_type == "markdown")
+    for equation in re.findall(r"\$\$(.+?)\$\$", text, flags=re.S):
+        assert not (r"\tag" in equation and r"\\" in equation), equation
 
 
 def test_nbval_compares_marked_cells_only(tmp_path):
