@@ -11,7 +11,7 @@ from typing import ClassVar, Self, Unpack
 
 from torch import Tensor, nn
 
-from splitlab.attacks.triggers import Patch, Trigger, triggered
+from splitlab.attacks.triggers import Patch, Trigger, triggered, triggered_set
 from splitlab.core import validate
 from splitlab.core.client import Client, Turn
 from splitlab.core.curious import HonestClient
@@ -121,15 +121,8 @@ class Backdoor(Client):
         super().backward(dataclasses.replace(message, dz=message.dz / self._factors(message.dz)))
 
     def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the images of a test set as the attacker would present them; see `sl.evaluate`.
-
-        Returns:
-            Rows of all images that are not of the target, int64 (n,); these images with the
-            trigger, (n, C, H, W); and the target, int64 (n,).
-        """
-        rows = (data.y != self.target).nonzero()[:, 0]
-        images = triggered(self.trigger, data.x[rows], data.value_range)
-        return rows, images, data.y.new_full((len(rows),), self.target)
+        """Return the test images that are attacked, as in `triggered_set`; see `sl.evaluate`."""
+        return triggered_set(self.trigger, self.target, data)
 
     def _triggered(self, rows: int) -> int:
         return max(1, round(self.share * rows))

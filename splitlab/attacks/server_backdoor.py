@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlab.attacks.critic import Critic
-from splitlab.attacks.triggers import Patch, Trigger, triggered
+from splitlab.attacks.triggers import Patch, Trigger, triggered, triggered_set
 from splitlab.core import validate
 from splitlab.core.curious import Honest
 from splitlab.core.messages import Gradient, ServerOutput, SmashedData
@@ -112,6 +112,7 @@ class ServerBackdoor(HonestServer):
             self.rehearse(message.z)
         return answer
 
+    @with_own_randomness
     def rehearse(self, z_private: Tensor | None = None) -> None:
         """Train the surrogate with s, then s on what the surrogate makes of triggered images.
 
@@ -150,15 +151,8 @@ class ServerBackdoor(HonestServer):
         raise validate.only_vanilla(self, "forward")
 
     def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the images of a test set as the attacker would present them; see `sl.evaluate`.
-
-        Returns:
-            Rows of all images that are not of the target, int64 (n,); these images with the
-            trigger, (n, C, H, W); and the target, int64 (n,).
-        """
-        rows = (data.y != self.target).nonzero()[:, 0]
-        images = triggered(self.trigger, data.x[rows], data.value_range)
-        return rows, images, data.y.new_full((len(rows),), self.target)
+        """Return the test images that are attacked, as in `triggered_set`; see `sl.evaluate`."""
+        return triggered_set(self.trigger, self.target, data)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:

@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from splitlab.data import ImageData
+
 RANGE = (-1.0, 1.0)
 
 
@@ -104,6 +106,18 @@ class Blend(Trigger):
         generator = torch.Generator().manual_seed(self.seed)
         pattern = torch.randint(2, x.shape[1:], generator=generator).to(x) * (high - low) + low
         return ((1 - self.strength) * x + self.strength * pattern).clamp(low, high)
+
+
+def triggered_set(trigger: Trigger, target: int, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the images of a test set that a backdoor is after, with its trigger.
+
+    Returns:
+        Rows of all images that are not of the target, int64 (n,); these images with the trigger,
+        (n, C, H, W); and the target, int64 (n,).
+    """
+    rows = (data.y != target).nonzero()[:, 0]
+    images = triggered(trigger, data.x[rows], data.value_range)
+    return rows, images, data.y.new_full((len(rows),), target)
 
 
 def triggered(trigger: Trigger, x: Tensor, value_range: tuple[float, float]) -> Tensor:

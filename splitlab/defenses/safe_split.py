@@ -111,10 +111,11 @@ class SafeSplit(HonestServer):
         turn = self._turn(message)
         self.turns = [*self.turns, turn][-self.window :]
         full, last = len(self.turns) == self.window, len(self.turns) - 1
-        turn["rolled_back"] = full and last not in self.benign()
+        benign = self.benign()
+        turn["rolled_back"] = full and last not in benign
         self.verdicts.append((message.sender, turn["rolled_back"]))
         if turn["rolled_back"]:
-            earlier = [self.turns[k] for k in self.benign() if not self.turns[k]["rolled_back"]]
+            earlier = [self.turns[k] for k in benign if not self.turns[k]["rolled_back"]]
             turn = earlier[-1] if earlier else self.began
             self.net.load_state_dict(turn["net"])
             self.optimizer.load_state_dict(copy.deepcopy(turn["optimizer"]))

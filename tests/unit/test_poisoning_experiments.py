@@ -55,7 +55,7 @@ def test_attackers_are_last_unless_told_otherwise():
 
 
 def test_the_clinics_share_the_private_images_and_begin_alike():
-    for kind in ("patch", "unlike clinics, patch"):
+    for kind in ("patch", "non-IID, patch"):
         run = short_run(kind)
         split = run.split()
         members = run.members(split, "cpu")
@@ -69,8 +69,8 @@ def test_the_clinics_share_the_private_images_and_begin_alike():
             assert all(torch.equal(v, first[k]) for k, v in one.weights().state.items())
 
 
-def test_unlike_clinics_hold_other_classes():
-    run = short_run("unlike clinics, patch")
+def test_non_iid_clinics_hold_other_classes():
+    run = short_run("non-IID, patch")
     members = run.members(run.split(), "cpu")
     shares = torch.stack([one.data.y.bincount(minlength=10) / len(one.data) for one in members])
     assert (shares.topk(2).values.sum(1) > 0.5).all()

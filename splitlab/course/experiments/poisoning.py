@@ -50,10 +50,10 @@ POISONINGS: dict[str, dict[str, Any]] = {
         f"SafeSplit, patch, DCT {share:g}": {"attack": "patch", "frequencies": share} | SAFE
         for share in (0.01, 1.0)
     },
-    "unlike clinics, no attacker": {"skew": 0.8},
-    "unlike clinics, patch": {"attack": "patch", "skew": 0.8},
-    "SafeSplit, unlike clinics, no attacker": {"skew": 0.8} | SAFE,
-    "SafeSplit, unlike clinics, patch": {"attack": "patch", "skew": 0.8} | SAFE,
+    "non-IID, no attacker": {"skew": 0.8},
+    "non-IID, patch": {"attack": "patch", "skew": 0.8},
+    "SafeSplit, non-IID, no attacker": {"skew": 0.8} | SAFE,
+    "SafeSplit, non-IID, patch": {"attack": "patch", "skew": 0.8} | SAFE,
     "SafeSplit, adapted": ADAPTS | SAFE,
     "SafeSplit, adapted, 1 in 10": ADAPTS | {"share": 0.1} | SAFE,
     **{
