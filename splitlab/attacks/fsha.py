@@ -43,7 +43,7 @@ class FSHA(Server):
 
     Args:
         public: The attacker's own images, of the private ones' shape and value range.
-        pilot: f~, (B, C, H, W) -> z. May have nothing to learn.
+        pilot: f~, (B, C, H, W) -> z. Pilot and decoder may have nothing to learn, or be frozen.
         decoder: f~^-1, z -> (B, C, H, W).
         critic: D, with its loss, penalty and optimizer.
         public_loss: What pilot and decoder descend, of decoder(z_public) and a public batch's
@@ -100,7 +100,8 @@ class FSHA(Server):
         self.z_shape = in_parts(self.pilot, self.public.x[:1]).shape[1:]
         self.critic_steps, self.critic_first = critic_steps, critic_first
         self.gradient_scale = gradient_scale
-        learned = [*self.pilot.parameters(), *self.decoder.parameters()]
+        both = (*self.pilot.parameters(), *self.decoder.parameters())
+        learned = [weight for weight in both if weight.requires_grad]
         self.optimizer = optimizer(learned) if learned else None
         self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
 

@@ -1,5 +1,6 @@
 """Defenses of the honest client, and of an honest server."""
 
+from splitlab.defenses.dropout import CutDropout
 from splitlab.defenses.label_noise import GradientNoise, Marvell, MaxNorm
 from splitlab.defenses.no_peek import (
     NoPeek,
@@ -13,6 +14,7 @@ from splitlab.defenses.safe_split import SafeSplit
 
 __all__ = [
     "ClipGradient",
+    "CutDropout",
     "GradientNoise",
     "Marvell",
     "MaxNorm",

@@ -37,27 +37,59 @@ class NoPeek(Defense):
     is far above 0 for a small one, which no `alpha` undoes; see `permuted`.
 
     Args:
-        alpha: The weight, at least 0.
+        alpha: The weight, at least 0; at 0 there is no defense.
         statistic: Images (B, ...) and z (B, ...) -> a scalar with a graph to z.
+        own_step: Changes the client's update rule to that of the hijack's public code, for
+            comparison with it: the optimizer takes two steps a turn, first with this gradient and
+            then with the server's. Both are taken at the old weights, and share one Adam state.
 
     Raises:
         ValueError: If `alpha` is negative or not finite.
     """
 
-    def __init__(self, alpha: float, *, statistic: Statistic | None = None) -> None:
+    PASSING = ("gradients",)
+
+    def __init__(
+        self, alpha: float, *, statistic: Statistic | None = None, own_step: bool = False
+    ) -> None:
         if not 0 <= alpha < float("inf"):
             raise ValueError(f"alpha is {alpha}: choose a weight of at least 0")
         self.alpha = alpha
         self.statistic = distance_correlation if statistic is None else statistic
+        self.own_step = own_step
+        self.gradients: list[Tensor | None] = []
 
     def __repr__(self) -> str:
         name = getattr(self.statistic, "__name__", type(self.statistic).__name__)
-        return f"NoPeek({self.alpha:g}, {name})"
+        return f"NoPeek({self.alpha:g}, {name}{', own step' if self.own_step else ''})"
 
-    def local_loss(self, client: Client, turn: Turn) -> Tensor:
-        """Return `alpha` times the statistic of this batch's images and z."""
+    def local_loss(self, client: Client, turn: Turn) -> Tensor | None:
+        """Return `alpha` times the statistic of this batch's images and z.
+
+        With a step of its own it returns None, and keeps the gradients for `grads`.
+        """
+        if self.alpha == 0:
+            return None
         assert turn.z is not None
-        return self.alpha * self.statistic(turn.x, turn.z)
+        loss = self.alpha * self.statistic(turn.x, turn.z)
+        if not self.own_step:
+            return loss
+        learned = _learned(client)
+        self.gradients = list(
+            torch.autograd.grad(loss, learned, retain_graph=True, allow_unused=True)
+        )
+        return None
+
+    def grads(self, client: Client, turn: Turn) -> None:
+        """Take the step of its own, if there is one; the server's gradients stay for the next."""
+        own, self.gradients = self.gradients, []
+        if not own or not turn.update:
+            return
+        learned = _learned(client)
+        servers = [weight.grad for weight in learned]
+        _set_gradients(learned, own)
+        client.optimizer.step()
+        _set_gradients(learned, servers)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
@@ -143,6 +175,17 @@ def permuted(
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(z), generator=generator).to(z.device) for _ in range(times)]
     return sum(float(statistic(x, z[order])) for order in orders) / times
+
+
+def _learned(client: Client) -> list[Tensor]:
+    """What the client's optimizer trains."""
+    groups = client.optimizer.param_groups
+    return [weight for group in groups for weight in group["params"] if weight.requires_grad]
+
+
+def _set_gradients(weights: list[Tensor], gradients: list[Tensor | None]) -> None:
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient
 
 
 def _distances(rows: Tensor, others: Tensor) -> Tensor:

@@ -268,6 +268,20 @@ def test_a_fixed_pilot_needs_no_optimizer_and_inverts_exactly(make_attack):
     torch.testing.assert_close(attack.autoencode(x), x, rtol=0, atol=1e-6)
 
 
+def test_a_frozen_pilot_stays_and_the_decoder_learns(make_client, make_attack):
+    pilot, decoder = sl.nets.tiny.pilot(), sl.nets.tiny.decoder()
+    pilot.requires_grad_(False)
+    before = copy.deepcopy((pilot.state_dict(), decoder.state_dict()))
+    attack = make_attack("paper", pilot=pilot, decoder=decoder)
+    attack.reply(smashed(make_client()))
+    assert all(torch.equal(before[0][n], p) for n, p in pilot.named_parameters())
+    assert not any(torch.equal(before[1][n], p) for n, p in decoder.named_parameters())
+    decoder.requires_grad_(False)
+    attack = make_attack("paper", pilot=pilot, decoder=decoder)
+    assert attack.optimizer is None
+    attack.reply(smashed(make_client()))
+
+
 def test_critic_steps_leave_the_decoder_alone(make_client, make_attack):
     """A critic that looks through the decoder must not train it."""
     decoder = sl.nets.tiny.decoder()

@@ -1,15 +1,16 @@
 """Distance correlation against the slow truth and a package, and what NoPeek adds to a step."""
 
+import os
 from functools import partial
+from importlib import import_module
 from math import sqrt
 
-import dcor
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.optim import SGD
+from torch.optim import SGD, Adam
 
 import splitlab as sl
 from splitlab.defenses import (
@@ -19,6 +20,13 @@ from splitlab.defenses import (
     permuted,
     squared_distance_correlation,
 )
+
+
+@pytest.fixture(scope="module")
+def dcor():
+    """The package; compiling it would take longer than all of these tests."""
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+    return import_module("dcor")
 
 
 def sample(rows, columns, seed):
@@ -58,7 +66,7 @@ def test_both_statistics_are_their_definitions(rows, columns, seed):
 
 
 @pytest.mark.parametrize("rows", [4, 32, 100])
-def test_it_is_what_the_package_says(rows):
+def test_it_is_what_the_package_says(rows, dcor):
     x = sample(rows, 5, 0)
     z = x[:, :2] ** 2 + 0.1 * sample(rows, 2, 1)
     given = x.numpy(), z.numpy()
@@ -150,13 +158,11 @@ def test_what_makes_no_sense_gets_a_sentence(call, sentence):
         call()
 
 
-def client_with(data, alpha, **options):
+def client_with(data, alpha, *, optimizer=partial(SGD, lr=1.0), **options):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.Tanh())
     defenses = [] if alpha is None else [NoPeek(alpha, **options)]
-    return sl.Client(
-        net, data, optimizer=partial(SGD, lr=1.0), batch_size=16, defenses=defenses, seed=0
-    )
+    return sl.Client(net, data, optimizer=optimizer, batch_size=16, defenses=defenses, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -179,10 +185,31 @@ def test_one_step_follows_the_servers_gradient_and_alpha_times_the_statistics(da
         assert like.grad.abs().max() > 0
 
 
-def test_alpha_0_is_no_defense(data):
+def test_a_step_of_its_own_comes_first_and_shares_the_state_of_the_optimizer(data):
+    client = client_with(data, 3.0, own_step=True, optimizer=partial(Adam, lr=0.01))
+    net = client_with(data, None).net
+    by_hand = Adam(net.parameters(), lr=0.01)
+    generator = torch.Generator().manual_seed(1)
+    for step in range(3):
+        message = client.forward()
+        turn, dz = client.turn, torch.randn(message.z.shape, generator=generator)
+        z, learned = net(turn.x), list(net.parameters())
+        own = torch.autograd.grad(3.0 * distance_correlation(turn.x, z), learned, retain_graph=True)
+        servers = torch.autograd.grad(z, learned, dz)
+        for gradients in (own, servers):  # both at the old weights
+            for weight, gradient in zip(learned, gradients, strict=True):
+                weight.grad = gradient
+            by_hand.step()
+        client.backward(sl.Gradient(dz=dz, sender="server", step=step))
+        for mine, theirs in zip(net.parameters(), client.net.parameters(), strict=True):
+            torch.testing.assert_close(theirs, mine, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("own_step", [False, True])
+def test_alpha_0_is_no_defense(data, own_step):
     states = []
     for alpha in (None, 0.0):
-        client = client_with(data, alpha)
+        client = client_with(data, alpha, own_step=own_step)
         sl.train([client], sl.HonestServer(nn.Linear(8, 10)), 5)
         states.append(client.net.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
