@@ -35,8 +35,8 @@ def test_an_experiment_is_found_at_any_seed():
             *("digits", "fast"),
             "choose from client_gan_tiny; client_view_tiny; digits_tiny; faces_tiny; "
             "hijack_settings_tiny; honest_metrics; labels_tiny; leaks_tiny; mnist_paper_scale; "
-            "poisoning_tiny; property_tiny; protocols_tiny; public_tiny; split_tiny; "
-            "two_dimensions; unsplit_tiny; why_tiny",
+            "no_peek_tiny; poisoning_tiny; property_tiny; protocols_tiny; public_tiny; "
+            "split_tiny; two_dimensions; unsplit_tiny; why_tiny",
         ),
     ],
 )

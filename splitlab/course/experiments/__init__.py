@@ -44,6 +44,7 @@ from splitlab.course.experiments.faces import FACES_KINDS, Faces
 from splitlab.course.experiments.hijack_settings import HijackSetting
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak, TailLabels, worst_auc
+from splitlab.course.experiments.no_peek import NoPeekHijack, NoPeekInversions
 from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.poisoning import POISONINGS, Effect, PoisoningRun
 from splitlab.course.experiments.property_inference import (
@@ -107,6 +108,8 @@ __all__ = [
     "Inversion",
     "LabelLeak",
     "LastMessages",
+    "NoPeekHijack",
+    "NoPeekInversions",
     "OtherClient",
     "PassiveInversions",
     "PoisoningRun",

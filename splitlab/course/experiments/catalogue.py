@@ -23,6 +23,16 @@ from splitlab.course.experiments.faces import FACES_KINDS, Faces
 from splitlab.course.experiments.hijack_settings import CORE, FURTHER, MORE, HijackSetting
 from splitlab.course.experiments.hijacks import Hijack
 from splitlab.course.experiments.label_inference import LabelLeak, TailLabels
+from splitlab.course.experiments.no_peek import (
+    AT_SCALE,
+    DUELS,
+    FACES_INVERSIONS,
+    FURTHER_DUELS,
+    INVERSIONS,
+    NoPeekHijack,
+    NoPeekInversions,
+    RatioAtScale,
+)
 from splitlab.course.experiments.passive_inversions import PassiveInversions
 from splitlab.course.experiments.poisoning import POISONINGS, PoisoningRun
 from splitlab.course.experiments.property_inference import KINDS as PROPERTIES
@@ -188,6 +198,14 @@ def experiments() -> tuple[Experiment, ...]:
             ServerBackdoorRun("poisoning_tiny", n, seed, 400, **o)
             for n, o in SERVER_BACKDOORS.items()
         ]
+    for seed in SPLIT_SEEDS:  # seed by seed, too
+        for name, options in (INVERSIONS | FACES_INVERSIONS).items():
+            options = {"steps": 300} | options
+            digits.append(NoPeekInversions("no_peek_tiny", name, seed, **options))
+        further = FURTHER_DUELS if seed in SPLIT_SEEDS[:2] else {}
+        for name, options in (DUELS | further).items():
+            options = {"steps": 200} | options
+            digits.append(NoPeekHijack("no_peek_tiny", name, seed, **options))
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
         digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
@@ -216,6 +234,8 @@ def experiments() -> tuple[Experiment, ...]:
         own = {"design": design, "rate": client_rate}
         own["budget"] = CPU_BUDGET if design == "paper" else None
         mnist += [Hijack("mnist_paper_scale", name, s, steps, **at_scale, **own) for s in seeds]
+    pair = "pair, the paper's networks"
+    mnist += [RatioAtScale("no_peek_tiny", pair, seed, **AT_SCALE) for seed in MNIST_SEEDS]
     return (*digits, *mnist)
 
 

@@ -55,7 +55,8 @@ class HijackSetting(Hijack):
     @property
     def config(self) -> dict[str, Any]:
         """What the run is a function of; of this class's settings those that were changed."""
-        own = [f for f in fields(HijackSetting) if f.name in HijackSetting.__annotations__]
+        base = {f.name for f in fields(Hijack)}
+        own = [f for f in fields(self) if f.name not in base]
         values = {f.name: getattr(self, f.name) for f in own}
         changed = {f.name: values[f.name] for f in own if values[f.name] != f.default}
         return super().config | changed | {"cut": self.cut_at or self.setting.cut}
@@ -66,13 +67,16 @@ class HijackSetting(Hijack):
         arguments = self.setting.client(seed=seed, rate=rate, device=device)
         if self.optimizer == "SGD":
             arguments["optimizer"] = partial(SGD, lr=rate, momentum=0.9)
-        defenses: list[sl.Defense] = [NormAlarm(LIMIT, stop=False)]
-        defenses += [ClipGradient(self.clip)] if self.clip else []
-        defenses += [SetNorm()] if self.same_norm else []
         net: Any = self.setting.client_net(cut=self.cut_at, seed=seed)
         if not self.relu:  # convolution, BatchNorm, ReLU, pooling
             net[0][2] = nn.Identity()
-        return sl.Client(net, split.private, defenses=defenses, **arguments)
+        return sl.Client(net, split.private, defenses=self.defenses(), **arguments)
+
+    def defenses(self) -> list[sl.Defense]:
+        """Return the client's defenses, made anew; the first one is the alarm."""
+        defenses: list[sl.Defense] = [NormAlarm(LIMIT, stop=False)]
+        defenses += [ClipGradient(self.clip)] if self.clip else []
+        return defenses + ([SetNorm()] if self.same_norm else [])
 
     def attack(self, split: sl.data.Split, device: Device) -> Any:
         """Return the server."""
@@ -121,7 +125,12 @@ class HijackSetting(Hijack):
                 attack={"attack": scorer.score(decoded), "as_received": scorer.score(received)},
                 ceiling={"own_autoencoder": scorer.score(attack.autoencode(x))},
             ),
+            **self.further(client, attack, split),
         }
+
+    def further(self, client: sl.Client, attack: Any, split: sl.data.Split) -> dict[str, Any]:
+        """Return figures that a kind of run has beside these; none here."""
+        return {}
 
 
 class HighestNorm(sl.Observer):

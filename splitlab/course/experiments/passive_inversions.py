@@ -97,7 +97,16 @@ class PassiveInversions(Experiment):
                 ceiling={"true_pairs": scorer.score(true, rows)},
             ),
             "further": scorer.real(),
+            **self.about(client, attacks, split),
         }
+
+    def about(self, client: sl.Client, attacks: Inversions, split: sl.data.Split) -> dict[str, Any]:
+        """Return figures that a kind of run has beside these; none here."""
+        return {}
+
+    def defenses(self) -> list[sl.Defense]:
+        """Return the client's defenses, made anew; none here."""
+        return []
 
     def train(
         self,
@@ -110,7 +119,7 @@ class PassiveInversions(Experiment):
         f, s = self.networks(self.seed, len(split.private.classes))
         rate = 0.0 if self.frozen else None
         options = self.setting.client(seed=self.seed, rate=rate, device=device)
-        client = sl.Client(f, split.private, **options)
+        client = sl.Client(f, split.private, defenses=self.defenses(), **options)
         server = sl.HonestServer(
             s, optimizer=self.setting.client_optimizer, seed=self.seed, device=device
         )
@@ -142,10 +151,29 @@ class PassiveInversions(Experiment):
             server: The honest server, after training.
             public: The attacker's images.
             client: The client that grants.
+            longer: As in `attacks`.
+        """
+        made = self.attacks(server, public, client.device, longer=longer)
+        return {name: sl.grant(attack, client) for name, attack in made.items()}
+
+    def attacks(
+        self,
+        server: sl.HonestServer,
+        public: sl.ImageData,
+        device: Device,
+        *,
+        longer: bool = False,
+    ) -> Inversions:
+        """Return the attacks behind the trained server, before they are granted anything.
+
+        Args:
+            server: The honest server, after training.
+            public: The attacker's images.
+            device: Where they compute.
             longer: Whether to add "white_box_longer", which takes more steps.
         """
         classes = len(public.classes)
-        own: Any = {"public": public, "seed": self.seed, "device": client.device}
+        own: Any = {"public": public, "seed": self.seed, "device": device}
         weights = server.net.state_dict()
         other = self.seed + OTHER_WEIGHTS
 
@@ -166,7 +194,7 @@ class PassiveInversions(Experiment):
         }
         if longer:
             attacks["white_box_longer"] = white_box(steps=LONGER_STEPS)
-        return {name: sl.grant(attack, client) for name, attack in attacks.items()}
+        return attacks
 
     def drawn(self, split: sl.data.Split, x: Tensor, device: Device = "cpu") -> dict[str, Tensor]:
         """Train honestly, attack, and return what each attack draws of private images x, (n, ...).
