@@ -1,6 +1,5 @@
 """Distance correlation against the slow truth and a package, and what NoPeek adds to a step."""
 
-import os
 from functools import partial
 from importlib import import_module
 from math import sqrt
@@ -24,8 +23,7 @@ from splitlab.defenses import (
 
 @pytest.fixture(scope="module")
 def dcor():
-    """The package; compiling it would take longer than all of these tests."""
-    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+    """The package, imported where it is used: its first import compiles for some 20 seconds."""
     return import_module("dcor")
 
 
