@@ -98,6 +98,10 @@ class Defense(Stateful):
     def grads(self, client: Client, turn: Turn) -> None:
         """Called after the backward pass and before the optimizer's step."""
 
+    def scores(self, client: Client, logits: Tensor) -> Tensor:
+        """Return what the client reads in class scores (N, K), after training; same shape."""
+        return logits
+
 
 class Client(Party):
     """The only holder of private data: runs the network `f` up to the cut.

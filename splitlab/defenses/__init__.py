@@ -2,6 +2,7 @@
 
 from splitlab.defenses.dropout import CutDropout
 from splitlab.defenses.label_noise import GradientNoise, Marvell, MaxNorm
+from splitlab.defenses.label_permutation import LabelPermutation
 from splitlab.defenses.no_peek import (
     NoPeek,
     bias_corrected,
@@ -9,21 +10,31 @@ from splitlab.defenses.no_peek import (
     permuted,
     squared_distance_correlation,
 )
+from splitlab.defenses.noise import GaussianNoise, LaplaceNoise, gaussian_epsilon
 from splitlab.defenses.norms import ClipGradient, NormAlarm, SetNorm, highest_honest
+from splitlab.defenses.pruning import TopK
 from splitlab.defenses.safe_split import SafeSplit
+from splitlab.defenses.secret_transforms import OrthogonalProjection, PatchShuffle
 
 __all__ = [
     "ClipGradient",
     "CutDropout",
+    "GaussianNoise",
     "GradientNoise",
+    "LabelPermutation",
+    "LaplaceNoise",
     "Marvell",
     "MaxNorm",
     "NoPeek",
     "NormAlarm",
+    "OrthogonalProjection",
+    "PatchShuffle",
     "SafeSplit",
     "SetNorm",
+    "TopK",
     "bias_corrected",
     "distance_correlation",
+    "gaussian_epsilon",
     "highest_honest",
     "permuted",
     "squared_distance_correlation",

@@ -22,14 +22,17 @@ def logits(client: Client, server: Server, x: Tensor) -> Tensor:
         x: Images, (N, C, H, W).
 
     Returns:
-        Logits, (N, K).
+        Logits, (N, K), as the client reads them: a defense that renames classes names them back.
 
     Raises:
         NotImplementedError: If the server has no layers that work on the task.
         ValueError: If it is an `FSHA` without a body.
     """
     output = server.output(client.smash(x))
-    return output if client.tail is None else in_parts(client.tail, output)
+    scores = output if client.tail is None else in_parts(client.tail, output)
+    for defense in reversed(client.defenses):
+        scores = defense.scores(client, scores)
+    return scores
 
 
 def task_accuracy(client: Client, server: Server, data: ImageData) -> float:

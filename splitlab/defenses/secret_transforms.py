@@ -1,0 +1,130 @@
+"""Transforms of z that the client keeps secret: a projection, and a shuffle of patches.
+
+Practitioners reach for them because they are cheap. No theorem protects what they hide: both are
+linear, and someone who has pairs of images and z learns to undo them. The seed is the secret; who
+guesses it has everything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from splitlab.core.client import Defense, Turn
+from splitlab.data import ImageData
+
+if TYPE_CHECKING:
+    from splitlab.core.client import Client
+
+
+class OrthogonalProjection(Defense):
+    """Sends a secret rotation of z, or its projection on a few of the rotated directions.
+
+    Each image's z is flattened to n numbers and multiplied by a random orthogonal matrix. The first
+    `keep` results are sent, followed by zeros, so that z keeps its shape.
+
+    Args:
+        keep: Directions that are sent, at least 1; None for all of them.
+        seed: Makes the matrix, which stays the same for the whole run; the client's secret.
+
+    Raises:
+        ValueError: If `keep` is not a whole number of at least 1.
+    """
+
+    PASSING = ("matrix",)  # made from the seed
+
+    def __init__(self, keep: int | None = None, *, seed: int) -> None:
+        whole = isinstance(keep, int) and not isinstance(keep, bool)
+        if keep is not None and not (whole and keep >= 1):
+            raise ValueError(f"keep is {keep!r}: pass a whole number of at least 1, or None")
+        self.keep, self.seed = keep, seed
+        self.matrix: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return f"OrthogonalProjection({self.keep})"
+
+    def smash(self, client: Client, turn: Turn, z: Tensor) -> Tensor:
+        """Return z, (B, ...), in secret coordinates.
+
+        Raises:
+            ValueError: If z has fewer numbers than `keep`.
+        """
+        rows = z.flatten(1)
+        n = rows.shape[1]
+        if self.keep is not None and self.keep > n:
+            raise ValueError(f"keep is {self.keep} and z has {n} numbers: choose at most {n}")
+        if self.matrix is None or len(self.matrix) != n:
+            self.matrix = orthogonal(n, seed=self.seed)
+        sent = rows @ self.matrix.to(rows).T
+        if self.keep is not None:
+            sent = torch.cat([sent[:, : self.keep], torch.zeros_like(sent[:, self.keep :])], dim=1)
+        return sent.view_as(z)
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that sends an eighth of the directions."""
+        return cls(64, seed=1)
+
+
+class PatchShuffle(Defense):
+    """Moves square patches of z, (C, H, W), to other places.
+
+    Args:
+        patch: Side of a patch in places of z, at least 1; divides H and W.
+        fresh: Whether each image gets an order of its own, anew each time that it is sent. Then not
+            even the honest server knows where a patch comes from. By default one secret order
+            serves for the whole run.
+        seed: Makes that order; the client's secret.
+
+    Raises:
+        ValueError: If `patch` is not a whole number of at least 1.
+    """
+
+    def __init__(self, patch: int = 1, *, fresh: bool = False, seed: int = 0) -> None:
+        if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1:
+            raise ValueError(f"patch is {patch!r}: pass a whole number of at least 1")
+        self.patch, self.fresh, self.seed = patch, fresh, seed
+
+    def __repr__(self) -> str:
+        return f"PatchShuffle({self.patch}{', fresh' if self.fresh else ''})"
+
+    def smash(self, client: Client, turn: Turn, z: Tensor) -> Tensor:
+        """Return z, (B, C, H, W), with its patches in another order.
+
+        Raises:
+            ValueError: If z has no height and width, or patches do not tile it.
+        """
+        patch = self.patch
+        if z.dim() != 4 or z.shape[2] % patch or z.shape[3] % patch:
+            raise ValueError(
+                f"z has shape {tuple(z.shape[1:])} for an image, and patches of {patch} places do "
+                "not tile it: choose a side that divides its height and its width"
+            )
+        b, c, h, w = z.shape
+        tiles = z.view(b, c, h // patch, patch, w // patch, patch).permute(0, 2, 4, 1, 3, 5)
+        tiles = tiles.reshape(b, -1, c, patch, patch)
+        order = self._order(b, tiles.shape[1]).to(z.device)
+        moved = tiles.gather(1, order[:, :, None, None, None].expand_as(tiles))
+        moved = moved.view(b, h // patch, w // patch, c, patch, patch).permute(0, 3, 1, 4, 2, 5)
+        return moved.reshape(b, c, h, w)
+
+    def _order(self, images: int, patches: int) -> Tensor:
+        """Which patch goes to which place, (images, patches)."""
+        if self.fresh:
+            return torch.rand(images, patches).argsort(1)
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.randperm(patches, generator=generator).expand(images, -1)
+
+    @classmethod
+    def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
+        """Return one that draws an order for each image."""
+        return cls(2, fresh=True)
+
+
+def orthogonal(n: int, *, seed: int) -> Tensor:
+    """Return a random orthogonal matrix, (n, n) in float64: the Haar measure (Mezzadri, 2007)."""
+    generator = torch.Generator().manual_seed(seed)
+    q, r = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    return torch.mul(q, r.diag().sign())

@@ -1,0 +1,75 @@
+"""What Gaussian noise on z leaves to any unbiased attacker: Fisher information about an image.
+
+Guo, Karrer, Chaudhuri, van der Maaten: "Bounding Training Data Reconstruction in Private (Deep)
+Learning", ICML 2022 (dFIL); for split inference Maeng, Guo, Kariyappa, Suh: "Bounding the
+Invertibility of Privacy-Preserving Instance Encoding Using Fisher Information", NeurIPS 2023.
+
+The bounds are of Cramer and Rao's kind: they hold for an *unbiased* attacker. One that knows what
+images look like is biased towards them, and can have a smaller error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def fisher_information(
+    encode: Callable[[Tensor], Tensor], u: Tensor, *, scale: float, releases: int = 1
+) -> Tensor:
+    """Return the Fisher information about each row of u in encode(u) plus Gaussian noise.
+
+    With the Jacobian J of one row it is J^T J / scale^2, times the number of releases.
+
+    Args:
+        encode: u (B, ...) -> what the noise is added to, (B, ...); row by row, differentiable.
+        u: The coordinates of the images, (N, ...), n numbers each.
+        scale: Standard deviation of the noise, above 0. Without noise nothing is bounded.
+        releases: How often each row is sent, at least 1.
+
+    Returns:
+        (N, n, n), in float64.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+    if not scale > 0 or releases < 1:
+        raise ValueError(
+            f"scale is {scale} and releases is {releases}: the bound needs noise, with a scale "
+            "above 0, and at least one release"
+        )
+
+    def one(row: Tensor) -> Tensor:
+        return encode(row[None])[0].flatten()
+
+    n = u[0].numel()
+    jacobians = torch.func.vmap(torch.func.jacrev(one))(u).reshape(len(u), -1, n).double()
+    return jacobians.mT @ jacobians * (releases / scale**2)
+
+
+def dfil_bound(information: Tensor) -> Tensor:
+    """Return a lower bound on an unbiased attacker's mean squared error: n / trace, (N,).
+
+    dFIL is the trace divided by n, and this is 1 / dFIL.
+
+    Args:
+        information: (N, n, n), as `fisher_information` returns it.
+    """
+    n = information.shape[-1]
+    return n / information.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def cramer_rao_bound(information: Tensor) -> Tensor:
+    """Return the larger bound, trace of the inverse / n, (N,); infinite where there is no inverse.
+
+    An unbiased attacker has a finite error only where every coordinate is seen.
+
+    Args:
+        information: (N, n, n), as `fisher_information` returns it.
+    """
+    values = torch.linalg.eigvalsh(information)
+    seen = values > values[:, -1:] * 1e-12
+    inverse = torch.where(seen, 1 / values.clamp_min(1e-300), torch.inf)
+    return inverse.mean(-1)
