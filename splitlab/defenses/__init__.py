@@ -1,5 +1,6 @@
 """Defenses of the honest client, and of an honest server."""
 
+from splitlab.defenses.dp_sgd import DPSGD
 from splitlab.defenses.dropout import CutDropout
 from splitlab.defenses.label_noise import GradientNoise, Marvell, MaxNorm
 from splitlab.defenses.no_peek import (
@@ -13,6 +14,7 @@ from splitlab.defenses.norms import ClipGradient, NormAlarm, SetNorm, highest_ho
 from splitlab.defenses.safe_split import SafeSplit
 
 __all__ = [
+    "DPSGD",
     "ClipGradient",
     "CutDropout",
     "GradientNoise",
