@@ -42,6 +42,7 @@ def clipped_sums(
 
 
 def learned(net: nn.Module) -> list[nn.Parameter]:
+    """Return the weights that are trained."""
     return [one for one in net.parameters() if one.requires_grad]
 
 
@@ -82,7 +83,8 @@ def without_batch_norm(net: nn.Module) -> tuple[nn.Module, dict[int, nn.Paramete
         if layer.affine:
             norm.to(layer.weight.device, layer.weight.dtype)
             for old, new in zip(layer.parameters(), norm.parameters(), strict=True):
-                replaced[id(old)] = new.requires_grad_(old.requires_grad)
+                new.requires_grad = old.requires_grad
+                replaced[id(old)] = new
         made[id(layer)] = norm.train(layer.training)
     for parent in list(net.modules()):
         for name, child in list(parent._modules.items()):
