@@ -103,8 +103,7 @@ def epsilon_lower_bound(
         false_alarms: Trials without the image in which the auditor guessed so.
         trials: Independent trials with the image; as many again are without it.
         delta: From 0 to 1.
-        confidence: Of each of the two intervals. Each end that is used fails with a chance of at
-            most (1 - confidence) / 2, so that the bound is at least this sure.
+        confidence: Of each of the two intervals, and of the bound, which uses one end of each.
 
     Returns:
         The bound, at least 0.
@@ -118,7 +117,7 @@ def epsilon_lower_bound(
     _, false_high = proportion(false_alarms, trials, confidence)
     rates = ((true_low, false_high), (1 - false_high, 1 - true_low))
     bounds = [math.log((high - delta) / low) for high, low in rates if high > delta and low > 0]
-    return max(0.0, *bounds, 0.0)
+    return max([0.0, *bounds])
 
 
 def _check_confidence(confidence: float) -> None:
