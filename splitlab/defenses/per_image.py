@@ -131,13 +131,16 @@ def check_layers(net: nn.Module, x: Tensor) -> None:
             "opacus computes no gradients per image in the client's network: use layers without "
             "buffers, and without inplace=True"
         ) from error
+    # A bias before a normalization has a gradient of 0, but for rounding.
+    norms = [float(one.grad.norm()) for one in net.parameters() if one.grad is not None]
+    rounding = 1e-4 * max(norms, default=0.0)
     for name, weight in net.named_parameters():
         if weight.grad is None:
             continue
         of_each = getattr(weight, "grad_sample", None)
         # Of the same backward pass. Opacus ignores the padding mode of a convolution, for one.
         off = weight.grad if of_each is None else of_each.mean(0) - weight.grad
-        if off.norm() > 0.01 * weight.grad.norm():
+        if off.norm() > 0.01 * weight.grad.norm() + rounding:
             raise ValueError(
                 f"opacus gives no right gradients per image for {name} of the client's network: "
                 "use plain layers for it, such as Conv2d with zero padding"

@@ -236,6 +236,12 @@ def test_a_network_that_is_one_batch_norm_is_replaced_too(data):
     assert all(one.any() for one in answered(client)[2])
 
 
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d(2), nn.GroupNorm(2, 2)])
+def test_a_bias_whose_gradient_is_0_is_no_reason_to_refuse(data, norm):
+    client = client_with(data, DPSGD(1.0), net=nn.Sequential(nn.Conv2d(1, 2, 3), norm))
+    assert all(one.any() for one in answered(client)[2])
+
+
 class Centered(nn.Module):
     """Mixes the images of a batch, and is no BatchNorm."""
 
