@@ -1,5 +1,6 @@
 """Defenses of the honest client, and of an honest server."""
 
+from splitlab.defenses.dp_sgd import DPSGD
 from splitlab.defenses.dropout import CutDropout
 from splitlab.defenses.label_noise import GradientNoise, Marvell, MaxNorm
 from splitlab.defenses.label_permutation import LabelPermutation
@@ -17,6 +18,7 @@ from splitlab.defenses.safe_split import SafeSplit
 from splitlab.defenses.secret_transforms import OrthogonalProjection, PatchShuffle
 
 __all__ = [
+    "DPSGD",
     "ClipGradient",
     "CutDropout",
     "GaussianNoise",

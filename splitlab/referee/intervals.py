@@ -87,6 +87,39 @@ def failure_bound(runs: int, confidence: float = 0.95) -> float:
     return float(1 - (1 - confidence) ** (1 / runs))
 
 
+def epsilon_lower_bound(
+    hits: int, false_alarms: int, trials: int, delta: float, confidence: float = 0.95
+) -> float:
+    """Return the smallest epsilon that is compatible with how well an auditor guessed.
+
+    Under (epsilon, delta)-differential privacy, a guess that an image was in the data has a true
+    positive rate of at most exp(epsilon) * its false positive rate + delta, and likewise for a
+    guess that it was not (Kairouz, Oh, Viswanath, 2015). The rates are taken at the unfavorable
+    ends of their intervals by `proportion`, as Jagielski, Ullman, Oprea (2020) do, and the larger
+    of both directions counts. A nominal epsilon below the bound is refuted.
+
+    Args:
+        hits: Trials with the image in which the auditor guessed that it was in.
+        false_alarms: Trials without the image in which the auditor guessed so.
+        trials: Independent trials with the image; as many again are without it.
+        delta: From 0 to 1.
+        confidence: Of each of the two intervals, and of the bound, which uses one end of each.
+
+    Returns:
+        The bound, at least 0.
+
+    Raises:
+        ValueError: If the numbers do not fit, or `delta` or `confidence` is out of range.
+    """
+    if not 0 <= delta <= 1:
+        raise ValueError(f"delta is a probability, such as 1e-5, not {delta}")
+    true_low, _ = proportion(hits, trials, confidence)
+    _, false_high = proportion(false_alarms, trials, confidence)
+    rates = ((true_low, false_high), (1 - false_high, 1 - true_low))
+    bounds = [math.log((high - delta) / low) for high, low in rates if high > delta and low > 0]
+    return max([0.0, *bounds])
+
+
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is between 0 and 1, such as 0.95, not {confidence}")
