@@ -10,7 +10,9 @@ from splitlab.defenses.no_peek import (
     squared_distance_correlation,
 )
 from splitlab.defenses.norms import ClipGradient, NormAlarm, SetNorm, highest_honest
+from splitlab.defenses.res_sfl import ResSFL
 from splitlab.defenses.safe_split import SafeSplit
+from splitlab.defenses.shredder import Shredder
 
 __all__ = [
     "ClipGradient",
@@ -20,8 +22,10 @@ __all__ = [
     "MaxNorm",
     "NoPeek",
     "NormAlarm",
+    "ResSFL",
     "SafeSplit",
     "SetNorm",
+    "Shredder",
     "bias_corrected",
     "distance_correlation",
     "highest_honest",
