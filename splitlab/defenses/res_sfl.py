@@ -6,7 +6,7 @@ Inversion Attack in Split Federated Learning", CVPR 2022, arXiv 2205.04007.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
