@@ -79,6 +79,8 @@ class ResSFL(Defense):
         self.rate = _number("rate", rate, above=True)
         self.steps = _count("steps", steps, least=0)
         self.bottleneck = None if bottleneck is None else _count("bottleneck", bottleneck, least=1)
+        if not isinstance(seed, int):
+            raise ValueError(f"seed is {seed!r}: choose a whole number")
         self.seed = seed
         self.variance = 1.0
         self.decoder: nn.Module | None = None
@@ -197,8 +199,8 @@ class ResSFL(Defense):
         k = self.bottleneck
         if k is not None and (z.ndim != 4 or k > z.shape[1]):
             raise ValueError(
-                f"bottleneck is {k} and one z has the shape {tuple(z.shape[1:])}: choose at most as "
-                "many channels as a z of (C, H, W) has, or None"
+                f"bottleneck is {k} and one z has the shape {tuple(z.shape[1:])}: choose at most "
+                "as many channels as a z of (C, H, W) has, or None"
             )
         _decoder(z, x, seed=self.seed)  # raises an error if none fits
         return z.to(torch.promote_types(z.dtype, torch.float32))

@@ -33,6 +33,7 @@ def client_with(data, defense, *, tail=None, seed=0):
 
 def train(client, steps):
     protocol = sl.vanilla if client.tail is None else sl.u_shaped
+    torch.manual_seed(1)
     sl.train([client], sl.HonestServer(nn.Linear(12, 10)), steps, protocol=protocol)
 
 
