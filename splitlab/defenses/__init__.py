@@ -14,8 +14,10 @@ from splitlab.defenses.no_peek import (
 from splitlab.defenses.noise import GaussianNoise, LaplaceNoise, gaussian_epsilon
 from splitlab.defenses.norms import ClipGradient, NormAlarm, SetNorm, highest_honest
 from splitlab.defenses.pruning import TopK
+from splitlab.defenses.res_sfl import ResSFL
 from splitlab.defenses.safe_split import SafeSplit
 from splitlab.defenses.secret_transforms import OrthogonalProjection, PatchShuffle
+from splitlab.defenses.shredder import Shredder
 
 __all__ = [
     "DPSGD",
@@ -31,8 +33,10 @@ __all__ = [
     "NormAlarm",
     "OrthogonalProjection",
     "PatchShuffle",
+    "ResSFL",
     "SafeSplit",
     "SetNorm",
+    "Shredder",
     "TopK",
     "bias_corrected",
     "distance_correlation",

@@ -46,7 +46,7 @@ def fisher_information(
 
     n = u[0].numel()
     jacobians = torch.func.vmap(torch.func.jacrev(one))(u).reshape(len(u), -1, n).double()
-    return jacobians.mT @ jacobians * (releases / scale**2)
+    return torch.matmul(jacobians.mT, jacobians) * (releases / scale**2)
 
 
 def dfil_bound(information: Tensor) -> Tensor:
