@@ -4,15 +4,15 @@ It is plain HTML with one drawing and one script, so it needs no kernel and no n
 JavaScript, and in print, it shows the second setting of the switch.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from html import escape
 from math import isfinite, log10
 from numbers import Real
 from typing import Final
 
-# Four of Okabe and Ito's colors, which stand out from white and from dark pages, and the text's.
-_COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "currentColor")
+# Four of Okabe and Ito's colors, the blue lightened, stand out from white and from dark pages.
+_COLORS: Final = ("#1F83C0", "#D55E00", "#009E73", "#CC79A7", "currentColor")
 _SHAPES: Final = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",  # circle
     "M-3.6-3.6h7.2v7.2h-7.2z",  # square
@@ -25,27 +25,21 @@ _SHAPES: Final = (
 # A narrow drawing: a phone shows it at about its own size, so that its letters stay readable. A
 # wide page enlarges it, and its letters and marks are then made smaller again.
 _WIDTH, _TOP, _FOOT, _HEIGHT = 360, 8, 248, 270
-
 # "&" stands for the plot's class: no rule reaches beyond the plot.
 _STYLE: Final = """
 & { container-type: inline-size; max-width: 600px; }
-& figure { margin: 0; }
-& p { margin: 0.2em 0; font-size: 0.9em; }
+& figure { margin: 0; } & p { margin: 0.2em 0; font-size: 0.9em; }
 & svg { overflow: visible; stroke: currentColor; fill: none; }
-& .plot { display: block; width: 100%; height: auto; }
-& text { font-size: 12px; stroke: none; fill: currentColor; }
-& .grid { stroke-opacity: 0.15; }
-& .dashed { stroke-dasharray: 5 4; }
+& .plot { display: block; width: 100%; height: auto; } & .dashed { stroke-dasharray: 5 4; }
+& text { font-size: 12px; stroke: none; fill: currentColor; } & .grid { stroke-opacity: 0.15; }
 & .group { color: var(--color); stroke-width: 1.5; fill: var(--fill); fill-opacity: 0.75; }
-& .line { fill: none; stroke-width: 1; stroke-opacity: 0.6; }
-& .first, & .ring { fill: none; opacity: 0; }
-& .point { cursor: pointer; outline: none; }
+& .line { stroke-width: 1; stroke-opacity: 0.6; } & .line, & .ring { fill: none; }
+& .first, & .ring { opacity: 0; } & .point { cursor: pointer; outline: none; }
 & .point * { transform: translateY(var(--move, 0)) scale(var(--size, 1)); }
 & .point[aria-current] .ring { opacity: 1; }
 & .point:focus-visible .ring { opacity: 1; stroke-dasharray: 3 2; }
 & .legend { display: flex; flex-wrap: wrap; gap: 0.1em 1em; margin: 0.4em 0; font-size: 0.85em; }
 & .legend svg { width: 1.1em; height: 1.1em; vertical-align: -0.15em; }
-& .legend .dashed { width: 2.2em; }
 & button { font: inherit; font-size: 0.9em; color: inherit; background: none; cursor: pointer;
   border: 1px solid; border-radius: 4px; padding: 0.3em 0.7em; margin: 0 0.4em 0.4em 0; }
 & [aria-pressed="true"] { background: #80808050; box-shadow: inset 0 0 0 1.5px currentColor; }
@@ -56,11 +50,9 @@ _STYLE: Final = """
   border-top: 1px solid #80808060; }
 @container (min-width: 480px) { & text { font-size: 8.5px; } & .point { --size: 0.75; } }
 @media screen {
-  &[data-shown] .now { display: none; }
+  &[data-shown] .now { display: none; } &[data-shown="0"] .point { --move: var(--rise); }
   &[data-shown] .group * { transition: transform 0.6s, opacity 0.6s; }
-  &[data-shown="0"] .point { --move: var(--rise); }
-  &[data-shown="0"] .first { opacity: 1; }
-  &[data-shown="0"] .second { opacity: 0; }
+  &[data-shown="0"] .first { opacity: 1; } &[data-shown="0"] .second { opacity: 0; }
 }
 @media print { & .switch, & .hint { display: none; } }
 @media (prefers-reduced-motion: reduce) { &[data-shown] .group * { transition: none; } }
@@ -79,14 +71,11 @@ for (const root of document.querySelectorAll(".splitlab-frontier:not([data-shown
     for (const {dataset, firstChild} of points)
       firstChild.textContent = dataset.name + dataset.values.split(" ")[shown];
   };
-  const focus = point => {
-    for (const other of points) other.setAttribute("tabindex", other === point ? 0 : -1);
-    point.focus({preventScroll: true});
-  };
+  const stop = point => points.forEach(p => p.setAttribute("tabindex", p === point ? 0 : -1));
+  const focus = point => { stop(point); point.focus({preventScroll: true}); };
   const open = point => {
     opened?.removeAttribute("aria-current");
-    opened = point;
-    point.setAttribute("aria-current", "true");
+    (opened = point).setAttribute("aria-current", "true");
     root.querySelector(".record").replaceChildren(tables[points.indexOf(point)].cloneNode(true));
     focus(point);
   };
@@ -97,26 +86,22 @@ for (const root of document.querySelectorAll(".splitlab-frontier:not([data-shown
     };
     const nearest = Math.min(...points.map(away));
     const pile = points.filter(point => away(point) < nearest + 3);
-    const target = event.target.closest(".point");
-    // The click of a screen reader has no place. Of points that lie on one another, each click
-    // opens the next.
-    if (!event.detail && target) open(target);
+    // A screen reader's click has no place. Each click opens the next of points in a pile.
+    if (!event.detail) open(event.target.closest(".point") ?? points[0]);
     else if (nearest < 16) open(pile[(pile.indexOf(opened) + 1) % pile.length]);
   };
   plot.onkeydown = event => {
-    const at = points.indexOf(event.target), count = points.length;
+    const at = points.indexOf(event.target);
     const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
-    if (step) focus(points[(at + step + count) % count]);
+    if (step) focus(points.at((at + step) % points.length));
     else if (event.key === "Enter" || event.key === " ") open(points[at]);
     else return;
     event.preventDefault();
   };
   buttons.forEach((button, i) => button.onclick = () => set(i));
-  points.forEach(point => point.setAttribute("role", "button"));
-  points.forEach((point, i) => point.setAttribute("tabindex", i ? -1 : 0));
   plot.setAttribute("role", "group");
-  all("[hidden]").forEach(part => part.hidden = false);
-  set(1);
+  points.forEach(point => point.setAttribute("role", "button"));
+  all("[hidden]").forEach(part => part.hidden = false); set(1); stop(points[0]);
 }
 """
 
@@ -145,7 +130,7 @@ class Point:
         if len(self.y) != 2:
             raise ValueError(f"y of {self.name!r} needs two values, one for each setting")
         for axis, value in (("x", self.x), ("y", self.y[0]), ("y", self.y[1])):
-            _check_finite(f"{axis} of {self.name!r}", value)
+            _check(f"{axis} of {self.name!r}", value)
 
     @property
     def name(self) -> str:
@@ -153,13 +138,14 @@ class Point:
         return f"{self.group}, {self.label}"
 
 
+@dataclass(repr=False, eq=False)
 class Frontier:
     """A scatter plot whose switch moves each point from one height to another.
 
     A click on a point, or Enter on a focused one, shows its record below the plot. Each group has a
     color and a mark of its own, and a thin line joins its points in the order given.
 
-    Args:
+    Attributes:
         points: The points, in at most 14 groups.
         x_label: What x is, with its unit.
         y_label: What y is, with its unit.
@@ -170,50 +156,42 @@ class Frontier:
         reference: Height and name of a dashed horizontal line.
 
     Raises:
-        ValueError: If there is no point, two points have one name, there are too many groups, a
+        ValueError: If there is no point, there are too many groups, two points have one name, a
             value does not fit its scale, or a text is missing.
     """
 
-    def __init__(
-        self,
-        points: Iterable[Point],
-        *,
-        x_label: str,
-        y_label: str,
-        switch: tuple[str, str] = ("static attacker", "adaptive attacker"),
-        caption: str,
-        alt: str,
-        log_y: bool = True,
-        reference: tuple[float, str] | None = None,
-    ) -> None:
-        texts = {"x_label": x_label, "y_label": y_label, "caption": caption, "alt": alt}
-        for name, text in texts.items():
-            if not text.strip():
+    points: Sequence[Point]
+    _: KW_ONLY
+    x_label: str
+    y_label: str
+    switch: tuple[str, str] = ("static attacker", "adaptive attacker")
+    caption: str
+    alt: str
+    log_y: bool = True
+    reference: tuple[float, str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("x_label", "y_label", "caption", "alt"):
+            if not getattr(self, name).strip():
                 raise ValueError(f"{name} is empty: a frontier needs one")
-        if len(switch) != 2 or switch[0] == switch[1] or not all(name.strip() for name in switch):
-            raise ValueError(f"switch is {switch!r}: pass the names of two settings")
-        self.groups: dict[str, dict[str, Point]] = {}
-        for point in points:
-            if point.label in (group := self.groups.setdefault(point.group, {})):
-                raise ValueError(f"two points are named {point.name!r}: give each its own label")
-            group[point.label] = point
-        self.points = [point for group in self.groups.values() for point in group.values()]
+        if len({name.strip() for name in self.switch} - {""}) != 2:
+            raise ValueError(f"switch is {self.switch!r}: pass the names of two settings")
+        self.points = list(self.points)
         if not self.points:
             raise ValueError("points is empty: a frontier needs at least one point")
-        if len(self.groups) > 2 * len(_SHAPES):
-            raise ValueError(
-                f"points has {len(self.groups)} groups, and there are marks for {2 * len(_SHAPES)}"
-            )
+        self._groups: dict[str, list[Point]] = {}
+        for point in self.points:
+            group = self._groups.setdefault(point.group, [])
+            if point.label in (other.label for other in group):
+                raise ValueError(f"two points are named {point.name!r}: give each its own label")
+            group.append(point)
+        if (count := len(self._groups)) > 2 * len(_SHAPES):
+            raise ValueError(f"points has {count} groups: pass at most 14, one for each mark")
         heights = [(f"y of {point.name!r}", y) for point in self.points for y in point.y]
-        if reference is not None:
-            _check_finite("reference", reference[0])
-            heights.append(("reference", reference[0]))
+        heights += [("reference", self.reference[0])] if self.reference else []
         for name, y in heights:
-            if log_y and y <= 0:
-                raise ValueError(f"{name} is {y:g}: a logarithmic scale needs values above 0")
-        self.switch, self.reference, self.alt, self.caption = switch, reference, alt, caption
-        self.x_label, self.y_label = x_label, y_label
-        self._y = _Axis([y for _, y in heights], _FOOT, _TOP, log=log_y)
+            _check(name, y, log=self.log_y)
+        self._y = _Axis([y for _, y in heights], _FOOT, _TOP, log=self.log_y)
         left = 10 + round(6.8 * max(len(f"{tick:g}") for tick in self._y.ticks))  # 6.8: a digit
         self._x = _Axis([point.x for point in self.points], left, _WIDTH - 10)
 
@@ -221,19 +199,18 @@ class Frontier:
         return f"<frontier: {self.alt}>"
 
     def _repr_html_(self) -> str:
-        drawn, legend = self._axes(), ""
-        for number, (name, group) in enumerate(self.groups.items()):
-            shape = _SHAPES[number % len(_SHAPES)]
-            # Filled, then open: no two groups have one mark, even in gray.
-            fill = "currentColor" if number < len(_SHAPES) else "none"
-            color = _COLORS[number % len(_COLORS)]
-            style = f'class="group" style="--color:{color};--fill:{fill}"'
-            marks = "".join(self._mark(point, shape) for point in group.values())
-            drawn += f"<g {style}>{self._lines(list(group.values()))}{marks}</g>"
-            legend += _entry(name, f'{style} viewBox="-6 -6 12 12"', shape)
+        drawn, legend, tables = self._axes(), "", ""
+        for number, (name, group) in enumerate(self._groups.items()):
+            shape = _SHAPES[number % 7]  # filled, then open: even in gray, no two marks agree
+            fill = "currentColor" if number < 7 else "none"
+            style = f'class="group" style="--color:{_COLORS[number % 5]};--fill:{fill}"'
+            lines = "".join(self._line(group, setting) for setting in (0, 1) if len(group) > 1)
+            drawn += f"<g {style}>{lines}{''.join(self._mark(p, shape) for p in group)}</g>"
+            legend += _entry(name, style, shape)
+            tables += "".join(map(self._table, group))
         if self.reference:
             text = f"{self.reference[1]} ({self.reference[0]:.3g})"
-            legend += _entry(text, 'class="dashed" viewBox="0 0 24 12"', "M0 6h24")
+            legend += _entry(text, 'class="dashed" style="width:2.2em"', "M-12 0h24")
         buttons = "".join(f'<button type="button">{escape(name)}</button>' for name in self.switch)
         return (
             # In Jupyter, the arrow keys and Enter would be commands of the notebook.
@@ -242,14 +219,13 @@ class Frontier:
             f'<div class="switch" role="group" aria-label="What is shown" hidden>{buttons}</div>'
             f'<figure class="splitlab"><p class="now">Shown: {escape(self.switch[1])}</p>'
             f'<p>{escape(self.y_label)}</p><svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-            f'role="img" aria-label="{escape(self.alt)}">{drawn}</svg>'
-            f'<p style="text-align:center">{escape(self.x_label)}</p>'
-            f'<div class="legend">{legend}</div>'
+            f'role="img" aria-label="{escape(self.alt)}">{drawn}</svg><p style="text-align:center">'
+            f'{escape(self.x_label)}</p><div class="legend">{legend}</div>'
             f"<figcaption>{escape(self.caption)}</figcaption></figure>"
             '<div class="record" aria-live="polite"><p class="hint" hidden>To open the record of a '
             "point, click on it, or move to it with Tab and the arrow keys and press Enter.</p>"
             f"</div><details><summary>All records ({len(self.points)})</summary>"
-            f"{''.join(map(self._table, self.points))}</details><script>{_SCRIPT}</script></div>"
+            f"{tables}</details><script>{_SCRIPT}</script></div>"
         )
 
     def _axes(self) -> str:
@@ -266,13 +242,9 @@ class Frontier:
             drawn += f'<path class="dashed" d="M{left} {self._y(self.reference[0]):.1f}H{right}"/>'
         return drawn
 
-    def _lines(self, points: Sequence[Point]) -> str:
-        """Return the line that joins a group's points, in each of the two settings."""
-        lines = ""
-        for setting, name in enumerate(("first", "second")):
-            way = "L".join(f"{self._x(p.x):.1f} {self._y(p.y[setting]):.1f}" for p in points)
-            lines += f'<path class="line {name}" d="M{way}"/>' if len(points) > 1 else ""
-        return lines
+    def _line(self, points: Sequence[Point], setting: int) -> str:
+        way = "L".join(f"{self._x(p.x):.1f} {self._y(p.y[setting]):.1f}" for p in points)
+        return f'<path class="line {("first", "second")[setting]}" d="M{way}"/>'
 
     def _mark(self, point: Point, shape: str) -> str:
         first, second = map(self._y, point.y)
@@ -290,29 +262,26 @@ class Frontier:
         rows = ""
         for name, value in [*own, *point.record.items()]:
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-            rows += f'<tr><th scope="row">{escape(name)}</th><td>{escape(shown)}</td></tr>'
+            rows += f"<tr><th>{escape(name)}</th><td>{escape(shown)}</td></tr>"
         return f"<table><caption>{escape(point.name)}</caption>{rows}</table>"
 
 
 class _Axis:
     """Maps values to places in the drawing; `ticks` are the values to mark."""
 
-    def __init__(
-        self, values: Sequence[float], start: float, end: float, *, log: bool = False
-    ) -> None:
+    def __init__(self, values: list[float], start: float, end: float, log: bool = False) -> None:
         from matplotlib.ticker import LogLocator, MaxNLocator
 
         self.span, self._log = (start, end), log
         low, high = self._linear(min(values)), self._linear(max(values))
         margin = 0.06 * (high - low) or 0.1 * abs(high) or 1
         self._low, self._high = low - margin, high + margin
-        ends = (10**self._low, 10**self._high) if log else (self._low, self._high)
+        low, high = (10**self._low, 10**self._high) if log else (self._low, self._high)
         subs = (1, 2, 5) if self._high - self._low < 2.5 else (1,)
         self.ticks: list[float] = []
         for locator in [LogLocator(subs=subs)] * log + [MaxNLocator(6, steps=[1, 2, 5, 10])]:
-            if len(self.ticks) < 2:  # less than a decade has no two round powers: count evenly
-                ticks = locator.tick_values(*ends)
-                self.ticks = [float(tick) for tick in ticks if ends[0] <= tick <= ends[1]]
+            if len(self.ticks) < 2:  # a short logarithmic axis may have no two round values
+                self.ticks = [float(t) for t in locator.tick_values(low, high) if low <= t <= high]
 
     def _linear(self, value: float) -> float:
         return log10(value) if self._log else float(value)
@@ -323,10 +292,12 @@ class _Axis:
 
 
 def _entry(text: str, style: str, path: str) -> str:
-    """Return an entry of the legend."""
-    return f'<span><svg aria-hidden="true" {style}><path d="{path}"/></svg> {escape(text)}</span>'
+    mark = f'<svg {style} viewBox="-6 -6 12 12" aria-hidden="true"><path d="{path}"/></svg>'
+    return f"<span>{mark} {escape(text)}</span>"
 
 
-def _check_finite(name: str, value: float) -> None:
+def _check(name: str, value: float, *, log: bool = False) -> None:
     if not isinstance(value, Real) or not isfinite(value):
         raise ValueError(f"{name} is {value!r}: pass a finite number")
+    if log and value <= 0:
+        raise ValueError(f"{name} is {value:g}: a logarithmic scale needs values above 0")
