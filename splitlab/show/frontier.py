@@ -7,6 +7,7 @@ JavaScript, and in print, it shows the second setting of the switch.
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from html import escape
+from itertools import cycle, product
 from math import isfinite, log10
 from numbers import Real
 from typing import Final
@@ -63,8 +64,7 @@ _STYLE: Final = """
 _SCRIPT: Final = """
 for (const root of document.querySelectorAll(".splitlab-frontier:not([data-shown])")) {
   const all = what => [...root.querySelectorAll(what)], plot = root.querySelector(".plot");
-  const points = all(".point"), tables = all("details table"), buttons = all("button");
-  let opened;
+  const points = all(".point"), tables = all("details table"), buttons = all("button"); let opened;
   const set = shown => {
     root.dataset.shown = shown;
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", i === shown));
@@ -156,8 +156,7 @@ class Frontier:
         reference: Height and name of a dashed horizontal line.
 
     Raises:
-        ValueError: If there is no point, there are too many groups, two points have one name, a
-            value does not fit its scale, or a text is missing.
+        ValueError: If points cannot be drawn or told apart, or a text is missing.
     """
 
     points: Sequence[Point]
@@ -200,10 +199,10 @@ class Frontier:
 
     def _repr_html_(self) -> str:
         drawn, legend, tables = self._axes(), "", ""
-        for number, (name, group) in enumerate(self._groups.items()):
-            shape = _SHAPES[number % 7]  # filled, then open: even in gray, no two marks agree
-            fill = "currentColor" if number < 7 else "none"
-            style = f'class="group" style="--color:{_COLORS[number % 5]};--fill:{fill}"'
+        marks = product(("currentColor", "none"), _SHAPES)  # filled, then open
+        looks = zip(self._groups.items(), marks, cycle(_COLORS), strict=False)
+        for (name, group), (fill, shape), color in looks:
+            style = f'class="group" style="--color:{color};--fill:{fill}"'
             lines = "".join(self._line(group, setting) for setting in (0, 1) if len(group) > 1)
             drawn += f"<g {style}>{lines}{''.join(self._mark(p, shape) for p in group)}</g>"
             legend += _entry(name, style, shape)
@@ -213,7 +212,7 @@ class Frontier:
             legend += _entry(text, 'class="dashed" style="width:2.2em"', "M-12 0h24")
         buttons = "".join(f'<button type="button">{escape(name)}</button>' for name in self.switch)
         return (
-            # In Jupyter, the arrow keys and Enter would be commands of the notebook.
+            # Jupyter would take the arrow keys and Enter for its own commands.
             '<div class="splitlab-frontier" data-lm-suppress-shortcuts="true">'
             f"<style>{_STYLE}</style>"
             f'<div class="switch" role="group" aria-label="What is shown" hidden>{buttons}</div>'
@@ -222,10 +221,10 @@ class Frontier:
             f'role="img" aria-label="{escape(self.alt)}">{drawn}</svg><p style="text-align:center">'
             f'{escape(self.x_label)}</p><div class="legend">{legend}</div>'
             f"<figcaption>{escape(self.caption)}</figcaption></figure>"
-            '<div class="record" aria-live="polite"><p class="hint" hidden>To open the record of a '
-            "point, click on it, or move to it with Tab and the arrow keys and press Enter.</p>"
-            f"</div><details><summary>All records ({len(self.points)})</summary>"
-            f"{tables}</details><script>{_SCRIPT}</script></div>"
+            '<div class="record" aria-live="polite"><p class="hint" hidden>Click on a point for '
+            "its record, or use Tab, the arrow keys and Enter.</p></div>"
+            f"<details><summary>All records ({len(self.points)})</summary>{tables}</details>"
+            f"<script>{_SCRIPT}</script></div>"
         )
 
     def _axes(self) -> str:
@@ -272,8 +271,8 @@ class _Axis:
     def __init__(self, values: list[float], start: float, end: float, log: bool = False) -> None:
         from matplotlib.ticker import LogLocator, MaxNLocator
 
-        self.span, self._log = (start, end), log
-        low, high = self._linear(min(values)), self._linear(max(values))
+        self.span, self._scale = (start, end), log10 if log else float
+        low, high = self._scale(min(values)), self._scale(max(values))
         margin = 0.06 * (high - low) or 0.1 * abs(high) or 1
         self._low, self._high = low - margin, high + margin
         low, high = (10**self._low, 10**self._high) if log else (self._low, self._high)
@@ -283,11 +282,8 @@ class _Axis:
             if len(self.ticks) < 2:  # a short logarithmic axis may have no two round values
                 self.ticks = [float(t) for t in locator.tick_values(low, high) if low <= t <= high]
 
-    def _linear(self, value: float) -> float:
-        return log10(value) if self._log else float(value)
-
     def __call__(self, value: float) -> float:
-        (start, end), share = self.span, (self._linear(value) - self._low)
+        (start, end), share = self.span, (self._scale(value) - self._low)
         return start + (end - start) * share / (self._high - self._low)
 
 
