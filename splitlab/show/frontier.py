@@ -28,14 +28,15 @@ _SHAPES: Final = (
 _WIDTH, _TOP, _FOOT, _HEIGHT = 360, 8, 248, 270
 # "&" stands for the plot's class: no rule reaches beyond the plot.
 _STYLE: Final = """
-& { container-type: inline-size; max-width: 600px; }
+& { container-type: inline-size; max-width: 600px; overflow-wrap: anywhere; }
 & figure { margin: 0; } & p { margin: 0.2em 0; font-size: 0.9em; }
 & svg { overflow: visible; stroke: currentColor; fill: none; }
 & .plot { display: block; width: 100%; height: auto; } & .dashed { stroke-dasharray: 5 4; }
 & text { font-size: 12px; stroke: none; fill: currentColor; } & .grid { stroke-opacity: 0.15; }
 & .group { color: var(--color); stroke-width: 1.5; fill: var(--fill); fill-opacity: 0.75; }
 & .line { stroke-width: 1; stroke-opacity: 0.6; } & .line, & .ring { fill: none; }
-& .first, & .ring { opacity: 0; } & .point { cursor: pointer; outline: none; }
+& .first, & .ring { opacity: 0; }
+& .point { cursor: pointer; outline: none; pointer-events: all; }
 & .point * { transform: translateY(var(--move, 0)) scale(var(--size, 1)); }
 & .point[aria-current] .ring { opacity: 1; }
 & .point:focus-visible .ring { opacity: 1; stroke-dasharray: 3 2; }
@@ -47,7 +48,7 @@ _STYLE: Final = """
 & table { border-collapse: collapse; margin: 0.6em 0; font-size: 0.85em; width: auto; }
 & table * { color: inherit; background: none; text-align: left; vertical-align: top; }
 & caption { caption-side: top; font-weight: bold; padding: 0; }
-& th, & td { font-weight: normal; overflow-wrap: anywhere; border: 0; padding: 0.1em 1em 0.1em 0;
+& th, & td { font-weight: normal; border: 0; padding: 0.1em 1em 0.1em 0;
   border-top: 1px solid #80808060; }
 @container (min-width: 480px) { & text { font-size: 8.5px; } & .point { --size: 0.75; } }
 @media screen {
