@@ -34,12 +34,11 @@ _STYLE: Final = """
 & .plot { display: block; width: 100%; height: auto; } & .dashed { stroke-dasharray: 5 4; }
 & text { font-size: 12px; stroke: none; fill: currentColor; } & .grid { stroke-opacity: 0.15; }
 & .group { color: var(--color); stroke-width: 1.5; fill: var(--fill); fill-opacity: 0.75; }
-& .line { stroke-width: 1; stroke-opacity: 0.6; } & .line, & .ring { fill: none; }
-& .first, & .ring { opacity: 0; }
+& .line { stroke-width: 1; stroke-opacity: 0.6; } & .first, & .ring { opacity: 0; }
+& .line, & .ring { fill: none; pointer-events: none; }
 & .point { cursor: pointer; outline: none; pointer-events: all; }
 & .point * { transform: translateY(var(--move, 0)) scale(var(--size, 1)); }
-& .point[aria-current] .ring { opacity: 1; }
-& .point:focus-visible .ring { opacity: 1; stroke-dasharray: 3 2; }
+& [aria-current] .ring { opacity: 1; } & :focus-visible .ring { opacity: 1; stroke-dasharray: 3; }
 & .legend { display: flex; flex-wrap: wrap; gap: 0.1em 1em; margin: 0.4em 0; font-size: 0.85em; }
 & .legend svg { width: 1.1em; height: 1.1em; vertical-align: -0.15em; }
 & button { font: inherit; font-size: 0.9em; color: inherit; background: none; cursor: pointer;
@@ -199,13 +198,14 @@ class Frontier:
         return f"<frontier: {self.alt}>"
 
     def _repr_html_(self) -> str:
-        drawn, legend, tables = self._axes(), "", ""
-        marks = product(("currentColor", "none"), _SHAPES)  # filled, then open
-        looks = zip(self._groups.items(), marks, cycle(_COLORS), strict=False)
+        drawn, marks, legend, tables = self._axes(), "", "", ""
+        shapes = product(("currentColor", "none"), _SHAPES)  # filled, then open
+        looks = zip(self._groups.items(), shapes, cycle(_COLORS), strict=False)
         for (name, group), (fill, shape), color in looks:
             style = f'class="group" style="--color:{color};--fill:{fill}"'
             lines = "".join(self._line(group, setting) for setting in (0, 1) if len(group) > 1)
-            drawn += f"<g {style}>{lines}{''.join(self._mark(p, shape) for p in group)}</g>"
+            drawn += f"<g {style}>{lines}</g>"  # below the marks of all groups
+            marks += f"<g {style}>{''.join(self._mark(point, shape) for point in group)}</g>"
             legend += _entry(name, style, shape)
             tables += "".join(map(self._table, group))
         if self.reference:
@@ -219,9 +219,9 @@ class Frontier:
             f'<div class="switch" role="group" aria-label="What is shown" hidden>{buttons}</div>'
             f'<figure class="splitlab"><p class="now">Shown: {escape(self.switch[1])}</p>'
             f'<p>{escape(self.y_label)}</p><svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-            f'role="img" aria-label="{escape(self.alt)}">{drawn}</svg><p style="text-align:center">'
-            f'{escape(self.x_label)}</p><div class="legend">{legend}</div>'
-            f"<figcaption>{escape(self.caption)}</figcaption></figure>"
+            f'role="img" aria-label="{escape(self.alt)}">{drawn}{marks}</svg>'
+            f'<p style="text-align:center">{escape(self.x_label)}</p><div class="legend">'
+            f"{legend}</div><figcaption>{escape(self.caption)}</figcaption></figure>"
             '<div class="record" aria-live="polite"><p class="hint" hidden>Click on a point for '
             "its record, or use Tab, the arrow keys and Enter.</p></div>"
             f"<details><summary>All records ({len(self.points)})</summary>{tables}</details>"

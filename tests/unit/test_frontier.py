@@ -145,6 +145,7 @@ def test_a_line_joins_the_points_of_a_group_in_their_order():
     text = html(frontier(given))
     lines = re.findall(r'<path class="line (\w+)" d="M([\d. L]+)"', text)
     assert [name for name, _ in lines] == ["first", "second"]
+    assert text.rindex('class="line') < text.index('class="point'), "no line hides a mark"
     xs = [float(place.split()[0]) for place in lines[1][1].split("L")]
     assert xs[0] < xs[1] == xs[2]
 
