@@ -33,7 +33,7 @@ _STYLE: Final = """
 & svg { overflow: visible; stroke: currentColor; fill: none; }
 & .plot { display: block; width: 100%; height: auto; } & .dashed { stroke-dasharray: 5 4; }
 & text { font-size: 12px; stroke: none; fill: currentColor; } & .grid { stroke-opacity: 0.15; }
-& .group { color: var(--color); stroke-width: 1.5; fill: var(--fill); fill-opacity: 0.75; }
+& .group { stroke-width: 1.5; } & .ring { stroke: currentColor; stroke-width: 2; }
 & .line { stroke-width: 1; stroke-opacity: 0.6; } & .first, & .ring { opacity: 0; }
 & .line, & .ring { fill: none; pointer-events: none; }
 & .point { cursor: pointer; outline: none; pointer-events: all; }
@@ -199,10 +199,10 @@ class Frontier:
 
     def _repr_html_(self) -> str:
         drawn, marks, legend, tables = self._axes(), "", "", ""
-        shapes = product(("currentColor", "none"), _SHAPES)  # filled, then open
+        shapes = product((0.75, 0), _SHAPES)  # filled, then open
         looks = zip(self._groups.items(), shapes, cycle(_COLORS), strict=False)
-        for (name, group), (fill, shape), color in looks:
-            style = f'class="group" style="--color:{color};--fill:{fill}"'
+        for (name, group), (opacity, shape), color in looks:
+            style = f'class="group" style="stroke:{color};fill:{color};fill-opacity:{opacity}"'
             lines = "".join(self._line(group, setting) for setting in (0, 1) if len(group) > 1)
             drawn += f"<g {style}>{lines}</g>"  # below the marks of all groups
             marks += f"<g {style}>{''.join(self._mark(point, shape) for point in group)}</g>"

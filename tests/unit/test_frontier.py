@@ -130,7 +130,9 @@ def test_a_full_plot_is_small():
 def test_no_two_groups_look_alike_even_in_gray():
     text = html(frontier(points(14, 1)))
     (legend,) = re.findall(r'<div class="legend">(.+?)</div>', text)
-    marks = re.findall(r'style="--color:(.+?);--fill:(\w+)" .+?<path d="(.+?)"', legend)
+    marks = re.findall(
+        r'style="stroke:(.+?);fill:.+?;fill-opacity:(.+?)" .+?<path d="(.+?)"', legend
+    )
     assert len(set(marks)) == len({(fill, shape) for _, fill, shape in marks}) == 14
     for number in range(14):
         assert f"</svg> defense {number}</span>" in legend
