@@ -71,7 +71,7 @@ __version__ = "0.1.0"
 # Drawing (matplotlib, ipywidgets) and the course are loaded on first use: these modules, and a few
 # of their names.
 _MODULES = {
-    **dict.fromkeys(("figures", "scrubber", "stepper"), "splitlab.show"),
+    **dict.fromkeys(("figures", "frontier", "scrubber", "stepper"), "splitlab.show"),
     **dict.fromkeys(
         ("checks", "claims", "data_cards", "disguises", "experiments"), "splitlab.course"
     ),

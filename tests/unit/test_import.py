@@ -26,5 +26,6 @@ def test_on_demand_modules_arrive_on_demand():
     assert callable(sl.figures.show)
     assert callable(sl.stepper.frames)
     assert callable(sl.scrubber.Scrubber)
+    assert callable(sl.frontier.Frontier)
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = sl.no_such_thing
