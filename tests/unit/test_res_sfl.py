@@ -77,11 +77,13 @@ def test_the_preparation_trains_f_for_the_task(split):
     for steps in (0, 60):
         defense = ResSFL(0.0, bottleneck=1, steps=steps)
         client = client_with(private, defense, net=sl.tiny.client_net(cut=2))
-        z, targets = client.smash(private.x).z.flatten(1), nn.functional.one_hot(private.y)
-        fitted = torch.linalg.lstsq(z[:200], targets[:200].float()).solution
-        guessed = (z[200:] @ fitted).argmax(1)
-        found.append(float((guessed == private.y[200:]).float().mean()))
-    assert found[1] > found[0] + 0.1
+        with torch.no_grad():  # not z, whose 512 numbers have rank 16
+            narrow = nn.Sequential(client.net[0], client.net[1][0]).eval()(private.x).flatten(1)
+        targets = nn.functional.one_hot(private.y).float()
+        fitted = torch.linalg.lstsq(narrow[:200], targets[:200]).solution
+        right = (narrow[200:] @ fitted).argmax(1) == private.y[200:]
+        found.append(float(right.float().mean()))
+    assert found[1] > found[0] + 0.1, found
 
 
 def test_no_steps_leave_f_as_it_was_made(data):
@@ -163,8 +165,8 @@ def test_it_goes_on_from_a_state_to_the_last_bit(data):
     whole, again = (client_with(data, defense) for defense in defenses)
     train(whole)
     again.load_state_dict(whole.state_dict())
-    for client in (whole, again):
-        train(client)
+    train(whole)
+    train(again)
     assert same(whole.net.state_dict(), again.net.state_dict())
 
 
@@ -183,7 +185,6 @@ def test_the_seed_alone_fixes_the_preparation_and_the_global_stream_stays(data):
         net = sl.tiny.client_net(cut=1).append(nn.Dropout(0.5))
         return copies(client_with(data, ResSFL(1.0, steps=3, seed=seed), net=net).net)
 
-    torch.manual_seed(5)
     before = torch.get_rng_state()
     first = prepared(0)
     assert torch.equal(torch.get_rng_state(), before)
@@ -195,22 +196,20 @@ def no_labels(data):
     return replace(data, y=torch.zeros_like(data.y), classes=("not known",))
 
 
+def of_one(weights):
+    return Adam(list(weights)[:1])
+
+
+def flat():
+    return nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten())
+
+
 REFUSED = {
     "labels": ({}, {}, no_labels, "has the one class 'not known': give client images with labels"),
-    "flat": (
-        {"bottleneck": 2},
-        {"net": lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 8))},
-        None,
-        r"has the shape \(8,\): choose at most",
-    ),
+    "flat": ({"bottleneck": 2}, {"net": flat}, None, r"has the shape \(256,\): choose"),
     "equal": ({}, {}, lambda data: data.select([0] * 16), "all images of digits are equal"),
-    "wide": ({"bottleneck": 9}, {}, None, r"bottleneck is 9 and .* \(8, 8, 8\): choose at most"),
-    "left out": (
-        {},
-        {"optimizer": lambda weights: Adam(list(weights)[:1])},
-        None,
-        "leaves out .*: make the client with an optimizer of all of f's parameters",
-    ),
+    "wide": ({"bottleneck": 9}, {}, None, r"has the shape \(8, 8, 8\): choose at most"),
+    "left out": ({}, {"optimizer": of_one}, None, "leaves out .*: make the client with an"),
     "no decoder": (
         {},
         {"net": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.Upsample(None, 2))},
@@ -226,13 +225,11 @@ def test_what_does_not_fit_is_refused_and_the_client_stays(data, options, parts,
     net = parts.pop("net", partial(sl.tiny.client_net, cut=1))()
     data = data if change is None else change(data)
     client, before = client_with(data, net=net, **parts), copies(net)
-    groups, random = len(client.optimizer.param_groups), client.randomness.state_dict()
     with pytest.raises(ValueError, match=sentence) as caught:
         ResSFL(1.0, steps=2, **options).prepare(client)
     assert "\n" not in str(caught.value)
     assert client.net is net and same(before, net.state_dict())
-    assert len(client.optimizer.param_groups) == groups
-    assert torch.equal(random["cpu"], client.randomness.state_dict()["cpu"])
+    assert len(client.optimizer.param_groups) == 1
 
 
 WRONG = {
