@@ -57,7 +57,6 @@ def relative_error(decoder, client, x):
 
 
 def test_decoders_trained_afterwards_have_a_larger_error_than_without_the_adversary(split):
-    """Both are fitted anew: it is f that resists, and not one decoder that was fooled."""
     private, x, new = split.private.subset(300, seed=0), split.public.x, split.private.x[:200]
     linear, trained = [], []
     for weight in (0.0, 10.0):
