@@ -56,34 +56,39 @@ def relative_error(decoder, client, x):
     return float(error / (x - x.mean(0)).square().mean())
 
 
-def test_decoders_trained_afterwards_err_more_than_without_the_adversary(split):
-    """Both are fitted anew: it is f that resists, and not one decoder that was fooled."""
+def test_decoders_trained_afterwards_have_a_larger_error_than_without_the_adversary(split):
+    private, x, new = split.private.subset(300, seed=0), split.public.x, split.private.x[:200]
     linear, trained = [], []
     for weight in (0.0, 10.0):
-        defense = ResSFL(weight, bottleneck=2, steps=120)
-        client = client_with(split.private, defense, net=sl.tiny.client_net(cut=2))
-        z, x = client.smash(split.public.x).z, split.public.x
-        known = {"value_range": split.public.value_range}
-        new = split.private.x[:200]
+        defense = ResSFL(weight, bottleneck=2, steps=100)
+        client = client_with(private, defense, net=sl.tiny.client_net(cut=2))
+        z, known = client.smash(x).z, {"value_range": split.public.value_range}
         linear.append(relative_error(fit_linear_decoder(z, x, **known), client, new))
-        decoder = train_decoder(z, x, steps=150, parameters=32_000, **known)
+        decoder = train_decoder(z, x, steps=100, parameters=32_000, **known)
         trained.append(relative_error(decoder, client, new))
     assert linear[1] > 1.3 * linear[0]
     assert trained[1] > 1.3 * trained[0]
 
 
 def test_the_preparation_trains_f_for_the_task(split):
-    found = []
+    """Sixteen random numbers of an image do not say its class; sixteen that were trained do."""
+    private, found = split.private.subset(300, seed=0), []
     for steps in (0, 60):
-        client = client_with(split.private, ResSFL(0.0, steps=steps))
-        z, y = client.smash(split.private.x).z.flatten(1), split.private.y
-        targets = nn.functional.one_hot(y).float()
-        fitted = torch.linalg.lstsq(z[:300], targets[:300]).solution
-        found.append(float(((z[300:] @ fitted).argmax(1) == y[300:]).float().mean()))
+        defense = ResSFL(0.0, bottleneck=1, steps=steps)
+        client = client_with(private, defense, net=sl.tiny.client_net(cut=2))
+        with torch.no_grad():  # not z, whose 512 numbers have rank 16
+            narrow = nn.Sequential(client.net[0], client.net[1][0]).eval()(private.x).flatten(1)
+        targets = nn.functional.one_hot(private.y).float()
+        fitted = torch.linalg.lstsq(narrow[:200], targets[:200]).solution
+        right = (narrow[200:] @ fitted).argmax(1) == private.y[200:]
+        found.append(float(right.float().mean()))
+    assert found[1] > found[0] + 0.1, found
+
+
+def test_no_steps_leave_f_as_it_was_made(data):
     untouched = copies(sl.tiny.client_net(cut=1))
-    assert not same(untouched, copies(client.net))
-    assert same(untouched, copies(client_with(split.private, ResSFL(1.0, steps=0)).net))
-    assert found[1] > found[0] + 0.02
+    assert same(untouched, copies(client_with(data, ResSFL(1.0, steps=0)).net))
+    assert not same(untouched, copies(client_with(data, ResSFL(1.0, steps=1)).net))
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -121,17 +126,15 @@ def test_the_hinge_is_its_formula_and_has_no_slope_above_the_limit(data):
     torch.testing.assert_close(term, 1e4 - error)
     assert torch.autograd.grad(term, z)[0].any()
     torch.testing.assert_close(defense._hinge(1e-3 * z, x), term)  # a small z gains nothing
-    defense.limit = float(error) / 2
+    defense.limit = error.item() / 2
     low = defense._hinge(z, x)
     assert low == 0 and not torch.autograd.grad(low, z)[0].any()
 
 
 def test_keep_goes_on_in_training_and_its_gradient_is_added(data):
     nets = [sl.tiny.client_net(cut=1) for _ in range(2)]
-    client = client_with(
-        data, ResSFL(0.0, keep=3.0, steps=1), net=nets[0], optimizer=partial(SGD, lr=1.0)
-    )
-    (defense,) = client.defenses
+    defense = ResSFL(0.0, keep=3.0, steps=1)
+    client = client_with(data, defense, net=nets[0], optimizer=partial(SGD, lr=1.0))
     nets[1].load_state_dict(nets[0].state_dict())
     decoder = copies(defense.decoder)
     message = client.forward()
@@ -139,6 +142,7 @@ def test_keep_goes_on_in_training_and_its_gradient_is_added(data):
     x = client.turn.x
     client.backward(sl.Gradient(dz=dz, sender="server", step=0))
     assert not same(decoder, copies(defense.decoder))
+    assert all(weight.grad is None for weight in defense.decoder.parameters())
     z = nets[1].train()(x)  # at the old weights, with the decoder after its steps
     ((dz * z).sum() + 3.0 * defense._hinge(z, x)).backward()
     with torch.no_grad():
@@ -146,33 +150,28 @@ def test_keep_goes_on_in_training_and_its_gradient_is_added(data):
             weight -= weight.grad
     for mine, client_s in zip(nets[1].parameters(), nets[0].parameters(), strict=True):
         torch.testing.assert_close(client_s, mine, rtol=1e-4, atol=1e-6)
-    assert all(weight.grad is None for weight in defense.decoder.parameters())
 
 
 def test_without_keep_nothing_is_left_but_f(data):
-    client = client_with(data, ResSFL(1.0, steps=2))
-    (defense,) = client.defenses
+    client = client_with(data, defense := ResSFL(1.0, steps=2))
     assert defense.decoder is None and defense.optimizer is None
     assert all(weight.grad is None for weight in client.net.parameters())
     assert not client.optimizer.state
 
 
-@pytest.mark.parametrize("keep", [0.0, 1.0])
-def test_it_goes_on_from_a_state_to_the_last_bit(data, keep):
-    whole, again = (
-        client_with(data, ResSFL(1.0, bottleneck=2, keep=keep, steps=2)) for _ in range(2)
-    )
+def test_it_goes_on_from_a_state_to_the_last_bit(data):
+    defenses = [ResSFL(1.0, bottleneck=2, keep=1.0, steps=2) for _ in range(2)]
+    whole, again = (client_with(data, defense) for defense in defenses)
     train(whole)
     again.load_state_dict(whole.state_dict())
-    for client in (whole, again):
-        train(client)
+    train(whole)
+    train(again)
     assert same(whole.net.state_dict(), again.net.state_dict())
 
 
 def test_weights_pass_from_client_to_client_with_the_bottleneck(data):
-    one, other = (
-        client_with(data, ResSFL(1.0, bottleneck=2, steps=2, seed=seed)) for seed in (0, 1)
-    )
+    defenses = [ResSFL(1.0, bottleneck=2, steps=2, seed=seed) for seed in (0, 1)]
+    one, other = (client_with(data, defense) for defense in defenses)
     assert not same(one.net.state_dict(), other.net.state_dict())
     train(one)
     other.load(one.weights())
@@ -185,7 +184,6 @@ def test_the_seed_alone_fixes_the_preparation_and_the_global_stream_stays(data):
         net = sl.tiny.client_net(cut=1).append(nn.Dropout(0.5))
         return copies(client_with(data, ResSFL(1.0, steps=3, seed=seed), net=net).net)
 
-    torch.manual_seed(5)
     before = torch.get_rng_state()
     first = prepared(0)
     assert torch.equal(torch.get_rng_state(), before)
@@ -193,29 +191,24 @@ def test_the_seed_alone_fixes_the_preparation_and_the_global_stream_stays(data):
     assert same(first, prepared(0)) and not same(first, prepared(1))
 
 
-def flat_net():
-    return nn.Sequential(nn.Flatten(), nn.Linear(256, 8))
-
-
 def no_labels(data):
     return replace(data, y=torch.zeros_like(data.y), classes=("not known",))
 
 
-def equal_images(data):
-    return replace(data, x=data.x[:1].repeat(len(data), 1, 1, 1))
+def of_one(weights):
+    return Adam(list(weights)[:1])
+
+
+def flat():
+    return nn.Sequential(nn.Conv2d(1, 1, 1), nn.Flatten())
 
 
 REFUSED = {
     "labels": ({}, {}, no_labels, "has the one class 'not known': give client images with labels"),
-    "equal": ({}, {}, equal_images, "all images of digits are equal.*: give client different"),
-    "flat": ({"bottleneck": 2}, {"net": flat_net}, None, r"has the shape \(8,\): choose at most"),
-    "wide": ({"bottleneck": 9}, {}, None, r"bottleneck is 9 and .* \(8, 8, 8\): choose at most"),
-    "left out": (
-        {},
-        {"optimizer": lambda weights: Adam(list(weights)[:1])},
-        None,
-        "leaves out .*: make the client with an optimizer of all of f's parameters",
-    ),
+    "flat": ({"bottleneck": 2}, {"net": flat}, None, r"has the shape \(256,\): choose"),
+    "equal": ({}, {}, lambda data: data.select([0] * 16), "all images of digits are equal"),
+    "wide": ({"bottleneck": 9}, {}, None, r"has the shape \(8, 8, 8\): choose at most"),
+    "left out": ({}, {"optimizer": of_one}, None, "leaves out .*: make the client with an"),
     "no decoder": (
         {},
         {"net": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.Upsample(None, 2))},
@@ -224,19 +217,18 @@ REFUSED = {
     ),
 }
 
+
 @pytest.mark.parametrize("options, parts, change, sentence", REFUSED.values(), ids=REFUSED.keys())
 def test_what_does_not_fit_is_refused_and_the_client_stays(data, options, parts, change, sentence):
     parts = dict(parts)
     net = parts.pop("net", partial(sl.tiny.client_net, cut=1))()
     data = data if change is None else change(data)
     client, before = client_with(data, net=net, **parts), copies(net)
-    groups, random = len(client.optimizer.param_groups), client.randomness.state_dict()
     with pytest.raises(ValueError, match=sentence) as caught:
         ResSFL(1.0, steps=2, **options).prepare(client)
     assert "\n" not in str(caught.value)
     assert client.net is net and same(before, net.state_dict())
-    assert len(client.optimizer.param_groups) == groups
-    assert torch.equal(random["cpu"], client.randomness.state_dict()["cpu"])
+    assert len(client.optimizer.param_groups) == 1
 
 
 WRONG = {

@@ -103,7 +103,7 @@ def test_before_it_freezes_the_client_trains_as_without_a_defense(data):
 
 
 def test_a_frozen_client_keeps_weights_and_buffers_and_its_noise_learns(data):
-    client, defense = frozen_client(data, 1.0)
+    client, _ = frozen_client(data, 1.0)
     tail = nn.Sequential(nn.Linear(10, 10), nn.BatchNorm1d(10))
     other = client_with(data, Shredder(1.0, after=AFTER), tail=tail)
     train(other, AFTER)
@@ -116,7 +116,7 @@ def test_a_frozen_client_keeps_weights_and_buffers_and_its_noise_learns(data):
 
 
 def test_a_frozen_f_is_one_function_in_training_and_afterwards(data):
-    client, defense = frozen_client(data)
+    client, _ = frozen_client(data)
     z, x = client.forward().z, client.turn.x
     members_of(client, z, x)  # each row is the f of evaluation mode plus one tensor
     in_training = client.smash(data.x, training_mode=True).z
@@ -125,7 +125,7 @@ def test_a_frozen_f_is_one_function_in_training_and_afterwards(data):
 
 
 def test_every_row_draws_one_tensor_anew_and_asking_changes_nothing(data):
-    client, defense = frozen_client(data, members=4)
+    client, _ = frozen_client(data, members=4)
     x = data.x[:1].expand(4000, -1, -1, -1)
     asked = client.smash(x).z
     shares = members_of(client, asked, x).bincount(minlength=4) / len(x)
