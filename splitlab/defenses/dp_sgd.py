@@ -14,6 +14,7 @@ from torch import Tensor
 
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
+from splitlab.defenses.norms import ClipGradient, SetNorm
 from splitlab.defenses.per_image import (
     check_layers,
     clipped_sums,
@@ -53,7 +54,7 @@ class DPSGD(Defense):
     gradients depend on earlier z, since the clipped gradients of the other images then depend on
     the one image, too. That includes an honest server that trains its own layers. Nor does it hold
     if the gradient for one row depends on other rows of the batch, as with BatchNorm in the
-    server's layers or an `incoming` that clips the whole of dz.
+    server's layers.
 
     It needs opacus: `pip install "splitlab[dp]"`. If the client has other defenses that change
     batches in `begin`, list this one first.
@@ -216,6 +217,11 @@ class DPSGD(Defense):
                 raise ValueError(
                     f"{other!r} adds gradients that DPSGD does not clip for each image, so that no "
                     "epsilon would hold: leave out one of the two"
+                )
+            elif isinstance(other, ClipGradient | SetNorm):
+                raise ValueError(
+                    f"{other!r} changes one image's gradient by those of the others, so that no "
+                    "epsilon would hold: leave it out, since DPSGD clips each image's gradient"
                 )
             elif first and self.poisson and _overrides(other, "begin"):
                 raise ValueError(

@@ -11,12 +11,15 @@ import splitlab as sl
 from splitlab.course.experiments.dp_audit import (
     AUDITS,
     FEATURES,
+    MORE_AUDITS,
     PUSH,
     CanaryServer,
     DPAudit,
     threshold,
 )
 from splitlab.referee.intervals import epsilon_lower_bound, proportion
+
+ALL = AUDITS | MORE_AUDITS
 
 
 def test_the_bound_is_the_logarithm_of_a_ratio_of_two_ends():
@@ -105,10 +108,10 @@ def test_the_server_latches_or_does_not():
     assert answers("target alone") == [none, [False, True, False], none]
 
 
-@pytest.mark.parametrize("run", AUDITS)
+@pytest.mark.parametrize("run", ALL)
 def test_a_small_audit_gives_a_row_that_repeats(run):
     pytest.importorskip("opacus")
-    audit = DPAudit("dp_audit_tiny", run, 0, 8, trials=2, pilots=2, batch_size=80, **AUDITS[run])
+    audit = DPAudit("dp_audit_tiny", run, 0, 8, trials=2, pilots=2, batch_size=80, **ALL[run])
     rows = [audit.row() for _ in range(2)]
     assert json.loads(json.dumps(rows[0])) == rows[0]
     expected = {"steps", "epsilon", "lower_bound", "refuted", "hits", "false_alarms", "trials"}
@@ -124,7 +127,17 @@ def test_a_latching_server_refutes_epsilon_and_one_that_answers_row_by_row_does_
     """With a batch of a quarter of the images, the server sees the image in almost every run."""
     pytest.importorskip("opacus")
     rows = [
-        DPAudit("", run, 3, 12, noise=8.0, trials=12, pilots=6, batch_size=160, **AUDITS[run]).row()
+        DPAudit(
+            "",
+            run,
+            3,
+            12,
+            noise=8.0,
+            trials=12,
+            pilots=6,
+            batch_size=160,
+            **ALL[run],
+        ).row()
         for run in ("latching", "not latching")
     ]
     assert [row["refuted"] for row in rows] == [True, False]

@@ -10,6 +10,9 @@ import splitlab as sl
 from splitlab.course import records
 from splitlab.course.experiments.against_whole import SplitAgainstWhole
 from splitlab.course.experiments.base import Experiment
+from splitlab.course.experiments.blur_hijacks import CONFIRMED, BlurHijack
+from splitlab.course.experiments.blur_hijacks import FURTHER as FURTHER_BLURS
+from splitlab.course.experiments.blurs import CHOSEN, SCREENED, Blur
 from splitlab.course.experiments.client_gan import (
     CLIENT_GANS,
     MORE_CLIENT_GANS,
@@ -19,6 +22,7 @@ from splitlab.course.experiments.client_gan_faces import CLIENT_GAN_FACES, Clien
 from splitlab.course.experiments.client_networks import HONEST, Honest, OtherClient
 from splitlab.course.experiments.client_networks import KINDS as WHY
 from splitlab.course.experiments.client_view import CLIENT_VIEWS, ClientView
+from splitlab.course.experiments.dp_audit import AUDITS, MORE_AUDITS, DPAudit
 from splitlab.course.experiments.faces import FACES_KINDS, Faces
 from splitlab.course.experiments.hijack_settings import CORE, FURTHER, MORE, HijackSetting
 from splitlab.course.experiments.hijacks import Hijack
@@ -206,6 +210,18 @@ def experiments() -> tuple[Experiment, ...]:
         for name, options in (DUELS | further).items():
             options = {"steps": 200} | options
             digits.append(NoPeekHijack("no_peek_tiny", name, seed, **options))
+    for seed in SPLIT_SEEDS:
+        screened = seed in SPLIT_SEEDS[:2]
+        blurs = CHOSEN | (SCREENED if screened else {})
+        digits += [
+            Blur("blurs_tiny", n, seed, 300, defense=d, strength=s) for n, (d, s) in blurs.items()
+        ]
+        hijacked = CONFIRMED | (FURTHER_BLURS if screened else {})
+        digits += [
+            BlurHijack("blurs_tiny", n, seed, **{"steps": 200} | o) for n, o in hijacked.items()
+        ]
+        audits = AUDITS | (MORE_AUDITS if screened else {})
+        digits += [DPAudit("dp_audit_tiny", n, seed, 60, **o) for n, o in audits.items()]
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
         digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
