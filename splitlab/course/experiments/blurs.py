@@ -7,7 +7,7 @@ recorded: from no cost to one that nobody would pay.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import torch
@@ -35,7 +35,8 @@ from splitlab.referee.metrics import matched, mse
 
 GAUSSIAN_NORM, LAPLACE_NORM = 8.0, 128.0
 SECRET = 1000  # added to the seed: the client's secret is not the attacker's
-SCORED, BOUNDED = 500, 64  # private images
+SCORED, BOUNDED, INVERTED = 500, 64, 100  # private images
+ASKED = (1, 2, 5, 10)  # public images of each class
 REPEATS = (1, 4, 16, 64)  # messages about one image that an attacker averages
 DRAWS = 4  # of the noise, for each public image, when a decoder is fitted
 PAIRS = (32, 128, 256, 512)  # of images and z that an attacker knows
@@ -109,7 +110,7 @@ class Blur(Experiment):
             squared error of the nearest public image; `sent`, how many numbers of an image's z are
             not zero; `epsilon` where the defense has one: of one release and of the run; and
             `static` and `adaptive`: name of a decoder -> {"mse", "matched"} over `SCORED` images;
-            for Gaussian noise what `bounds` returns.
+            for Gaussian noise `bounds`, and for the label permutation what `names` returns.
         """
         split = self.setting.split(self.data, self.seed)
         client, server, clock = self.train(split, device, observers, **keeping)
@@ -125,6 +126,7 @@ class Blur(Experiment):
             "static": self.static(client, split.public, x),
             "adaptive": self.adaptive(client, split, x),
             **self.bounds(client, split.public, x),
+            **self.names(client, server, split),
         }
 
     def train(
@@ -186,6 +188,44 @@ class Blur(Experiment):
                 "mean": float((aside - u).square().mean()),
             }
         return {"bounds": found}
+
+    def names(
+        self, client: sl.Client, server: sl.HonestServer, split: sl.data.Split
+    ) -> dict[str, Any]:
+        """Find out the names of the classes, and attack with the right ones and with others.
+
+        Returns:
+            For a label permutation `names`: number of public images of each class that the attacker
+            asks the oracle about -> share of the classes that it names rightly, by a vote; and
+            `query_free`: the figures of the query-free inversion, "static" with the classes' own
+            numbers, and "adaptive" with the names found by the longest list. Empty for other
+            defenses.
+        """
+        defense = client.defenses[0] if client.defenses else None
+        if not isinstance(defense, LabelPermutation):
+            return {}
+        public = split.public
+        votes = server.output(client.smash(public.x)).argmax(1)
+        found = {
+            n: torch.tensor([int(votes[public.y == c][:n].mode().values) for c in range(10)])
+            for n in ASKED
+        }
+        shares = {str(n): float((f == defense.names).double().mean()) for n, f in found.items()}
+        x = split.private.subset(SCORED, self.seed).x
+        figures = {}
+        for name, names in (("static", torch.arange(10)), ("adaptive", found[ASKED[-1]])):
+            s = self.setting.server_net(seed=self.seed + SECRET)
+            s.load_state_dict(server.net.state_dict())
+            attack = sl.QueryFreeInversion(
+                s,
+                public=replace(public, y=names[public.y]),
+                surrogate=self.setting.client_net(seed=self.seed + SECRET),
+                seed=self.seed,
+            )
+            attack.prepare()
+            drawn = attack.reconstruct(client.smash(x[:INVERTED]))
+            figures[name] = _figures(drawn, x[:INVERTED])
+        return {"names": shares, "query_free": figures}
 
     def static(self, client: sl.Client, public: sl.ImageData, x: Tensor) -> dict[str, Any]:
         """Decode images x as an attacker does who knows of no defense at the cut."""
