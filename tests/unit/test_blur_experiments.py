@@ -124,7 +124,8 @@ def test_an_adaptive_hijack_rehearses_before_it_meets_the_client(split, name):
 def test_the_frontiers_have_every_defense_and_an_adaptive_attacker_is_never_worse():
     passive, hijacks = passive_points(), hijack_points()
     assert {point.group for point in passive} == {"none", *GROUPS}
-    assert {point.group for point in hijacks} == {"none", *GROUPS} - {"Shredder"}
+    left_out = {"Shredder", "noise and NoPeek"}
+    assert {point.group for point in hijacks} == {"none", *GROUPS} - left_out
     for point in [*passive, *hijacks]:
         static, adaptive = point.y
         assert adaptive <= static

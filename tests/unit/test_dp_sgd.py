@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam
 
 import splitlab as sl
 from splitlab.course.conformance.examples import assert_same, everything, killed_run
-from splitlab.defenses import DPSGD, ClipGradient, NoPeek
+from splitlab.defenses import DPSGD, ClipGradient, NoPeek, NormAlarm, SetNorm
 from splitlab.defenses.per_image import clipped_sums
 
 pytest.importorskip("opacus")
@@ -207,8 +207,9 @@ def test_the_network_has_no_hooks_and_no_leftovers_between_turns(data):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_run_says_nothing_and_clips_after_other_defenses(data):
-    client = client_with(data, DPSGD(1.0), ClipGradient(0.1), optimizer=partial(Adam, lr=1e-3))
+def test_a_run_says_nothing_beside_a_defense_that_looks_at_the_gradient(data):
+    watching = NormAlarm(1e-6, stop=False)
+    client = client_with(data, DPSGD(1.0), watching, optimizer=partial(Adam, lr=1e-3))
     sl.train([client], sl.HonestServer(nn.Linear(6, 10)), 3)
 
 
@@ -272,6 +273,8 @@ REFUSED = {
         "no right gradients per image for 0.weight .*: use plain layers",
     ),
     "own loss": (conv_net, [NoPeek(1.0)], r"NoPeek\(1, .*\) adds gradients .*: leave out one"),
+    "a clip": (conv_net, [ClipGradient(0.1)], r"by those of the others.*: leave it out"),
+    "one norm": (conv_net, [SetNorm()], r"by those of the others.*: leave it out"),
     "twice": (conv_net, [DPSGD(1.0)], r"DPSGD\(1, .*\) adds gradients .*: leave out one"),
 }
 

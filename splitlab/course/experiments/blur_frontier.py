@@ -19,6 +19,7 @@ GROUPS = (
     "bottleneck",
     "Gaussian noise",
     "Laplace noise",
+    "noise and NoPeek",
     "top-k",
     "Shredder",
     "ResSFL",
@@ -53,8 +54,8 @@ def passive_points() -> list[Point]:
 def hijack_points() -> list[Point]:
     """Return the same for hijacks; the accuracy is that of honest runs with the same defense.
 
-    There are none of Shredder, which does nothing before the training is over, and one of the label
-    permutation, since a hijack reads no labels.
+    There are none of Shredder, which does nothing before the training is over, nor of noise beside
+    NoPeek; and one of the label permutation, since a hijack reads no labels.
     """
     runs, points = recorded("blurs_tiny"), [_undefended(hijack=True)]
     for group in GROUPS:

@@ -263,7 +263,7 @@ CONFIRMED = STATIC | ADAPTIVE | PAPERS
 _HIJACKED = {
     name: made
     for name, made in SCREENED.items()
-    if made[0] not in ("label permutation", "Shredder")  # see chapter 52
+    if made[0] not in ("label permutation", "Shredder", "noise and NoPeek")  # see `blur_frontier`
 }
 _THROUGH = {n: made for n, made in _HIJACKED.items() if "noise" in n or "top-k" in n}
 _WAIT = {n: made for n, made in _HIJACKED.items() if "DP-SGD" in n}

@@ -22,6 +22,7 @@ from splitlab.defenses import (
     GaussianNoise,
     LabelPermutation,
     LaplaceNoise,
+    NoPeek,
     OrthogonalProjection,
     PatchShuffle,
     ResSFL,
@@ -34,6 +35,7 @@ from splitlab.referee.fisher import cramer_rao_bound, dfil_bound, fisher_informa
 from splitlab.referee.metrics import matched, mse
 
 GAUSSIAN_NORM, LAPLACE_NORM = 8.0, 128.0
+ALPHA = 8.0  # NoPeek's, beside noise
 SECRET = 1000  # added to the seed: the client's secret is not the attacker's
 SCORED, BOUNDED, INVERTED = 500, 64, 100  # private images
 ASKED = (1, 2, 5, 10)  # public images of each class
@@ -46,6 +48,7 @@ PARAMETERS, STEPS, PATIENT = 32_000, 200, 600  # of a decoder network
 Make = Callable[[Any, int, int], sl.Defense]  # of strength, seed, and honest steps
 DEFENSES: dict[str, Make] = {
     "Gaussian noise": lambda s, seed, n: GaussianNoise(s, norm=GAUSSIAN_NORM),
+    "noise and NoPeek": lambda s, seed, n: GaussianNoise(s, norm=GAUSSIAN_NORM),
     "Laplace noise": lambda s, seed, n: LaplaceNoise(s, norm=LAPLACE_NORM),
     "DP-SGD": lambda s, seed, n: DPSGD(s, replace_batch_norm=True),
     "top-k": lambda s, seed, n: TopK(s),
@@ -59,6 +62,7 @@ DEFENSES: dict[str, Make] = {
 # A negative strength of the shuffle: each image gets an order of its own.
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "Gaussian noise": (0.25, 0.5, 1.0, 2.0),
+    "noise and NoPeek": (0.25, 0.5, 1.0, 2.0),
     "Laplace noise": (0.2, 0.4, 0.8, 1.6),
     "DP-SGD": (0.5, 2.0, 8.0, 32.0),
     "top-k": (128, 32, 8, 2),
@@ -69,7 +73,7 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "ResSFL": (1.0, 3.0, 10.0, 30.0),
     "bottleneck": (16, 4, 2, 1),  # of 32 channels, without ResSFL's adversary
 }
-RANDOM = ("Gaussian noise", "Laplace noise", "Shredder")  # averaging helps
+RANDOM = ("Gaussian noise", "noise and NoPeek", "Laplace noise", "Shredder")  # averaging helps
 LEARNED = ("none", "DP-SGD", "ResSFL", "bottleneck", "top-k")  # patience may help
 
 
@@ -98,7 +102,8 @@ class Blur(Experiment):
         """Return the client's defenses, made anew."""
         if self.defense == "none":
             return []
-        return [DEFENSES[self.defense](self.strength, self.seed, self.steps)]
+        own = [DEFENSES[self.defense](self.strength, self.seed, self.steps)]
+        return [*own, NoPeek(ALPHA)] if self.defense == "noise and NoPeek" else own
 
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
