@@ -19,6 +19,7 @@ from splitlab.course.experiments.blurs import (
     DEFENSES,
     RANDOM,
     REPEATS,
+    RIDGES,
     SCREENED,
     averaged,
     linear,
@@ -139,6 +140,11 @@ class BlurHijack(HijackSetting):
     adaptive: Literal["", "through", "align", "pairs", "narrow"] = ""
     known: int = 0
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run is a function of."""
+        return super().config | ({} if self.adaptive else {"ridges": list(RIDGES)})
+
     def defenses(self) -> list[sl.Defense]:
         """Return the client's defenses, made anew; the first one is the alarm."""
         made = super().defenses()
@@ -211,7 +217,7 @@ class BlurHijack(HijackSetting):
             z = averaged(client, x, k)
             message = sl.SmashedData(z=z, sender=client.name, step=client.step)
             found[f"own decoder, {k} repeats"] = attack.reconstruct(message)
-            if self.adaptive == "through":
+            if self.adaptive in ("", "through"):
                 several = split.public.x.repeat(4, 1, 1, 1)
                 with torch.no_grad(), attack.randomness.lent(keep=False):
                     codes = attack.pilot(several.repeat_interleave(k, 0).to(z.device))
