@@ -85,6 +85,7 @@ def accuracy(sigma: float, keep: float) -> float:
 
 
 @secret
+@functools.cache
 def explained_by_each(sigma: float, keep: float) -> list[float]:
     """What two linear decoders and a network explain of private images.
 
