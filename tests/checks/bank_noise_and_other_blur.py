@@ -55,7 +55,7 @@ def with_a_where(z, norm, sigma):
     rows = z.reshape(len(z), -1)
     lengths = (rows.square().sum(1, keepdim=True) + 1e-30).sqrt()
     clipped = torch.where(lengths > norm, rows * norm / lengths, rows)
-    return torch.normal(clipped.view_as(z), sigma)
+    return sigma * torch.randn(z.shape, dtype=z.dtype) + clipped.view_as(z)
 
 
 @bank.also_right("private_release")
@@ -75,6 +75,11 @@ def in_place(z, norm, sigma):
 @bank.mistake("private_release", "has no graph")
 def of_a_detached_z(z, norm, sigma):
     return with_renorm(z.detach(), norm, sigma)
+
+
+@bank.mistake("private_release", "the right value and the wrong gradient")
+def drawn_around_the_clipped_z(z, norm, sigma):
+    return torch.normal(torch.renorm(z, 2, 0, norm), sigma)
 
 
 @bank.mistake("private_release", "the release is not right")
@@ -127,6 +132,11 @@ def with_noise_of_its_own(smash, x, repeats):
 @bank.mistake("averaged", "the mean z is not right")
 def asks_twice_as_often(smash, x, repeats):
     return in_a_loop(smash, x, 2 * repeats)
+
+
+@bank.mistake("averaged", "this is one message about each image")
+def of_copies(smash, x, repeats):
+    return smash(x).repeat_interleave(repeats, 0).unflatten(0, (len(x), repeats)).mean(1)
 
 
 # 4. epsilon_bound

@@ -79,13 +79,8 @@ def _first_image(smash: Smash, x: Tensor, repeats: int) -> Tensor:
     otherwise="the mean z is not right: collect repeats messages about each image, and return the "
     "mean of these, one row for each image, in the images' order",
     slips={
-        "this is one message about each image: ask repeats times": lambda smash, x, repeats: (
-            smash(x)
-        ),
-        "one message about each image is copied and averaged, and copies have the same noise: ask "
-        "the client again for each": lambda smash, x, repeats: (
-            smash(x).repeat_interleave(repeats, 0).unflatten(0, (len(x), repeats)).mean(1)
-        ),
+        "this is one message about each image: ask repeats times, for copies of one message have "
+        "the same noise": lambda smash, x, repeats: smash(x),
         "the messages are mixed up: x.repeat(...) lays whole batches one after another, and the "
         "rows are grouped as if each image came several times in a row": (
             lambda smash, x, repeats: (
@@ -106,9 +101,9 @@ def _first_image(smash: Smash, x: Tensor, repeats: int) -> Tensor:
             if smash(x).dim() == 2
             else _messages(smash, x, repeats).mean((0, 1))[None].repeat(len(x), 1, 1, 1)
         ),
-        "this is the sum of the messages: divide by repeats": lambda smash, x, repeats: (
-            _messages(smash, x, repeats).sum(0)
-        ),
+        "this is the sum of the messages: divide by repeats": lambda smash, x, repeats: _messages(
+            smash, x, repeats
+        ).sum(0),
         "this is the median of the messages: return their mean": lambda smash, x, repeats: (
             _messages(smash, x, repeats).median(0).values
         ),
