@@ -39,6 +39,13 @@ def _rows(z: Tensor, order: float = 2) -> Tensor:
     return _by_row(z.flatten(1).norm(order, dim=1), z)
 
 
+def _channels(z: Tensor) -> Tensor:
+    """The length of each channel; of each row, where there are no channels."""
+    if z.dim() == 2:
+        return _rows(z)
+    return z.flatten(2).norm(dim=2).view(*z.shape[:2], *[1] * (z.dim() - 2))
+
+
 def _clipped(z: Tensor, norm: float) -> Tensor:
     return z * (norm / _rows(z).clamp_min(norm))
 
@@ -112,12 +119,7 @@ def _and_what_is_drawn_next(result: Any, *_: Any) -> Any:
         "each place is clipped over its channels: take the length of a row over all its "
         "numbers": _with(clip=lambda z, norm: z * _at_most(z.norm(dim=1, keepdim=True), norm)),
         "each channel is clipped by itself: take the length of a row over all its numbers": _with(
-            clip=lambda z, norm: (
-                z
-                * _at_most(z.flatten(2).norm(dim=2).view(*z.shape[:2], *[1] * (z.dim() - 2)), norm)
-                if z.dim() > 2
-                else _clipped(z, norm)
-            )
+            clip=lambda z, norm: z * _at_most(_channels(z), norm)
         ),
         "the rows are clipped by their L1 norm: Gaussian noise needs the Euclidean one": _with(
             clip=lambda z, norm: z * _at_most(_rows(z, 1), norm)
