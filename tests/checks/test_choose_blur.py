@@ -134,4 +134,4 @@ def test_the_table_shows_that_averaging_undoes_noise_and_that_both_blurs_togethe
     assert alone[2] > alone[1] + 0.08, "and less from who averages"
     assert none[0] - yours[0] <= 0.035
     assert 0.6 < yours[-1] < alone[-1] - 0.08, "as the solution says"
-    assert "the epsilon of one message is 2.32e+03" in score.table.caption
+    assert "the epsilon of one message is 2,320" in score.table.caption

@@ -41,10 +41,15 @@ REPEATS, DRAWS = 16, 4  # messages that are averaged, and such means of each pub
 RIDGES = (1e-2, 1e-1, 1.0)
 
 
+def numbers(keep: float) -> int:
+    """Return how many numbers of z this share is; at least 1."""
+    return max(1, round(keep * NUMBERS))
+
+
 def defenses(sigma: float, keep: float) -> list[Defense]:
     """Return the client's defenses: pruning, and then noise on what is left, clipped."""
     return [
-        *([TopK(max(1, round(keep * NUMBERS)))] if keep < 1 else []),
+        *([TopK(numbers(keep))] if keep < 1 else []),
         *([GaussianNoise(sigma, norm=NORM)] if sigma else []),
     ]
 
@@ -119,7 +124,7 @@ def _hidden_layer(*, seed: int = 0) -> nn.Module:
 def _averaged(client: Client, x: Tensor) -> Tensor:
     """The mean z of `REPEATS` messages about each image."""
     z = client.smash(x.repeat_interleave(REPEATS, 0)).z
-    return z.unflatten(0, (len(x), REPEATS)).mean(1)
+    return z.view(len(x), REPEATS, *z.shape[1:]).mean(1)
 
 
 def _linear(known: Tensor, images: Tensor, z: Tensor, x: Tensor) -> float:

@@ -14,12 +14,14 @@ from splitlab.course.checks.guard import wrong
 from splitlab.course.checks.noise_and_other_blur.blurred_runs import (
     IMAGES,
     NORM,
+    NUMBERS,
     REPEATS,
     SEEDS,
     TRIAL,
     accuracy,
     explained_by_each,
     honest,
+    numbers,
 )
 from splitlab.course.checks.scored import Answer, expect_number, scored
 from splitlab.course.checks.sight import what
@@ -57,8 +59,8 @@ def choose_blur(answer: Answer) -> Score:
     caption = (
         f"Accuracy on digits: means over {len(SEEDS)} seeds. Then the share of the variance of "
         f"{IMAGES} private digits that each attacker explains, and the largest of the three, which "
-        f"should be small. Yours: sigma {yours[0]:g}, and {yours[1]:.3g} of z are kept; "
-        f"{_epsilon(yours[0])}."
+        f"should be small. Yours: sigma {yours[0]:g}, and {numbers(yours[1])} of {NUMBERS} numbers of z "
+        f"are kept; {_epsilon(yours[0])}."
     )
     head = ["defense", "accuracy", "one message", f"{REPEATS} messages", "network", "best attacker"]
     table = Table(head, rows, caption=caption, strong=len(rows) - 1)
@@ -69,7 +71,7 @@ def _epsilon(sigma: float) -> str:
     if not sigma:
         return "without noise there is no epsilon"
     epsilon = gaussian_epsilon(2 * NORM / sigma, DELTA)
-    return f"the epsilon of one message is {epsilon:.3g} at delta {DELTA:g}"
+    return f"the epsilon of one message is {epsilon:,.0f} at delta {DELTA:g}"
 
 
 def _checked(chosen: Any) -> tuple[float, float]:
