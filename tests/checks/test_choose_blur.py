@@ -60,6 +60,18 @@ def test_a_loss_up_to_the_noise_passes(asked, sigma):
     assert verdict.score.value == pytest.approx(1 - max(0.5, 0.6 / (1 + sigma)))
 
 
+def test_the_caption_says_what_the_noise_proves(asked):
+    captions = [
+        check.choose_blur(lambda accuracy, most, s=sigma: (s, 0.5)).score.table.caption
+        for sigma in (0.0, checks.LEAST, 1.0)
+    ]
+    assert captions[0].endswith(
+        "256 of 512 numbers of z are kept; without noise there is no epsilon."
+    )
+    assert "the epsilon of one message is 128,0" in captions[1]
+    assert captions[2].endswith("the epsilon of one message is 195 at delta 1e-05.")
+
+
 def test_a_larger_loss_is_refused_with_both_accuracies(asked):
     verdict = check.choose_blur(lambda accuracy, most: (4.0, None))
     assert "from 0.900 to 0.860, means over 5 seeds" in verdict.message
@@ -81,6 +93,7 @@ def test_of_two_equal_choices_the_cheaper_one_is_better(asked):
         (torch.ones(2), "returns a Tensor: return two numbers"),
         ((math.nan, 0.1), "sigma is nan"),
         ((math.inf, 0.1), "sigma is inf"),
+        ((1e-300, 0.1), "sigma is 1e-300: choose 0 for no noise"),
         ((1.0, math.nan), "keep is nan"),
         ((1.0, -0.1), "keep is -0.1"),
         ((1.0, 64), "keep is 64: it is a share of z"),

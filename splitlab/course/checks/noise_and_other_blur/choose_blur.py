@@ -32,6 +32,7 @@ CALLS, MOST = 8, 0.02
 NOISE = 0.015  # of a difference of means over `SEEDS`: about two standard errors
 COST = 1e-3  # of a call of accuracy(): of two equally good choices, the cheaper one is better
 DELTA = 1e-5
+LEAST = 1e-3  # the smallest sigma of which an epsilon is computed
 BESIDE = {"no defense": (0.0, 1.0), "noise of 0.5 alone": (0.5, 1.0)}
 
 
@@ -59,8 +60,8 @@ def choose_blur(answer: Answer) -> Score:
     caption = (
         f"Accuracy on digits: means over {len(SEEDS)} seeds. Then the share of the variance of "
         f"{IMAGES} private digits that each attacker explains, and the largest of the three, which "
-        f"should be small. Yours: sigma {yours[0]:g}, and {numbers(yours[1])} of {NUMBERS} numbers of z "
-        f"are kept; {_epsilon(yours[0])}."
+        f"should be small. Yours: sigma {yours[0]:g}, and {numbers(yours[1])} of {NUMBERS} numbers "
+        f"of z are kept; {_epsilon(yours[0])}."
     )
     head = ["defense", "accuracy", "one message", f"{REPEATS} messages", "network", "best attacker"]
     table = Table(head, rows, caption=caption, strong=len(rows) - 1)
@@ -85,6 +86,8 @@ def _checked(chosen: Any) -> tuple[float, float]:
 def _in_range(sigma: float, keep: float) -> tuple[float, float]:
     if sigma < 0:
         wrong(f"sigma is {sigma:g}: a standard deviation is at least 0, and 0 is no noise")
+    if 0 < sigma < LEAST:
+        wrong(f"sigma is {sigma:g}: choose 0 for no noise, or at least {LEAST:g}")
     if not 0 < keep <= 1:
         wrong(f"keep is {keep:g}: it is a share of z, above 0, and 1 for all of it")
     return sigma, keep

@@ -43,7 +43,7 @@ def _channels(z: Tensor) -> Tensor:
     """The length of each channel; of each row, where there are no channels."""
     if z.dim() == 2:
         return _rows(z)
-    lengths = z.flatten(2).norm(dim=2)
+    lengths: Tensor = z.flatten(2).norm(dim=2)
     return lengths.view(*z.shape[:2], *[1] * (z.dim() - 2))
 
 
