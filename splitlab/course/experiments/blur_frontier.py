@@ -14,20 +14,21 @@ from splitlab.show.frontier import Point
 Row = dict[str, Any]
 Figures = dict[str, dict[str, float]]  # name of an attacker -> {"mse", "matched"}
 
-# In the order of the legend.
+# In the order of the legend. Those without a hijack come last, so that both plots have one mark for
+# each defense.
 GROUPS = (
     "bottleneck",
     "Gaussian noise",
     "Laplace noise",
-    "noise and NoPeek",
     "top-k",
-    "Shredder",
     "ResSFL",
     "NoPeek",
     "DP-SGD",
     "label permutation",
     "projection",
     "shuffle",
+    "noise and NoPeek",
+    "Shredder",
 )
 
 
