@@ -134,7 +134,7 @@ class DPAudit(Experiment):
             and `mistaken`, in how many of those without; and `cpu_seconds`.
         """
         started = time.process_time()
-        audit = _Audit(self, device, observers)
+        audit = _Audit(self, device)  # no observers: a progress bar for each run is no help
         pilots = [[audit.run(kind, n)[0] for n in range(self.pilots)] for kind in (True, False)]
         limit = threshold(*pilots, delta=self.delta)
         numbers = range(self.pilots, self.pilots + self.trials)
@@ -163,16 +163,13 @@ class _Audit:
     Args:
         experiment: Its settings.
         device: Where to compute.
-        observers: Of every run.
 
     Attributes:
         longest: The defense that has taken the most steps, which differ by empty batches.
     """
 
-    def __init__(
-        self, experiment: DPAudit, device: Device, observers: Sequence[sl.Observer]
-    ) -> None:
-        self.experiment, self.device, self.observers = experiment, device, observers
+    def __init__(self, experiment: DPAudit, device: Device) -> None:
+        self.experiment, self.device = experiment, device
         self.longest = DPSGD(experiment.noise)
         split = experiment.setting.split(experiment.data, experiment.seed)
         pixels = split.private.x.flatten(1)
@@ -208,7 +205,7 @@ class _Audit:
             device=self.device,
         )
         server = CanaryServer(self.target.clone(), of.pushes, device=self.device)
-        sl.train([client], server, of.steps, observers=self.observers)
+        sl.train([client], server, of.steps)
         self.longest = max(self.longest, defense, key=lambda one: one.steps)
         moved = (client.net[1].weight.detach().cpu() - self.net[1].weight.detach())[0]
         return float(moved @ self.direction) * of.batch_size / RATE, server.seen
