@@ -138,7 +138,7 @@ BROKEN = {
         {"records": {"vanilla": "split_tiny/vanila"}},
         "no experiment makes split_tiny/vanila: choose from split_tiny/vanilla",
     ),
-    "unknown table": ({"records": {"vanilla": "split/vanilla"}}, "choose from client_gan_tiny; "),
+    "unknown table": ({"records": {"vanilla": "split/vanilla"}}, "choose from blurs_tiny; "),
     "records as a list": ({"records": ["split_tiny"]}, "records must map names to text"),
     "short name": ({"records": {"a b": "split_tiny/vanilla"}}, "records must map names (letters"),
     "metric of another record": (
