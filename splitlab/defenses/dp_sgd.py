@@ -48,7 +48,7 @@ class DPSGD(Defense):
     - of what: the sequence of f's weights, after every step;
     - for whom: one image of this client's, whose gradient is added to the sum or left out. The
       number of images is not protected;
-    - against whom: whoever sees the weights alone.
+    - against whom: an attacker who sees the weights alone.
 
     It does not cover z, which is sent in the clear. It does not hold against a server whose later
     gradients depend on earlier z, since the clipped gradients of the other images then depend on

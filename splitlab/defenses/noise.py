@@ -18,6 +18,7 @@ from torch import Tensor
 
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
+from splitlab.defenses.numbers import number
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client
@@ -39,7 +40,7 @@ class ClippedNoise(Defense):
     ORDER: ClassVar[int]  # of the norm
 
     def __init__(self, scale: float, *, norm: float) -> None:
-        self.scale, self.norm = _positive("scale", scale), _positive("norm", norm)
+        self.scale, self.norm = number("scale", scale, above=True), number("norm", norm, above=True)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.scale:g}, norm={self.norm:g})"
@@ -178,9 +179,3 @@ def gaussian_epsilon(ratio: float, delta: float) -> float:
         return 0.0
     highest = ratio**2 / 2 + ratio * float(norm.isf(delta))  # enough for its first term alone
     return float(brentq(excess, 0.0, highest, xtol=1e-9 * max(1.0, highest)))
-
-
-def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
-        raise ValueError(f"{name} is {value!r}: pass a number above 0")
-    return float(value)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
+from splitlab.defenses.numbers import count
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client
@@ -27,9 +28,7 @@ class TopK(Defense):
     """
 
     def __init__(self, keep: int) -> None:
-        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
-            raise ValueError(f"keep is {keep!r}: pass a whole number of at least 1")
-        self.keep = keep
+        self.keep = count("keep", keep, least=1)
 
     def __repr__(self) -> str:
         return f"TopK({self.keep})"

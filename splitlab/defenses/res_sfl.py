@@ -15,6 +15,7 @@ from torch.optim import Adam, Optimizer
 from splitlab.core.client import Defense, Turn
 from splitlab.core.randomness import RandomState, Sampler
 from splitlab.data import ImageData
+from splitlab.defenses.numbers import count, number
 from splitlab.nets.blocks import upsampling_decoder
 from splitlab.nets.evaluation import evaluating
 
@@ -74,11 +75,11 @@ class ResSFL(Defense):
         rate: float = 2e-3,
         seed: int = 0,
     ) -> None:
-        self.weight, self.keep = _number("weight", weight), _number("keep", keep)
-        self.limit = _number("limit", limit, above=True)
-        self.rate = _number("rate", rate, above=True)
-        self.steps = _count("steps", steps, least=0)
-        self.bottleneck = None if bottleneck is None else _count("bottleneck", bottleneck, least=1)
+        self.weight, self.keep = number("weight", weight), number("keep", keep)
+        self.limit = number("limit", limit, above=True)
+        self.rate = number("rate", rate, above=True)
+        self.steps = count("steps", steps, least=0)
+        self.bottleneck = None if bottleneck is None else count("bottleneck", bottleneck, least=1)
         if not isinstance(seed, int):
             raise ValueError(f"seed is {seed!r}: choose a whole number")
         self.seed = seed
@@ -224,24 +225,3 @@ def _decoder(z: Tensor, x: Tensor, *, seed: int) -> nn.Module:
             "return a z of (D,), or of (C, H, W) no larger than the images"
         )
     return upsampling_decoder(shape, (channels, height, width), seed=seed)
-
-
-def _number(name: str, value: object, *, above: bool = False) -> float:
-    """Return a finite number of at least 0, or above 0; else raise a ValueError."""
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not 0 <= value < float("inf")
-        or (above and value == 0)
-    ):
-        raise ValueError(
-            f"{name} is {value!r}: choose a finite number {'above 0' if above else 'of at least 0'}"
-        )
-    return float(value)
-
-
-def _count(name: str, value: object, *, least: int) -> int:
-    """Return a whole number of at least `least`; else raise a ValueError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}: choose a whole number of at least {least}")
-    return value

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
+from splitlab.defenses.numbers import count
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client
@@ -36,10 +37,8 @@ class OrthogonalProjection(Defense):
     PASSING = ("matrix",)  # made from the seed
 
     def __init__(self, keep: int | None = None, *, seed: int) -> None:
-        whole = isinstance(keep, int) and not isinstance(keep, bool)
-        if keep is not None and not (whole and keep >= 1):
-            raise ValueError(f"keep is {keep!r}: pass a whole number of at least 1, or None")
-        self.keep, self.seed = keep, seed
+        self.keep = None if keep is None else count("keep", keep, least=1)
+        self.seed = seed
         self.matrix: Tensor | None = None
 
     def __repr__(self) -> str:
@@ -83,9 +82,8 @@ class PatchShuffle(Defense):
     """
 
     def __init__(self, patch: int = 1, *, fresh: bool = False, seed: int = 0) -> None:
-        if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1:
-            raise ValueError(f"patch is {patch!r}: pass a whole number of at least 1")
-        self.patch, self.fresh, self.seed = patch, fresh, seed
+        self.patch = count("patch", patch, least=1)
+        self.fresh, self.seed = fresh, seed
 
     def __repr__(self) -> str:
         return f"PatchShuffle({self.patch}{', fresh' if self.fresh else ''})"

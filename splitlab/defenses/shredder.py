@@ -15,6 +15,7 @@ from torch.optim import Adam, Optimizer
 
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
+from splitlab.defenses.numbers import count, number
 from splitlab.nets.evaluation import evaluating
 
 if TYPE_CHECKING:
@@ -71,11 +72,11 @@ class Shredder(Defense):
         scale: float = 1.0,
         rate: float = 0.01,
     ) -> None:
-        self.weight = _number("weight", weight)
-        self.scale = _number("scale", scale)
-        self.rate = _number("rate", rate, above=True)
-        self.after = _count("after", after, least=0)
-        self.members = _count("members", members, least=1)
+        self.weight = number("weight", weight)
+        self.scale = number("scale", scale)
+        self.rate = number("rate", rate, above=True)
+        self.after = count("after", after, least=0)
+        self.members = count("members", members, least=1)
         self.noise = torch.empty(0)
         self.optimizer: Optimizer | None = None
         self.steps = 0
@@ -149,24 +150,3 @@ class Shredder(Defense):
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
         """Return one that freezes f after two steps."""
         return cls(10.0, after=2, members=3)
-
-
-def _number(name: str, value: object, *, above: bool = False) -> float:
-    """Return a finite number of at least 0, or above 0; else raise a ValueError."""
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not 0 <= value < float("inf")
-        or (above and value == 0)
-    ):
-        raise ValueError(
-            f"{name} is {value!r}: choose a finite number {'above 0' if above else 'of at least 0'}"
-        )
-    return float(value)
-
-
-def _count(name: str, value: object, *, least: int) -> int:
-    """Return a whole number of at least `least`; else raise a ValueError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}: choose a whole number of at least {least}")
-    return value

@@ -123,9 +123,9 @@ def test_an_audit_of_one_release_finds_less_than_the_epsilon():
 
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "a lot", True, None])
 def test_bad_numbers_are_refused(value):
-    with pytest.raises(ValueError, match=r"^scale is .*: pass a number above 0$"):
+    with pytest.raises(ValueError, match=r"^scale is .*: choose a finite number above 0$"):
         GaussianNoise(value, norm=1.0)
-    with pytest.raises(ValueError, match=r"^norm is .*: pass a number above 0$"):
+    with pytest.raises(ValueError, match=r"^norm is .*: choose a finite number above 0$"):
         LaplaceNoise(1.0, norm=value)
 
 

@@ -29,5 +29,5 @@ def test_the_gradient_reaches_what_is_kept_alone():
 
 @pytest.mark.parametrize("keep", [0, -1, 1.5, True, "all"])
 def test_bad_numbers_are_refused(keep):
-    with pytest.raises(ValueError, match=r"^keep is .*: pass a whole number of at least 1$"):
+    with pytest.raises(ValueError, match=r"^keep is .*: choose a whole number of at least 1$"):
         TopK(keep)
