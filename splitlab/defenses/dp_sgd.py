@@ -15,6 +15,7 @@ from torch import Tensor
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
 from splitlab.defenses.norms import ClipGradient, SetNorm
+from splitlab.defenses.numbers import chance, count, number
 from splitlab.defenses.per_image import (
     check_layers,
     clipped_sums,
@@ -92,13 +93,8 @@ class DPSGD(Defense):
         poisson: bool = True,
         replace_batch_norm: bool = False,
     ) -> None:
-        if not 0 <= noise < float("inf"):
-            raise ValueError(f"noise is {noise}: choose a noise multiplier of at least 0")
-        if not 0 < clip < float("inf"):
-            raise ValueError(f"clip is {clip}: choose a largest norm above 0")
-        if not 0 < delta < 1:
-            raise ValueError(f"delta is {delta}: choose a probability between 0 and 1")
-        self.noise, self.clip, self.delta = noise, clip, delta
+        self.noise, self.clip = number("noise", noise), number("clip", clip, above=True)
+        self.delta = chance("delta", delta)
         self.poisson, self.replace_batch_norm = poisson, replace_batch_norm
         self.rows, self.expected = 0, 0  # of the data, and of a batch; known once there is a client
         self.steps, self.empty = 0, 0
@@ -136,9 +132,7 @@ class DPSGD(Defense):
             ValueError: If `steps` is negative.
             RuntimeError: If there is no client yet.
         """
-        steps = self.steps if steps is None else steps
-        if steps < 0:
-            raise ValueError(f"steps is {steps}: choose a number of at least 0")
+        steps = self.steps if steps is None else count("steps", steps, least=0)
         rate = self.rate
         if steps == 0 or self.noise == 0:
             return float("inf") if steps else 0.0

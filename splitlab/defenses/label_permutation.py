@@ -14,6 +14,7 @@ from torch import Tensor
 
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
+from splitlab.defenses.numbers import count
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client
@@ -39,8 +40,8 @@ class LabelPermutation(Defense):
     PROTOCOLS = ("vanilla",)
 
     def __init__(self, classes: int, *, renamed: int | None = None, seed: int) -> None:
-        self.classes, self.seed = classes, seed
-        self.renamed = classes if renamed is None else renamed
+        self.classes, self.seed = count("classes", classes, least=2), seed
+        self.renamed = classes if renamed is None else count("renamed", renamed, least=0)
         if not 2 <= self.renamed <= classes:
             raise ValueError(
                 f"{self.renamed} of {classes} classes cannot get other names: rename 2 or more, "

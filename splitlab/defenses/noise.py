@@ -18,7 +18,7 @@ from torch import Tensor
 
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
-from splitlab.defenses.numbers import number
+from splitlab.defenses.numbers import chance, count, number
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client
@@ -83,11 +83,7 @@ class ClippedNoise(Defense):
         Raises:
             ValueError: If an argument is out of its range.
         """
-        if releases < 1 or releases != int(releases):
-            raise ValueError(f"releases is {releases}: pass a whole number of at least 1")
-        if not 0 < delta < 1:
-            raise ValueError(f"delta is {delta}: choose a chance between 0 and 1, such as 1e-5")
-        return self._epsilon(int(releases), delta)
+        return self._epsilon(count("releases", releases, least=1), chance("delta", delta))
 
     def _epsilon(self, releases: int, delta: float) -> float:
         raise NotImplementedError

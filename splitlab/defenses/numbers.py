@@ -22,3 +22,10 @@ def count(name: str, value: object, *, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} is {value!r}: choose a whole number of at least {least}")
     return value
+
+
+def chance(name: str, value: object) -> float:
+    """Return a number between 0 and 1, without these two; else raise a ValueError."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1:
+        raise ValueError(f"{name} is {value!r}: choose a chance between 0 and 1, such as 1e-5")
+    return float(value)

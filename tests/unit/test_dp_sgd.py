@@ -316,8 +316,10 @@ def test_without_opacus_it_says_what_to_install(data, monkeypatch):
     [
         (lambda: DPSGD(-1.0), ValueError, r"noise is -1\.0: choose"),
         (lambda: DPSGD(float("nan")), ValueError, "noise is nan: choose"),
-        (lambda: DPSGD(1.0, clip=0), ValueError, "clip is 0: choose a largest norm above 0"),
+        (lambda: DPSGD(1.0, clip=0), ValueError, "clip is 0: choose a finite number above 0"),
         (lambda: DPSGD(1.0, delta=1), ValueError, "delta is 1: choose"),
+        (lambda: DPSGD("a lot"), ValueError, "noise is 'a lot': choose"),
+        (lambda: DPSGD(1.0).epsilon("two"), ValueError, "steps is 'two': choose"),
         (lambda: DPSGD(1.0).epsilon(), RuntimeError, "has no client yet: pass it in"),
         (lambda: DPSGD(1.0).epsilon(-1), ValueError, "steps is -1: choose"),
     ],

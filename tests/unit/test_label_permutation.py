@@ -68,6 +68,11 @@ def test_a_wrong_number_of_classes_is_refused(renamed):
         LabelPermutation(10, renamed=renamed, seed=0)
 
 
+def test_classes_that_are_no_number_are_refused():
+    with pytest.raises(ValueError, match="classes is 'ten': choose a whole number of at least 2"):
+        LabelPermutation("ten", seed=0)
+
+
 def test_it_is_refused_where_no_label_is_sent_or_the_classes_do_not_fit(split):
     with pytest.raises(ValueError, match="sends no labels in its protocol"):
         client(split, LabelPermutation(10, seed=0), sends_index=True)

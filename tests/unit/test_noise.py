@@ -135,6 +135,8 @@ def test_bad_questions_are_refused():
         defense.epsilon(0)
     with pytest.raises(ValueError, match=r"releases is 1.5: "):
         defense.epsilon(1.5)
+    with pytest.raises(ValueError, match=r"releases is 'two': "):
+        defense.epsilon("two")
     with pytest.raises(ValueError, match=r"delta is 0: "):
         defense.epsilon(delta=0)
     with pytest.raises(ValueError, match="choose a ratio"):
