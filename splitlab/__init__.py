@@ -15,6 +15,7 @@ from splitlab.attacks import (
     GradientClustering,
     GradientCosine,
     GradientNorm,
+    GuardAwareFSHA,
     LabelFlipping,
     MultitaskFSHA,
     NoHijack,
@@ -56,6 +57,7 @@ from splitlab.core.threat import ThreatModel, ThreatModelViolation
 from splitlab.core.train import train
 from splitlab.data import Data, DataError, ImageData
 from splitlab.defenses import SafeSplit
+from splitlab.defenses.detector import Detector
 from splitlab.referee import classifiers, floors, intervals, metrics
 from splitlab.referee.evaluate import evaluate
 from splitlab.referee.images import Scorer
@@ -82,19 +84,20 @@ _NAMES = {"StaleRecord": "splitlab.course.records"}
 # fmt: off
 __all__ = [
     "FSHA", "NUMERICS", "PROFILES", "Aggregator", "Backdoor", "BlackBoxInversion", "Blend",
-    "CheckpointError", "Client", "ClientGAN", "Critic", "Data", "DataError", "Defense", "Gradient",
-    "GradientClustering", "GradientCosine", "GradientNorm", "HijackingDetected", "HonestServer",
-    "ImageData", "LabelDefense", "LabelFlipping", "Log", "Message", "MultitaskFSHA", "NoHijack",
-    "Observer", "OutputGradient", "Party", "PassiveClient", "PassiveServer", "Patch", "Progress",
-    "PropertyInference", "QueryFreeInversion", "ReceivedError", "Report", "Rounds", "SafeSplit",
-    "Sampler", "Scorer", "Sequential", "Server", "ServerBackdoor", "ServerCopies", "ServerOutput",
-    "SmashedData", "Snapshots", "SplitFed", "Stateful", "ThreatModel", "ThreatModelViolation",
-    "Trigger", "Turn", "UnSplit", "UnSplitBrightOnDark", "UnSplitLabels", "UnSplitLabelsKnownStart",
-    "Weights", "WhiteBoxInversion", "Wire", "Wiretap", "accuracies", "accuracy_after_matching",
-    "attacks", "audit", "classifiers", "core", "costs", "data", "defenses", "evaluate", "files",
-    "floors", "gpu", "grant", "intervals", "leak_auc", "logits", "metrics", "nets", "paper",
-    "referee", "settings", "tables", "task_accuracy", "threat", "tiny", "train", "u_shaped",
-    "vanilla", "with_own_randomness",
+    "CheckpointError", "Client", "ClientGAN", "Critic", "Data", "DataError", "Defense", "Detector",
+    "Gradient", "GradientClustering", "GradientCosine", "GradientNorm", "GuardAwareFSHA",
+    "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "LabelFlipping", "Log",
+    "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "Party", "PassiveClient",
+    "PassiveServer", "Patch", "Progress", "PropertyInference", "QueryFreeInversion",
+    "ReceivedError", "Report", "Rounds", "SafeSplit", "Sampler", "Scorer", "Sequential", "Server",
+    "ServerBackdoor", "ServerCopies", "ServerOutput", "SmashedData", "Snapshots", "SplitFed",
+    "Stateful", "ThreatModel", "ThreatModelViolation", "Trigger", "Turn", "UnSplit",
+    "UnSplitBrightOnDark", "UnSplitLabels", "UnSplitLabelsKnownStart", "Weights",
+    "WhiteBoxInversion", "Wire", "Wiretap", "accuracies", "accuracy_after_matching", "attacks",
+    "audit", "classifiers", "core", "costs", "data", "defenses", "evaluate", "files", "floors",
+    "gpu", "grant", "intervals", "leak_auc", "logits", "metrics", "nets", "paper", "referee",
+    "settings", "tables", "task_accuracy", "threat", "tiny", "train", "u_shaped", "vanilla",
+    "with_own_randomness",
 ]
 # fmt: on
 

@@ -7,6 +7,7 @@ from splitlab.attacks.fsha import FSHA
 from splitlab.attacks.gradient_clustering import GradientClustering
 from splitlab.attacks.gradient_cosine import GradientCosine
 from splitlab.attacks.gradient_norm import GradientNorm
+from splitlab.attacks.guard_aware import GuardAwareFSHA
 from splitlab.attacks.label_flipping import LabelFlipping
 from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.attacks.multitask import MultitaskFSHA
@@ -28,6 +29,7 @@ __all__ = [
     "GradientClustering",
     "GradientCosine",
     "GradientNorm",
+    "GuardAwareFSHA",
     "LabelFlipping",
     "LabelInference",
     "MultitaskFSHA",

@@ -42,9 +42,11 @@ class MultitaskFSHA(Server):
         task: An honest server with the task's network, its optimizer, and labels if it holds any.
             It takes the steps that it would take for itself.
         weight: The hijack's share of the gradient, lambda, from 0 to 1.
+        delay: Steps at the beginning in which it is the honest server, bit for bit, and pilot and
+            decoder are trained on public images alone. A `gradient_scale` counts these steps, too.
 
     Raises:
-        ValueError: If the weight is not from 0 to 1.
+        ValueError: If the weight is not from 0 to 1, or the delay is below 0.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -61,17 +63,21 @@ class MultitaskFSHA(Server):
         "2023, and Erdogan, Kupcu, Cicek, CANS 2024",
     )
 
-    def __init__(self, hijack: FSHA, *, task: HonestServer, weight: float = 1.0) -> None:
+    def __init__(
+        self, hijack: FSHA, *, task: HonestServer, weight: float = 1.0, delay: int = 0
+    ) -> None:
         super().__init__(seed=hijack.sampler.seed, device=hijack.device)
         if not 0 <= weight <= 1:
             raise ValueError(
                 f"weight is {weight}: choose from 0, the task alone, to 1, the hijack alone"
             )
-        self.hijack, self.task, self.weight = hijack, task, weight
+        if delay < 0:
+            raise ValueError(f"delay is {delay}: choose a number of steps from 0")
+        self.hijack, self.task, self.weight, self.delay = hijack, task, weight, delay
         self.public = hijack.public
 
     def __repr__(self) -> str:
-        return f"MultitaskFSHA(weight {self.weight:g}, {self.hijack!r})"
+        return f"{type(self).__name__}(weight {self.weight:g}, {self.hijack!r})"
 
     def reply(self, message: SmashedData) -> Gradient:
         """Take a step for each of the two ends, and answer with the mixture.
@@ -122,7 +128,12 @@ class MultitaskFSHA(Server):
         return cls(hijack, task=HonestServer(tiny.server()), weight=0.5)
 
     def _mixed(self, message: SmashedData, honest: Gradient) -> Gradient:
-        dz = self.mix(self.hijack.reply(message).dz, honest.dz)
-        self.metrics = self.hijack.metrics | self.task.metrics
+        if message.step < self.delay:
+            with self.hijack.randomness.lent():
+                self.hijack.rehearse()
+            dz, self.metrics = honest.dz, dict(self.task.metrics)
+        else:
+            dz = self.mix(self.hijack.reply(message).dz, honest.dz)
+            self.metrics = self.hijack.metrics | self.task.metrics
         self.metrics |= {"dz_norm": dz.norm(), "task_norm": honest.dz.norm()}
         return self.gradient(message, dz)

@@ -4,6 +4,7 @@ from splitlab.nets import paper, tiny
 from splitlab.nets.blocks import (
     DepthToSpace,
     FreeImages,
+    LastChannels,
     ResBlock,
     Shuffle,
     SpaceToDepth,
@@ -17,6 +18,7 @@ __all__ = [
     "EVALUATION_BATCH",
     "DepthToSpace",
     "FreeImages",
+    "LastChannels",
     "PairDecoder",
     "ResBlock",
     "Shuffle",

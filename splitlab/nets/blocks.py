@@ -101,6 +101,23 @@ class DepthToSpace(nn.Module):
         return image.expand(-1, self.image_channels, -1, -1) if self.grey else image
 
 
+class LastChannels(nn.Module):
+    """Sets all channels of z but the last ones to zero; the gradient of the others is zero, too.
+
+    Args:
+        kept: How many of the last channels pass.
+    """
+
+    def __init__(self, kept: int) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return z, (B, C, H, W), with zeros in its first C - kept channels."""
+        last = torch.arange(z.shape[1], device=z.device) >= z.shape[1] - self.kept
+        return z * last.to(z)[:, None, None]
+
+
 class FirstChannel(nn.Module):
     """(B, C, H, W) -> (B, 1, H, W): a grey image needs only one of its equal channels."""
 

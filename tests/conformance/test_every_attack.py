@@ -8,7 +8,7 @@ from splitlab.course.conformance.examples import classes_of, made
 
 ATTACKS = classes_of(sl.attacks, sl.Server, sl.Client)
 ACTIVE = [
-    *(sl.FSHA, sl.MultitaskFSHA, sl.PropertyInference, sl.ClientGAN),
+    *(sl.FSHA, sl.MultitaskFSHA, sl.GuardAwareFSHA, sl.PropertyInference, sl.ClientGAN),
     *(sl.Backdoor, sl.LabelFlipping, sl.ServerBackdoor),
 ]
 NO_ATTACKS = {"LabelInference", "Received", "Trigger", "Patch", "Blend"}

@@ -86,7 +86,7 @@ def test_it_wrote_no_state_method(kind):
 
 
 def test_its_repr_is_a_line_that_names_it(kind, data):
-    shown = repr(made(kind, data)[0])
+    shown = repr(made(kind, data, kind.PROTOCOLS[0])[0])
     assert shown.startswith(f"{kind.__name__}(") and shown.endswith(")")
     assert "\n" not in shown and " at 0x" not in shown
     assert len(shown) < 250
