@@ -46,6 +46,7 @@ from splitlab.course.experiments.protocols_against_whole import ProtocolAgainstW
 from splitlab.course.experiments.public_images import KINDS as PUBLIC_IMAGES
 from splitlab.course.experiments.public_images import STAGES, PublicImages
 from splitlab.course.experiments.server_backdoor import SERVER_BACKDOORS, ServerBackdoorRun
+from splitlab.course.experiments.transcripts import transcripts
 from splitlab.course.experiments.two_dimensions import TwoDimensions
 from splitlab.course.experiments.unsplit import Inversion
 from splitlab.course.experiments.watched_kinds import all_watched
@@ -224,6 +225,8 @@ def experiments() -> tuple[Experiment, ...]:
         audits = AUDITS | (MORE_AUDITS if screened else {})
         digits += [DPAudit("dp_audit_tiny", n, seed, 60, **o) for n, o in audits.items()]
     digits += all_watched(SPLIT_SEEDS)
+    for seed in SPLIT_SEEDS:
+        digits += transcripts(seed)
     for name, options in FACES_KINDS.items():
         options = {"data": "drawn_faces"} | options
         digits += [Faces("faces_tiny", name, s, 200, **options) for s in SPLIT_SEEDS]
