@@ -57,7 +57,7 @@ class GradientScrutinizer(Detector):
         threshold: float = 0.5,
         *,
         first: int = 10,
-        last: int = 100,
+        last: int = 60,
         window: int = 10,
         stop: bool = True,
     ) -> None:

@@ -13,6 +13,7 @@ SMALL: dict[str, Any] = {"factor": 0.15}  # keeps the hijack's gradient at the n
 LAMBDAS = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1)
 DELAYS = (25, 50, 100, 150)
 FACTORS = (0.5, 0.25, 0.15, 0.05)
+WINDOW = 60  # the last step that Gradients Scrutinizer judges
 BUDGET = 0.05  # of honest runs that may alarm, by each detector alone
 
 # Honest runs from which the thresholds follow: kinds and seeds that no evaluation uses.
@@ -52,6 +53,7 @@ U_SHAPED: dict[str, dict[str, Any]] = {
     "U-shaped, honest": {"u_shaped": True},
     "U-shaped, task not trained": {"server": "fast", "u_shaped": True},
     "U-shaped, task trained": MULTITASK | {"u_shaped": True},
+    "U-shaped, mixed 0.6": MULTITASK | {"u_shaped": True, "weight": 0.6},
 }
 # The hijacker that knows the detectors. In the first two sweeps it mixes in the task; in the second
 # the task has channels of its own, and false labels are answered honestly, too.
@@ -65,8 +67,13 @@ DELAYED = {
     f"delay {d}": MULTITASK | SMALL | {"delay": d, "aware": True, "steps": d + STEPS}
     for d in DELAYS
 }
+# All answers together: the hijack begins when Gradients Scrutinizer has stopped looking.
+TOGETHER = {
+    f"together, {w:g}": APART[f"apart, {w:g}"] | {"delay": WINDOW, "steps": WINDOW + STEPS}
+    for w in (0.6, 0.2)
+}
 SHRUNK = {f"factor {f:g}": {"server": "fast", "factor": f} for f in FACTORS}
-ADAPTIVE = MIXED | APART
+ADAPTIVE = MIXED | APART | TOGETHER
 SCREENED = AWARE | DELAYED | SHRUNK
 
 
