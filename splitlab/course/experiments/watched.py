@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Unpack
@@ -38,6 +38,7 @@ SPARE = 16  # channels of z that the fast design's decoder does not read
 OTHER_WEIGHTS = 500  # added to the seed: a rehearsal does not know the server's weights
 TRAINED = 300  # steps before a run that fine-tunes
 TURN = 5  # steps of a clinic's turn
+WINDOW = 60  # the last step that Gradients Scrutinizer judges
 
 
 class RandomLabels(sl.HonestServer):
@@ -145,8 +146,8 @@ class Watched(Hijack):
         """Train while the detectors watch.
 
         Returns:
-            `steps`, `cpu_seconds`; `records`, as the function of that name returns them; the
-            client's `task_accuracy`, where its labels are the task's; and of a hijack the share
+            `steps`, `cpu_seconds`; `records`, as the function of that name returns them, and
+            the last of them, `worst`, None where no step was judged; the client's `task_accuracy`, where its labels are the task's; and of a hijack the share
             `matched` at the end, its `error` relative to the nearest public image, and the curve
             `received`, as in `Received`.
         """
@@ -164,6 +165,7 @@ class Watched(Hijack):
         sl.train(clients, server, self.steps, protocol=protocol, observers=watching, **keeping)
         row: dict[str, Any] = {"steps": self.steps, "cpu_seconds": round(clock.seconds, 1)}
         row["records"] = records(clients)
+        row["worst"] = {name: worst(kept, name) for name, kept in row["records"].items()}
         if self.change not in ("one class", "two classes") and self.server in (
             *("honest", "passive", "multitask"),
         ):
@@ -306,6 +308,19 @@ def records(clients: Sequence[sl.Client]) -> dict[str, dict[str, list[float]]]:
                 scores.append(float(f"{score:.4g}"))
         found[type(first).__name__] = {"steps": steps, "scores": scores}
     return found
+
+
+def judged(kept: Mapping[str, Sequence[float]], detector: str) -> list[tuple[int, float]]:
+    """Return a detector's entry of `records` as (step, score), without steps it is not armed in."""
+    last = WINDOW if detector == GradientScrutinizer.__name__ else float("inf")
+    pairs = zip(kept["steps"], kept["scores"], strict=True)
+    return [(int(step), score) for step, score in pairs if step <= last]
+
+
+def worst(kept: Mapping[str, Sequence[float]], detector: str) -> float | None:
+    """Return the most suspicious score of an entry of `records`; None where no step was judged."""
+    seen = judged(kept, detector)
+    return seen[-1][1] if seen else None
 
 
 def _one(step: int) -> float:

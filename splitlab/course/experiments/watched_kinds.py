@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from splitlab.course.experiments.watched import Watched
+from splitlab.course.experiments.watched import WINDOW, Watched
 
 STEPS, LONG = 200, 1000
 GUARD = "SplitGuard"
@@ -13,7 +13,6 @@ SMALL: dict[str, Any] = {"factor": 0.15}  # keeps the hijack's gradient at the n
 LAMBDAS = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1)
 DELAYS = (25, 50, 100, 150)
 FACTORS = (0.5, 0.25, 0.15, 0.05)
-WINDOW = 60  # the last step that Gradients Scrutinizer judges
 BUDGET = 0.05  # of honest runs that may alarm, by each detector alone
 
 # Honest runs from which the thresholds follow: kinds and seeds that no evaluation uses.
