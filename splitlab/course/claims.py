@@ -56,8 +56,8 @@ class Claim:
             companion of chapter 34.
         statement: The sentence on the page.
         records: Short name -> (table, run), the kinds of run that it rests on.
-        metric: Figure -> where a row keeps it, "short_name.path.in.the.row"; a number in the path is
-            a place in a list, from 0.
+        metric: Figure -> where a row keeps it, "short_name.path.in.the.row"; a number in the
+            path is a place in a list, from 0.
         rule: A comparison of the figures of one seed; see `rules.check_rule`.
         seeds: The seeds at which it was measured.
     """
@@ -89,10 +89,8 @@ class Claim:
         value: Any = rows
         done = []
         for part in path.split("."):
-            if isinstance(value, list) and part.isdigit() and int(part) < len(value):
-                value = value[int(part)]
-                done.append(part)
-                continue
+            if isinstance(value, list):
+                value = {str(place): item for place, item in enumerate(value)}
             if not isinstance(value, Mapping) or part not in value:
                 there = f"has {', '.join(value)}" if isinstance(value, Mapping) else "ends there"
                 raise ClaimError(

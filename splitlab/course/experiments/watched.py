@@ -146,10 +146,10 @@ class Watched(Hijack):
         """Train while the detectors watch.
 
         Returns:
-            `steps`, `cpu_seconds`; `records`, as the function of that name returns them, and
-            the last of them, `worst`, None where no step was judged; the client's `task_accuracy`, where its labels are the task's; and of a hijack the share
-            `matched` at the end, its `error` relative to the nearest public image, and the curve
-            `received`, as in `Received`.
+            `steps`, `cpu_seconds`; `records`, as the function of that name returns them, and by
+            detector the last of them, `worst`; the client's `task_accuracy`, where its labels are
+            the task's; and of a hijack the share `matched` at the end, its `error` relative to the
+            nearest public image, and the curve `received`, as in `Received`.
         """
         split, clock = self.split(), CpuTime()
         clients, server = self.parties(split, device)
