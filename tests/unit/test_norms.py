@@ -112,7 +112,7 @@ class Calls(sl.Observer):
 
 def test_observers_see_the_alarms_messages_and_an_end(private):
     calls = Calls()
-    with pytest.raises(sl.HijackingDetected, match="^step 1: "):
+    with pytest.raises(sl.HijackingDetected, match=r"^step 1: "):
         sl.train([client(private, NormAlarm(1.0))], Sends([0.01, 5.0]), 2, observers=[calls])
     messages = ["SmashedData", "Gradient"]
     assert calls.kept == ["start", *messages, 0, *messages, "end"], "step 1 was not completed"
@@ -121,7 +121,7 @@ def test_observers_see_the_alarms_messages_and_an_end(private):
 def test_a_gradient_that_is_no_number_alarms():
     alarm = NormAlarm(1.0)
     party, turn = type("Party", (), {"step": 3})(), sl.Turn(x=torch.zeros(1, 1))
-    with pytest.raises(sl.HijackingDetected, match="^step 3: the gradient has norm nan"):
+    with pytest.raises(sl.HijackingDetected, match=r"^step 3: the gradient has norm nan"):
         alarm.incoming(party, turn, torch.tensor([[float("nan")]]))
 
 
@@ -132,7 +132,7 @@ def test_a_limit_comes_from_honest_runs():
     assert NormAlarm(alarm_threshold(highest, 0.34)).threshold == 0.3
     with pytest.raises(ValueError, match="0 honest runs cannot show"):
         alarm_threshold([], 0.34)
-    with pytest.raises(ValueError, match="2 honest runs cannot show .*: use at least 3"):
+    with pytest.raises(ValueError, match=r"2 honest runs cannot show .*: use at least 3"):
         alarm_threshold(highest, 0.25)
 
 
