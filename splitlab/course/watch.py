@@ -163,15 +163,14 @@ class Outcome:
             [(label, *(figures[name] for name in METRICS)) for label, figures in rows.items()],
         )
         batch = "" if self.alarm is None else ", the batch of that step included"
-        missing = self.n - self.arrived
         lines = [
             self.verdict,
             f"{self.sent} of {self.of} private images had crossed {when}{batch}.",
             "",
             str(table),
             "First row: the last z that the server received of each image, made by f as it was "
-            f"then, decoded with the attack's weights at the {end}. Of the {self.n} scored images, "
-            f"{missing} had not crossed and count as images of zeros.",
+            f"then, decoded with the attack's weights at the {end}. {self.arrived} of the {self.n} "
+            "scored images had crossed; any other counts as an image of zeros.",
             "Second row: the same images sent through f as it is now; it is the row "
             '"attack" of the report below.',
         ]

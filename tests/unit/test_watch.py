@@ -53,8 +53,9 @@ def test_an_alarm_stops_the_client_and_is_shown_with_step_and_evidence(
 def test_no_alarm_is_said_in_a_sentence_and_all_that_crossed_is_counted(capsys):
     out = run(capsys, "--steps", 30, "--watch", "features", "--watch", "norm", "--norm-limit", 1e9)
     assert "\nNo alarm in 30 steps: features, norm.\n" in out
-    assert re.search(r"\n643 of 643 private images had crossed by the end\.\n", out)
-    assert "Of the 500 scored images, 0 had not crossed" in out
+    crossed = re.search(r"\n(\d+) of 643 private images had crossed by the end\.\n", out)
+    assert int(crossed[1]) >= 640, "an epoch is twenty batches of 32"
+    assert re.search(r"\. (49[789]|500) of the 500 scored images had crossed; any other", out)
     assert ": 30 steps in " in out
     assert "by the alarm" not in out
     assert "transcript" not in out
