@@ -65,7 +65,7 @@ from splitlab.referee.labels import accuracy_after_matching, leak_auc
 from splitlab.referee.properties import accuracies
 from splitlab.referee.report import Report
 from splitlab.referee.task import logits, task_accuracy
-from splitlab.referee.watching import ReceivedError, Snapshots
+from splitlab.referee.watching import ReceivedError, ReceivedImages, Snapshots
 from splitlab.settings import PROFILES, gpu, paper, tiny
 
 __version__ = "0.1.0"
@@ -89,10 +89,10 @@ __all__ = [
     "HijackingDetected", "HonestServer", "ImageData", "LabelDefense", "LabelFlipping", "Log",
     "Message", "MultitaskFSHA", "NoHijack", "Observer", "OutputGradient", "Party", "PassiveClient",
     "PassiveServer", "Patch", "Progress", "PropertyInference", "QueryFreeInversion",
-    "ReceivedError", "Report", "Rounds", "SafeSplit", "Sampler", "Scorer", "Sequential", "Server",
-    "ServerBackdoor", "ServerCopies", "ServerOutput", "SmashedData", "Snapshots", "SplitFed",
-    "Stateful", "ThreatModel", "ThreatModelViolation", "Trigger", "Turn", "UnSplit",
-    "UnSplitBrightOnDark", "UnSplitLabels", "UnSplitLabelsKnownStart", "Weights",
+    "ReceivedError", "ReceivedImages", "Report", "Rounds", "SafeSplit", "Sampler", "Scorer",
+    "Sequential", "Server", "ServerBackdoor", "ServerCopies", "ServerOutput", "SmashedData",
+    "Snapshots", "SplitFed", "Stateful", "ThreatModel", "ThreatModelViolation", "Trigger", "Turn",
+    "UnSplit", "UnSplitBrightOnDark", "UnSplitLabels", "UnSplitLabelsKnownStart", "Weights",
     "WhiteBoxInversion", "Wire", "Wiretap", "accuracies", "accuracy_after_matching", "attacks",
     "audit", "classifiers", "core", "costs", "data", "defenses", "evaluate", "files", "floors",
     "gpu", "grant", "intervals", "leak_auc", "logits", "metrics", "nets", "paper", "referee",

@@ -6,13 +6,14 @@ import argparse
 import json
 import math
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 import splitlab as sl
-from splitlab.course import claims_command
+from splitlab.course import claims_command, watch
 from splitlab.course.doctor import chosen_device, doctor, whereabouts
 from splitlab.data import download, published
 from splitlab.settings import LOADERS, Setting, client_side
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def attack_fsha(options: argparse.Namespace) -> None:
     """Hijack a client, score the reconstructions, and print the report."""
     setting = sl.PROFILES[options.profile]
+    names = list(dict.fromkeys(options.watch or ()))
+    watch.check(names, options.norm_limit, setting)
     device = _device(options.device, setting)
     precision = PRECISIONS.get(options.precision, setting.precision(device))
     steps = options.steps
@@ -55,9 +58,22 @@ def attack_fsha(options: argparse.Namespace) -> None:
         raise ValueError(f"--client-rate is {rate:g}: a learning rate is above 0")
     private, public, referee = setting.split(options.data, options.seed)
     steps = steps or setting.default_steps(options.data, options.design)
+    few = len(private) if len(private) < 500 else None  # 200 of the ORL faces
+    if names:
+        print("scoring: training the referee's classifiers ...", file=sys.stderr)
+        scorer = sl.Scorer(private, referee, n_match=few)
+        received = sl.ReceivedImages(scorer.order[: len(scorer.images)])
     client = sl.Client(
         setting.client_net(cut=options.cut, seed=options.seed),
         private,
+        defenses=watch.detectors(
+            names,
+            options.norm_limit,
+            setting,
+            cut=options.cut,
+            classes=len(private.classes),
+            seed=options.seed,
+        ),
         **setting.client(seed=options.seed, device=device, rate=rate),
     )
     attack = sl.FSHA.at(
@@ -69,15 +85,20 @@ def attack_fsha(options: argparse.Namespace) -> None:
         seed=options.seed,
         device=device,
     )
-    log = sl.train(
-        [client],
-        attack,
-        steps,
-        observers=[sl.Progress("hijacking")],
-        autocast=precision,
-    )
+    alarm, started = None, time.perf_counter()
+    try:
+        log = sl.train(
+            [client],
+            attack,
+            steps,
+            observers=[sl.Progress("hijacking"), *([received] if names else [])],
+            autocast=precision,
+        )
+        seconds, ran = log.seconds, f"{steps} steps in"
+    except sl.HijackingDetected as error:
+        alarm, seconds = error, time.perf_counter() - started
+        ran = f"stopped at step {client.step} of {steps} after"
     print("scoring: training the referee's classifiers and decoder ...", file=sys.stderr)
-    few = len(private) if len(private) < 500 else None  # 200 of the ORL faces
     report = sl.evaluate(client, attack, referee, n_match=few)
     computed = str(precision or torch.float32).removeprefix("torch.")
     result = {
@@ -86,7 +107,7 @@ def attack_fsha(options: argparse.Namespace) -> None:
         "profile": setting.name,
         "seed": options.seed,
         "steps": steps,
-        "seconds": round(log.seconds, 2),
+        "seconds": round(seconds, 2),
         "device": str(device),
         "precision": computed,
         **report.to_dict(),
@@ -97,10 +118,14 @@ def attack_fsha(options: argparse.Namespace) -> None:
     }
     text = (
         f"{options.data} at profile {setting.name}, {options.design} design, "
-        f"cut {options.cut or setting.cut}, seed {options.seed}: {steps} steps in "
-        f"{log.seconds:.1f} s on {device} in {computed}; client: Adam at {rate:g}.\n"
+        f"cut {options.cut or setting.cut}, seed {options.seed}: {ran} "
+        f"{seconds:.1f} s on {device} in {computed}; client: Adam at {rate:g}.\n"
         f"{len(private)} private and {len(public)} public images.\n"
     )
+    if names:
+        found = watch.outcome(names, alarm, client, attack, received, scorer, steps=steps)
+        result["watch"] = found.to_dict()
+        text += f"\n{found.told(report)}\n"
     _show(result if options.json else None, attack, text, report)
 
 
@@ -279,6 +304,7 @@ def _parser() -> argparse.ArgumentParser:
         "fast at it, else float32 (auto)",
     )
     fsha.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    watch.add_arguments(fsha)
     _add_client_gan(attacks)
     sets = commands.add_parser("data", help="list, describe, download and check the data sets")
     actions = sets.add_subparsers(title="actions", required=True, metavar="ACTION")

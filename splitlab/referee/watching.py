@@ -14,7 +14,7 @@ from splitlab.core.messages import Message, SmashedData
 from splitlab.core.observers import Observer
 from splitlab.core.server import Server
 from splitlab.data import ImageData
-from splitlab.referee.metrics import mse
+from splitlab.referee.metrics import matched, mse
 
 
 @dataclass(frozen=True)
@@ -135,3 +135,96 @@ class ReceivedError(Observer):
         turn = self._clients[message.sender].turn if message.sender in self._clients else None
         if isinstance(message, SmashedData) and turn is not None:
             self.mse.append(mse(self._server.reconstruct(message), turn.x))
+
+
+class ReceivedImages(Observer):
+    """What the attack can show of some private images at a moment, from the z that it was sent.
+
+    z is the last that the server received of an image, made by f as it was then; the decoder is
+    that of the moment. An image that was not sent counts as one of zeros.
+
+    Args:
+        rows: Which images of the first client to show, int64 (n,), without repetition.
+        every: Steps between two values of the curve; None for no curve.
+
+    Attributes:
+        curve: The share matched after each `every` steps.
+        images: The private images of these rows, (n, C, H, W).
+        kept: The last z of each of them, (n, ...); zeros where none arrived, None before the first.
+        sent: Which of all private images have been sent, bool (N,).
+
+    Raises:
+        ValueError: If `every` is below 1.
+    """
+
+    STATE = ("curve", "kept", "sent")
+
+    def __init__(self, rows: Tensor, *, every: int | None = None) -> None:
+        if every is not None and every < 1:
+            raise ValueError(f"ReceivedImages(every={every}): choose at least 1, or None")
+        self.rows, self.every = rows, every
+        self.curve: list[float] = []
+        self.kept: Tensor | None = None
+        self.sent = torch.empty(0, dtype=torch.bool)
+
+    def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
+        """Remember whose images they are.
+
+        Raises:
+            TypeError: If the server has no `reconstruct`, or the client's data are no images.
+        """
+        if not hasattr(server, "reconstruct"):
+            raise TypeError(
+                f"ReceivedImages shows reconstructions, and {type(server).__name__} makes none: "
+                "leave it out of observers"
+            )
+        data = clients[0].data
+        if not isinstance(data, ImageData):
+            raise TypeError(
+                "ReceivedImages watches images, and the client's data are none: leave it out"
+            )
+        self._client = clients[0]
+        self.curve, self.kept = [], None
+        self.images = data.x[self.rows].cpu()
+        self.sent = torch.zeros(len(data), dtype=torch.bool)
+        self._place = torch.full((len(data),), -1)  # of a private image among the rows
+        self._place[self.rows.cpu()] = torch.arange(len(self.rows))
+
+    def message(self, message: Message) -> None:
+        """Keep z of the batch."""
+        turn = self._client.turn
+        if (
+            isinstance(message, SmashedData)
+            and message.sender == self._client.name
+            and turn is not None
+            and turn.index is not None
+        ):
+            z, index = message.z.detach().cpu(), turn.index.cpu()
+            if self.kept is None:
+                self.kept = torch.zeros(len(self.rows), *z.shape[1:])
+            place = self._place[index]
+            self.kept[place[place >= 0]] = z[place >= 0]
+            self.sent[index] = True
+
+    def step(self, step: int, client: Client, server: Any) -> None:
+        """Decode what was kept, now and then."""
+        if self.every is not None and (step + 1) % self.every == 0:
+            self.curve.append(round(matched(self.shown(server), self.images), 4))
+
+    def shown(self, server: Any) -> Tensor:
+        """Return the reconstructions, (n, C, H, W), zeros where nothing arrived.
+
+        Raises:
+            ValueError: If no z has been sent.
+        """
+        if self.kept is None:
+            raise ValueError("no z has been sent yet: train before you ask what is shown")
+        z = self.kept.to(self._client.device)
+        message = SmashedData(z=z, sender=self._client.name, step=0)
+        images: Tensor = server.reconstruct(message).cpu()
+        return torch.where(self.arrived.view(-1, 1, 1, 1), images, 0.0)
+
+    @property
+    def arrived(self) -> Tensor:
+        """Which of the rows have been sent, bool (n,)."""
+        return self.sent[self.rows.cpu()]

@@ -112,7 +112,7 @@ class Point:
 
     Attributes:
         group: What it is a setting of, such as the name of a defense.
-        label: Which setting, such as "sigma 0.5".
+        label: Which setting, such as "sigma 0.5", or which run, such as "fast, seed 100".
         x: The same in both settings of the switch: its utility, say.
         y: Its height in the first and in the second setting: how private it is, say.
         record: Name -> value of what else is known about it.
@@ -143,7 +143,8 @@ class Frontier:
     """A scatter plot whose switch moves each point from one height to another.
 
     A click on a point, or Enter on a focused one, shows its record below the plot. Each group has a
-    color and a mark of its own, and a thin line joins its points in the order given.
+    color and a mark of its own. A thin line joins its points in the order given, unless they are
+    single runs rather than settings of one thing: then pass `joined=False`.
 
     Attributes:
         points: The points, in at most 14 groups.
@@ -154,6 +155,7 @@ class Frontier:
         alt: What the plot shows, for readers who do not see it.
         log_y: Whether y is on a logarithmic scale.
         reference: Height and name of a dashed horizontal line.
+        joined: Whether a line joins the points of a group.
 
     Raises:
         ValueError: If points cannot be drawn or told apart, or a text is missing.
@@ -168,6 +170,7 @@ class Frontier:
     alt: str
     log_y: bool = True
     reference: tuple[float, str] | None = None
+    joined: bool = True
 
     def __post_init__(self) -> None:
         for name in ("x_label", "y_label", "caption", "alt"):
@@ -179,11 +182,12 @@ class Frontier:
         if not self.points:
             raise ValueError("points is empty: a frontier needs at least one point")
         self._groups: dict[str, list[Point]] = {}
+        names: set[str] = set()
         for point in self.points:
-            group = self._groups.setdefault(point.group, [])
-            if point.label in (other.label for other in group):
+            if point.name in names:  # of another group, too: ("a", "b, c") and ("a, b", "c")
                 raise ValueError(f"two points are named {point.name!r}: give each its own label")
-            group.append(point)
+            names.add(point.name)
+            self._groups.setdefault(point.group, []).append(point)
         if (count := len(self._groups)) > 2 * len(_SHAPES):
             raise ValueError(f"points has {count} groups: pass at most 14, one for each mark")
         heights = [(f"y of {point.name!r}", y) for point in self.points for y in point.y]
@@ -203,7 +207,8 @@ class Frontier:
         looks = zip(self._groups.items(), shapes, cycle(_COLORS), strict=False)
         for (name, group), (opacity, shape), color in looks:
             style = f'class="group" style="stroke:{color};fill:{color};fill-opacity:{opacity}"'
-            lines = "".join(self._line(group, setting) for setting in (0, 1) if len(group) > 1)
+            settings = (0, 1) if self.joined and len(group) > 1 else ()
+            lines = "".join(self._line(group, setting) for setting in settings)
             drawn += f"<g {style}>{lines}</g>"  # below the marks of all groups
             marks += f"<g {style}>{''.join(self._mark(point, shape) for point in group)}</g>"
             legend += _entry(name, style, shape)

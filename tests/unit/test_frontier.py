@@ -152,6 +152,37 @@ def test_a_line_joins_the_points_of_a_group_in_their_order():
     assert xs[0] < xs[1] == xs[2]
 
 
+def runs(detectors=3, each=100):
+    """One point for each run, as a plot of detectors has them; many of them coincide."""
+    return [
+        one(
+            group=f"detector {detector}",
+            label=f"{('fast', 'paper')[run % 2]}, seed {100 + run // 2}",
+            x=run % 7,
+            y=(0.1 + 0.01 * (run % 5), 0.1),
+            record={"alarm": f"step {run}"},
+        )
+        for detector in range(detectors)
+        for run in range(each)
+    ]
+
+
+def test_without_lines_every_run_has_its_mark_and_its_record():
+    given = runs()
+    text = html(frontier(given, joined=False))
+    assert 'class="line' not in text
+    page = Page(text)
+    assert len(page.having("point")) == len(page.tables) == 300
+    assert [table[0] for table in page.tables] == [point.name for point in given]
+    assert given[1].name == "detector 0, paper, seed 100"
+    assert [table[-1] for table in page.tables] == [point.record["alarm"] for point in given]
+    assert "All records (300)" in text
+    joined = html(frontier(given))
+    assert joined.count('class="line') == 6
+    assert re.sub(r'<path class="line[^>]*/>', "", joined) == text, "nothing else changes"
+    assert len(text.encode()) < 300_000
+
+
 def test_the_reference_is_a_dashed_line_with_its_name_and_value():
     text = html(frontier(reference=(0.5, "nearest <public> image")))
     assert "</svg> nearest &lt;public&gt; image (0.5)</span>" in text
@@ -202,6 +233,10 @@ def test_the_text_form_is_the_alt_text():
     [
         (lambda: frontier([]), "points is empty"),
         (lambda: frontier([one(), one()]), "two points are named 'noise, sigma 1'"),
+        (
+            lambda: frontier([one(label="a, b"), one(group="noise, a", label="b")]),
+            "two points are named 'noise, a, b'",
+        ),
         (lambda: frontier([one(y=(0.1, 0.0))]), "y of 'noise, sigma 1' is 0: a logarithmic"),
         (lambda: frontier(reference=(-1, "floor")), "reference is -1: a logarithmic"),
         (lambda: frontier(reference=(float("inf"), "floor")), "reference is inf: pass a finite"),
@@ -323,6 +358,20 @@ def test_clicks_go_through_points_that_lie_on_one_another(visit):
         seen.append(page.locator(".record caption").inner_text().removeprefix("noise, "))
     assert sorted(seen[:3]) == sorted(names)
     assert seen[3] == seen[0]
+
+
+def test_every_run_of_a_large_group_can_be_opened(visit):
+    given = runs(detectors=1, each=40)  # 35 places for 40 points: the last five lie on the first
+    page = visit(frontier(given, joined=False))
+    static = page.get_by_role("button", name=SETTINGS[0])
+    static.click()
+    opened = set()
+    for number in (0, 35, 39):
+        x, y = middle(boxes(page)[number])
+        for _ in range(2):
+            page.mouse.click(x, y)
+            opened.add(page.locator(".record caption").inner_text())
+    assert opened == {given[number].name for number in (0, 35, 4, 39)}
 
 
 def test_the_keyboard_does_all(visit):

@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 import splitlab as sl
-from splitlab.defenses import ClipGradient, NormAlarm, SetNorm, highest_honest
+from splitlab.defenses import (
+    ClipGradient,
+    NormAlarm,
+    SetNorm,
+    alarm_threshold,
+    most_suspicious,
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,8 @@ def test_the_alarm_names_the_step_and_stops_or_counts(private):
     sl.train([client(private, counts)], Sends(factors), len(factors))
     assert counts.alarms == [2, 4]
     stops = client(private, NormAlarm(1.0))
-    with pytest.raises(sl.HijackingDetected, match="of step 2 has norm 40, and honest ones lie"):
+    sentence = "step 2: the gradient has norm 40, and honest ones lie between 0 and 1"
+    with pytest.raises(sl.HijackingDetected, match=f"^{sentence}; NormAlarm alarms above 1$"):
         sl.train([stops], Sends(factors), len(factors))
     assert stops.step == 2
     low = NormAlarm(100.0, lowest=1.0, stop=False)
@@ -84,19 +91,49 @@ def test_the_alarm_names_the_step_and_stops_or_counts(private):
     assert again.alarms == counts.alarms and again.alarms is not counts.alarms
 
 
+class Calls(sl.Observer):
+    """Keeps what it was told, in order."""
+
+    def __init__(self):
+        self.kept = []
+
+    def start(self, clients, server, steps):
+        self.kept.append("start")
+
+    def message(self, message):
+        self.kept.append(type(message).__name__)
+
+    def step(self, step, client, server):
+        self.kept.append(step)
+
+    def end(self):
+        self.kept.append("end")
+
+
+def test_observers_see_the_alarms_messages_and_an_end(private):
+    calls = Calls()
+    with pytest.raises(sl.HijackingDetected, match=r"^step 1: "):
+        sl.train([client(private, NormAlarm(1.0))], Sends([0.01, 5.0]), 2, observers=[calls])
+    messages = ["SmashedData", "Gradient"]
+    assert calls.kept == ["start", *messages, 0, *messages, "end"], "step 1 was not completed"
+
+
 def test_a_gradient_that_is_no_number_alarms():
     alarm = NormAlarm(1.0)
-    party = type("Party", (), {"step": 3})()
-    with pytest.raises(sl.HijackingDetected, match="step 3"):
-        alarm.incoming(party, None, torch.tensor([[float("nan")]]))
+    party, turn = type("Party", (), {"step": 3})(), sl.Turn(x=torch.zeros(1, 1))
+    with pytest.raises(sl.HijackingDetected, match=r"^step 3: the gradient has norm nan"):
+        alarm.incoming(party, turn, torch.tensor([[float("nan")]]))
 
 
 def test_a_limit_comes_from_honest_runs():
-    assert highest_honest([[0.1, 0.3], [0.2]], margin=2.0) == pytest.approx(0.6)
-    with pytest.raises(ValueError, match="at least one honest run"):
-        highest_honest([])
-    with pytest.raises(ValueError, match="at least one honest run"):
-        highest_honest([[1.0]], margin=0.0)
+    runs = [[(0, 0.1), (1, 0.3)], [(0, 0.2)]]
+    highest = [most_suspicious(norms) for norms in runs]
+    assert highest == [0.3, 0.2]
+    assert NormAlarm(alarm_threshold(highest, 0.34)).threshold == 0.3
+    with pytest.raises(ValueError, match="0 honest runs cannot show"):
+        alarm_threshold([], 0.34)
+    with pytest.raises(ValueError, match=r"2 honest runs cannot show .*: use at least 3"):
+        alarm_threshold(highest, 0.25)
 
 
 @pytest.mark.parametrize("make", [ClipGradient, SetNorm, NormAlarm])

@@ -318,6 +318,55 @@ def test_received_error_is_the_error_of_each_batch(make_client, make_attack):
     assert received.mse[-1] == keep.last
 
 
+@pytest.mark.parametrize("steps", [3, 50])
+def test_received_images_are_decoded_from_the_last_z_of_each(make_client, make_attack, steps):
+    client, attack = make_client(), make_attack()
+    rows = torch.randperm(len(client.data), generator=torch.Generator().manual_seed(1))[:100]
+    received = sl.ReceivedImages(rows, every=2)
+    last, curve = {}, []
+
+    class Keep(sl.Observer):
+        def message(self, message):
+            if isinstance(message, sl.SmashedData):
+                last.update(zip(client.turn.index.tolist(), message.z.clone(), strict=True))
+
+        def shown(self):
+            images = torch.zeros_like(client.data.x[rows])
+            for place, row in enumerate(rows.tolist()):
+                if row in last:
+                    message = sl.SmashedData(z=last[row][None], sender="client", step=0)
+                    images[place] = attack.reconstruct(message)[0]
+            return images
+
+        def step(self, step, client, server):
+            if step % 2:
+                truth = client.data.x[rows]
+                curve.append(round(sl.metrics.matched(self.shown(), truth), 4))
+
+    keep = Keep()
+    sl.train([client], attack, steps, observers=[received, keep])
+    assert torch.allclose(received.shown(attack), keep.shown(), atol=1e-6)
+    assert received.curve == curve
+    assert len(curve) == steps // 2
+    assert received.sent.nonzero().flatten().tolist() == sorted(last)
+    assert received.arrived.tolist() == [row in last for row in rows.tolist()]
+    now = attack.reconstruct(client.smash(client.data.x[rows]))
+    assert not torch.allclose(received.shown(attack), now), "f was another then"
+
+
+def test_received_images_need_images_an_attack_and_a_step(make_client, make_attack):
+    with pytest.raises(ValueError, match="every=0"):
+        sl.ReceivedImages(torch.arange(3), every=0)
+    received, honest = sl.ReceivedImages(torch.arange(3)), sl.HonestServer(sl.tiny.server_net())
+    with pytest.raises(TypeError, match="HonestServer makes none"):
+        sl.train([make_client()], honest, 1, observers=[received])
+    attack = make_attack()
+    with pytest.raises(ValueError, match="no z has been sent yet"):
+        received.shown(attack)
+    sl.train([make_client()], attack, 2, observers=[received])
+    assert received.curve == []
+
+
 def split_in_three(digits, defenses=()):
     """(f, body, tail) of the tiny networks, and a client that holds the first and the last."""
     net, rest = sl.tiny.client_net(), sl.tiny.server_net()

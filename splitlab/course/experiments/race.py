@@ -57,7 +57,7 @@ def counted(steps: Sequence[int | None]) -> str:
     return f"{sum(step is not None for step in steps)} of {len(steps)}"
 
 
-def overview() -> Table:
+def overview(caption: str = "") -> Table:
     """Return a row for each detector: false alarms, runs caught, AUC over runs, first alarms."""
     rows, table = recorded("watched_tiny"), []
     for detector, name in NAMES.items():
@@ -77,13 +77,13 @@ def overview() -> Table:
             )
         )
     head = ("false alarms", "hijacks caught", "random labels", "AUC", "first alarm, step")
-    return Table(("detector", *head), table)
+    return Table(("detector", *head), table, caption=caption)
 
 
-def false_alarms() -> Table:
+def false_alarms(caption: str = "") -> Table:
     """Return the honest runs that alarmed, by kind and detector."""
     rows = [(kind, *(counted(alarmed(detector, [kind])) for detector in NAMES)) for kind in HARD]
-    return Table(("honest runs", *NAMES.values()), rows)
+    return Table(("honest runs", *NAMES.values()), rows, caption=caption)
 
 
 def race_points() -> list[Point]:

@@ -17,7 +17,7 @@ import splitlab as sl
 from splitlab.attacks.critic import descend
 from splitlab.core.randomness import RandomState
 from splitlab.course.experiments.base import CpuTime, Device, Keeping
-from splitlab.course.experiments.watched import SCORED, Received, Watched
+from splitlab.course.experiments.watched import SCORED, Watched
 from splitlab.course.experiments.watched_kinds import ATTACKS, STEPS, UNSEEN
 from splitlab.nets import tiny
 from splitlab.nets.evaluation import in_parts
@@ -63,7 +63,7 @@ class Transcript(Watched):
         rows = torch.randperm(len(client.data), generator=torch.Generator().manual_seed(self.seed))[
             :SCORED
         ]
-        received = Received(rows)
+        received = sl.ReceivedImages(torch.arange(len(client.data)))
         watching = [*observers, clock, received]
         sl.train([client], server, self.stopped, observers=watching, **keeping)
         assert received.kept is not None
@@ -72,10 +72,10 @@ class Transcript(Watched):
         later = surrogate(received.kept[here].to(device), split.public, seed=self.seed)
         clock.step(0, None, None)
         sent = here[rows].view(-1, 1, 1, 1)
-        x = received.images
+        x = received.images[rows]
         nearest = mse(sl.floors.nearest_public(x, split.public.x), x)
         row: dict[str, Any] = {"sent": round(float(here.float().mean()), 4)}
-        found = {"now": received.shown(server), "later": later(received.kept[rows]).cpu()}
+        found = {"now": received.shown(server)[rows], "later": later(received.kept[rows]).cpu()}
         for name, images in found.items():
             images = torch.where(sent, images, 0.0)
             row[f"matched_{name}"] = round(matched(images, x), 4)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD
 
 import splitlab as sl
@@ -49,53 +49,6 @@ class RandomLabels(sl.HonestServer):
         """Take a step on labels of its own."""
         labels = torch.randint(10, (len(message.z),), device=message.z.device)
         return super().reply(replace(message, labels=labels))
-
-
-class Received(sl.Observer):
-    """What the attack can show of each scored image at a moment, from the z that it was sent.
-
-    z is the last that the server received of an image, made by f as it was then; the decoder is
-    that of the moment. An image that was not sent counts as one of zeros.
-
-    Attributes:
-        curve: The share matched after each `EVERY` steps.
-    """
-
-    STATE = ("curve", "kept", "sent")
-
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-        self.curve: list[float] = []
-        self.kept: Tensor | None = None
-        self.sent = torch.empty(0, dtype=torch.bool)
-
-    def start(self, clients: Sequence[sl.Client], server: Any, steps: int) -> None:
-        """Remember whose images they are."""
-        self._client = clients[0]
-        self.images = clients[0].data.x[self.rows].cpu()
-        self.sent = torch.zeros(len(clients[0].data), dtype=torch.bool)
-
-    def message(self, message: sl.Message) -> None:
-        """Keep z of the batch."""
-        turn = self._client.turn
-        if isinstance(message, sl.SmashedData) and turn is not None and turn.index is not None:
-            z, index = message.z.detach().cpu(), turn.index.cpu()
-            if self.kept is None:
-                self.kept = torch.zeros(len(self.sent), *z.shape[1:])
-            self.kept[index], self.sent[index] = z, True
-
-    def step(self, step: int, client: sl.Client, server: Any) -> None:
-        """Decode what was kept, now and then."""
-        if (step + 1) % EVERY == 0:
-            self.curve.append(round(matched(self.shown(server), self.images), 4))
-
-    def shown(self, server: Any) -> Tensor:
-        """Return the reconstructions of the scored images, zeros where nothing arrived."""
-        assert self.kept is not None
-        z = self.kept[self.rows].to(self._client.device)
-        message = sl.SmashedData(z=z, sender=self._client.name, step=0)
-        images: Tensor = server.reconstruct(message).cpu()
-        return torch.where(self.sent[self.rows].view(-1, 1, 1, 1), images, 0.0)
 
 
 @dataclass(frozen=True)
@@ -149,7 +102,7 @@ class Watched(Hijack):
             `steps`, `cpu_seconds`; `records`, as the function of that name returns them, and by
             detector the last of them, `worst`; the client's `task_accuracy`, where its labels are
             the task's; and of a hijack the share `matched` at the end, its `error` relative to the
-            nearest public image, and the curve `received`, as in `Received`.
+            nearest public image, and the curve `received`, as in `sl.ReceivedImages`.
         """
         split, clock = self.split(), CpuTime()
         clients, server = self.parties(split, device)
@@ -158,7 +111,7 @@ class Watched(Hijack):
             :SCORED
         ]
         hijacks = self.server in ("fast", "paper", "multitask")
-        received = [Received(rows)] if hijacks and len(clients) == 1 else []
+        received = [sl.ReceivedImages(rows, every=EVERY)] if hijacks and len(clients) == 1 else []
         step = sl.u_shaped if self.u_shaped else sl.vanilla
         protocol = step if len(clients) == 1 else sl.Sequential(step, turn=TURN)
         watching = [*observers, clock, *received]
