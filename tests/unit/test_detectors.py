@@ -1,4 +1,4 @@
-"""What all detectors have in common: thresholds from honest runs, alarms, and that they only look."""
+"""What all detectors share: thresholds from honest runs, alarms, and that they only look."""
 
 import math
 from types import SimpleNamespace
