@@ -46,7 +46,7 @@ class MultitaskFSHA(Server):
             decoder are trained on public images alone. A `gradient_scale` counts these steps, too.
 
     Raises:
-        ValueError: If the weight is not from 0 to 1, or the delay is below 0.
+        ValueError: If the weight is not from 0 to 1, or the delay is no whole number from 0.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -67,12 +67,13 @@ class MultitaskFSHA(Server):
         self, hijack: FSHA, *, task: HonestServer, weight: float = 1.0, delay: int = 0
     ) -> None:
         super().__init__(seed=hijack.sampler.seed, device=hijack.device)
-        if not 0 <= weight <= 1:
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not 0 <= weight <= 1:
             raise ValueError(
-                f"weight is {weight}: choose from 0, the task alone, to 1, the hijack alone"
+                f"weight is {weight!r}: choose from 0, the task alone, to 1, the hijack alone"
             )
-        if delay < 0:
-            raise ValueError(f"delay is {delay}: choose a number of steps from 0")
+        if not isinstance(delay, int) or isinstance(delay, bool) or delay < 0:
+            raise ValueError(f"delay is {delay!r}: choose a whole number of steps from 0")
         self.hijack, self.task, self.weight, self.delay = hijack, task, weight, delay
         self.public = hijack.public
 

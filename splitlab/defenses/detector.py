@@ -116,8 +116,8 @@ def alarm_threshold(extremes: Sequence[float], budget: float, alarms: Side = "ab
     k = math.floor(chance("budget", budget) * (len(extremes) + 1) + 1e-9)
     if k < 1:
         raise ValueError(
-            f"{len(extremes)} honest runs cannot show that fewer than {budget:.0%} of runs alarm: "
-            f"use at least {math.ceil(1 / budget - 1e-9) - 1}"
+            f"{len(extremes)} honest runs cannot show that at most {100 * budget:.3g}% of runs "
+            f"alarm: use at least {math.ceil(1 / budget - 1e-9) - 1}"
         )
     ordered = sorted(extremes, reverse=alarms == "above")
     return ordered[k - 1]

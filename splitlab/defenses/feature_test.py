@@ -96,6 +96,8 @@ class FeatureTest(Detector):
     def _explained(self, z: Tensor, x: Tensor, y: Tensor) -> tuple[float, float]:
         """The variance of new images and of their labels that components of z explain."""
         known, *targets = map(torch.cat, zip(*self.kept, strict=True))
+        if not (known.isfinite().all() and z.isfinite().all()):
+            return float("nan"), float("nan")
         center = known.mean(0)
         known, z = known - center, z - center
         # The components of the rows, from the smaller of the two products.

@@ -135,6 +135,8 @@ def overlap(same: tuple[float, float], other: tuple[float, float]) -> float:
 def scrutiny(history: list[tuple[float, ...]], window: int = 10) -> float:
     """Return the detection score of the steps so far, from 0 to 1; hijacks have the low ones.
 
+    After a gradient that is not finite it is NaN.
+
     The gap G, the fit's error E and the overlap V are joined as published:
 
         sigmoid(5 (sign(G) |G|^0.4 (-ln(7 E + e^-2)) (-ln(V + e^-1)) - 0.7))
@@ -146,6 +148,8 @@ def scrutiny(history: list[tuple[float, ...]], window: int = 10) -> float:
             curves.
     """
     steps = np.array(history)
+    if not np.isfinite(steps).all():
+        return math.nan
     same, same_deviation, other, other_deviation = steps[-window:].mean(0)
     gap = (same - other) / (same + other) if same + other > 0 else 0.0
     time = np.linspace(-1, 1, len(steps))

@@ -85,9 +85,12 @@ class NormAlarm(Detector):
 
     def __init__(self, highest: float, *, lowest: float = 0.0, stop: bool = True) -> None:
         super().__init__(_above_0("NormAlarm", highest), stop=stop)
+        number = isinstance(lowest, int | float) and not isinstance(lowest, bool)
+        if not number or not 0 <= lowest < highest:
+            raise ValueError(
+                f"NormAlarm({highest!r}, lowest={lowest!r}): choose 0 <= lowest < highest"
+            )
         self.lowest = lowest
-        if not 0 <= lowest < highest:
-            raise ValueError(f"NormAlarm({highest}, lowest={lowest}): choose 0 <= lowest < highest")
 
     def __repr__(self) -> str:
         return f"NormAlarm({self.threshold:g}, lowest={self.lowest:g})"
@@ -115,6 +118,7 @@ class NormAlarm(Detector):
 
 
 def _above_0(who: str, value: float) -> float:
-    if not value > 0:
-        raise ValueError(f"{who}({value}): the norm must be above 0")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not value > 0:
+        raise ValueError(f"{who}({value!r}): the norm must be above 0")
     return value

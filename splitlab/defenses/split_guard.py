@@ -144,7 +144,8 @@ def raw_score(means: Tensor, lengths: Tensor) -> Tensor:
         lengths: The means of their gradients' norms, (3,).
 
     Returns:
-        A scalar from -pi to pi. Where all gradients have the same norm, or means are zero, it is 0.
+        A scalar from -pi to pi. Where all gradients have the same norm, or means are zero, it is 0;
+        where a gradient is not finite, NaN.
     """
     fake, first, second = means
     regular = (first + second) / 2
@@ -152,7 +153,7 @@ def raw_score(means: Tensor, lengths: Tensor) -> Tensor:
     apart, within = (length - (one + other) / 2).abs(), (one - other).abs()
     weighed = _angle(fake, regular) * apart - _angle(first, second) * within
     total = apart + within
-    return weighed / total if total > 0 else torch.zeros_like(total)
+    return torch.zeros_like(total) if total == 0 else weighed / total
 
 
 def squashed(raw: float, alpha: float = 5.0, beta: float = 2.0) -> float:
@@ -162,6 +163,6 @@ def squashed(raw: float, alpha: float = 5.0, beta: float = 2.0) -> float:
 
 def _angle(a: Tensor, b: Tensor) -> Tensor:
     lengths = a.norm() * b.norm()
-    if not lengths > 0:
+    if lengths == 0:
         return torch.zeros_like(lengths)
     return torch.acos((a @ b / lengths).clamp(-1, 1))

@@ -124,18 +124,12 @@ class SplitOut(Detector):
         few = client.data.subset(max(size, round(self.share * len(client.data))), seed=self.seed)
         sampler = Sampler(len(few), size, owner="the rehearsal", seed=self.seed)
         rows = []
-        net.train()
-        rest.train()
+        whole = nn.Sequential(net, rest).train()
         for _ in range(self.steps):
             index = sampler.next().to(client.device)
-            logits = rest(net(few.x[index]))
-            if logits.ndim != 2 or len(logits) != len(index):
-                raise ValueError(
-                    f"SplitOut's whole network makes {tuple(logits.shape)} of {len(index)} images: "
-                    "give it a server_net that turns z into one row of logits for each image"
-                )
+            loss = _loss(client, whole, few.x[index], few.y[index])
             optimizer.zero_grad()
-            client.loss(logits, few.y[index]).backward()
+            loss.backward()
             rows.append(_first_gradient(net).double().cpu())
             optimizer.step()
         return torch.stack(rows)
@@ -144,6 +138,29 @@ class SplitOut(Detector):
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
         """Return one with a short rehearsal that counts."""
         return cls(tiny.server(), share=1.0, steps=4, window=1, stop=False)
+
+
+def _loss(client: Client, whole: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The loss of the whole network; a ValueError where its parts do not fit together."""
+    try:
+        logits = whole(x)
+    except RuntimeError as error:
+        raise ValueError(
+            "SplitOut's server_net does not follow the client's network: give it the rest of the "
+            "network from the client's cut"
+        ) from error
+    if logits.ndim != 2 or len(logits) != len(x):
+        raise ValueError(
+            f"SplitOut's whole network makes {tuple(logits.shape)} of {len(x)} images: give it a "
+            "server_net that turns z into one row of logits for each image"
+        )
+    try:
+        return client.loss(logits, y)
+    except (IndexError, RuntimeError) as error:
+        raise ValueError(
+            f"SplitOut's whole network makes {logits.shape[1]} logits of an image, and the labels "
+            f"go up to {int(y.max())}: give it a server_net with a logit for each class"
+        ) from error
 
 
 def _fitted(rehearsed: Tensor) -> LocalOutlierFactor:

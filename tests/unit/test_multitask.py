@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 import splitlab as sl
+from splitlab.defenses.gradient_rank import rank_share
+from splitlab.nets import LastChannels
 
 BATCH = 16
 
@@ -35,9 +37,10 @@ def fsha(public, design="fast"):
     return sl.FSHA.at(sl.tiny, public, design=design, steps=20, batch_size=BATCH)
 
 
-def make(parts, weight, net=None, **options):
+def make(parts, weight, net=None, delay=0, **options):
     private, public, _ = parts
-    return sl.MultitaskFSHA(fsha(public, **options), task=honest(private, net), weight=weight)
+    hijack, task = fsha(public, **options), honest(private, net)
+    return sl.MultitaskFSHA(hijack, task=task, weight=weight, delay=delay)
 
 
 def assert_same(one, other):
@@ -152,3 +155,93 @@ def test_its_card_says_that_it_is_active_and_has_the_tasks_network():
 def test_a_weight_that_is_none_gets_a_sentence(digits, weight):
     with pytest.raises(ValueError, match=f"weight is {weight}: choose from 0, the task alone"):
         make(digits, weight)
+
+
+# A hijack that sets out later
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_with_a_delay_it_is_the_honest_server_bit_for_bit_and_then_no_more(digits, weight):
+    private = digits[0]
+    victim, alone = client(private), client(private)
+    attack = make(digits, weight, delay=3, design="paper")
+    critic = copy.deepcopy(attack.hijack.critic.net)
+    pilot = copy.deepcopy(attack.hijack.pilot)
+    server = honest(private)
+    logs = [sl.train([c], s, 3) for c, s in ((victim, attack), (alone, server))]
+    assert_same(victim.net, alone.net)
+    assert_same(attack.task.net, server.net)
+    assert logs[0]["task_loss"] == logs[1]["task_loss"] and "client_loss" not in logs[0].names()
+    assert logs[0]["dz_norm"] == logs[0]["task_norm"]
+    assert_same(attack.hijack.critic.net, critic)  # it learns from no z before
+    assert (attack.hijack.pilot[0].weight - pilot[0].weight).abs().max() > 0
+    for _ in range(2):  # the first hijacked gradient, and what comes of it
+        messages = [c.forward().delivered() for c in (victim, alone)]
+        truth = server.reply(messages[1])
+        dz = attack.reply(messages[0])
+        assert not torch.equal(dz.dz, truth.dz)
+        assert attack.metrics["dz_norm"] != attack.metrics["task_norm"]
+        victim.backward(dz)
+        alone.backward(truth)
+    assert (victim.net[0][0].weight - alone.net[0][0].weight).abs().max() > 0
+
+
+def test_after_the_delay_it_hijacks_as_fsha_that_has_rehearsed_as_often(digits):
+    private, public, _ = digits
+    victim, attack = client(private), make(digits, 1.0, delay=3, design="paper")
+    sl.train([victim], attack, 3)
+    message = victim.forward().delivered()
+    plain = fsha(public, "paper")
+    untrained = copy.deepcopy(plain.decoder)
+    with plain.randomness.lent():
+        for _ in range(3):
+            plain.rehearse()
+    assert torch.equal(attack.reply(message).dz, plain.reply(message).dz)
+    assert_same(attack.hijack.decoder, plain.decoder)
+    assert (plain.decoder[0].weight - untrained[0].weight).abs().max() > 2.5e-3  # 4 steps of Adam
+
+
+def test_u_shaped_a_delay_is_the_honest_server_as_well(digits):
+    body, tail = sl.tiny.server_net()[:-1], sl.tiny.server_net()[-1:]
+    attack = make(digits, 1.0, net=copy.deepcopy(body), delay=3)
+    victim, alone = (client(digits[0], copy.deepcopy(tail)) for _ in range(2))
+    server = honest(digits[0], copy.deepcopy(body))
+    logs = [
+        sl.train([c], s, 3, protocol=sl.u_shaped) for c, s in ((victim, attack), (alone, server))
+    ]
+    assert logs[0]["task_loss"] == logs[1]["task_loss"]
+    for one, other in ((victim.net, alone.net), (victim.tail, alone.tail)):
+        assert_same(one, other)
+    for c, s in ((victim, attack), (alone, server)):
+        sl.train([c], s, 1, protocol=sl.u_shaped)
+    assert (victim.net[0][0].weight - alone.net[0][0].weight).abs().max() > 0
+
+
+# A task on the channels that the hijack leaves alone
+
+
+def test_on_spare_channels_the_two_gradients_share_no_channel(digits):
+    """Fast design, cut 2: the decoder reads 16 of 32 channels, and s the others."""
+    private, public, _ = digits
+    message = client(private).forward().delivered()
+    spare = nn.Sequential(LastChannels(16), sl.tiny.server_net())
+    task = honest(private, copy.deepcopy(spare)).reply(message).dz
+    hijack = fsha(public).reply(message).dz
+    assert not task[:, :16].any() and not hijack[:, 16:].any()
+    assert hijack.abs().amax((0, 2, 3))[:16].min() > 0  # every channel that is read is moved
+    assert (task.abs().amax((0, 2, 3))[16:] > 0).sum() > 12
+    mixed = make(digits, 0.5, net=spare).reply(message).dz
+    torch.testing.assert_close(mixed[:, :16], 0.5 * hijack[:, :16])
+    scaled = 0.5 * task * (hijack.norm() / task.norm())
+    torch.testing.assert_close(mixed[:, 16:], scaled[:, 16:])
+    assert rank_share(hijack) == 0.5 and rank_share(mixed) > 0.9
+
+
+@pytest.mark.parametrize("kept", [1, 3, 5])
+def test_the_last_channels_pass_and_the_others_are_zero(kept):
+    z = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    passed = LastChannels(kept)(z)
+    assert torch.equal(passed[:, 5 - kept :], z[:, 5 - kept :])
+    assert not passed[:, : 5 - kept].any()
+    passed.sum().backward()
+    assert torch.equal(z.grad.amax((0, 2, 3)), torch.tensor([0.0] * (5 - kept) + [1.0] * kept))
