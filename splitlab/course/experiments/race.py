@@ -19,7 +19,7 @@ from splitlab.course.experiments.alarms import (
 )
 from splitlab.course.experiments.catalogue import recorded
 from splitlab.course.experiments.transcripts import STOPS
-from splitlab.course.experiments.watched_kinds import APART, HARD, LAMBDAS, MIXED, TOGETHER
+from splitlab.course.experiments.watched_kinds import APART, BEGUN_LATE, HARD, LAMBDAS, MIXED
 from splitlab.show.frontier import Point
 
 NAMES = {
@@ -155,9 +155,9 @@ def sweep(detector: str, kinds: Mapping[str, Any]) -> list[tuple[str, float, flo
 def frontier_points() -> list[Point]:
     """Return for each detector and each lambda what is matched, and how many runs are caught."""
     points = []
-    for way, kinds in (("mixed", MIXED), ("apart", APART), ("together", TOGETHER)):
+    for way, kinds in (("mixed", MIXED), ("apart", APART), ("late", BEGUN_LATE)):
         for detector, name in NAMES.items():
-            if way == "together" and detector not in ("SplitGuard", "GradientScrutinizer"):
+            if way == "late" and detector not in ("SplitGuard", "GradientScrutinizer"):
                 continue
             for kind, leaked, caught, area in sweep(detector, kinds):
                 label = f"lambda {kind.split()[-1]}"

@@ -48,12 +48,6 @@ ATTACKS: dict[str, dict[str, Any]] = {
 }
 # No hijack: a passive attack, and the honest run on the same batches.
 UNSEEN: dict[str, dict[str, Any]] = {"plain": {}, "passive": {"server": "passive"}}
-U_SHAPED: dict[str, dict[str, Any]] = {
-    "U-shaped, honest": {"u_shaped": True},
-    "U-shaped, task not trained": {"server": "fast", "u_shaped": True},
-    "U-shaped, task trained": MULTITASK | {"u_shaped": True},
-    "U-shaped, mixed 0.6": MULTITASK | {"u_shaped": True, "weight": 0.6},
-}
 # The hijacker that knows the detectors. In the first two sweeps it mixes in the task; in the second
 # the task has channels of its own, and false labels are answered honestly, too.
 MIXED = {f"mixed, {w:g}": MULTITASK | SMALL | {"weight": w} for w in LAMBDAS}
@@ -66,13 +60,21 @@ DELAYED = {
     f"delay {d}": MULTITASK | SMALL | {"delay": d, "aware": True, "steps": d + STEPS}
     for d in DELAYS
 }
-# All answers together: the hijack begins when Gradients Scrutinizer has stopped looking.
-TOGETHER = {
-    f"together, {w:g}": APART[f"apart, {w:g}"] | {"delay": WINDOW, "steps": WINDOW + STEPS}
-    for w in (0.6, 0.2)
+# The hijack begins when Gradients Scrutinizer has stopped looking; false labels are answered.
+LATE: dict[str, Any] = {"delay": WINDOW + 1, "steps": WINDOW + 1 + STEPS}
+BEGUN_LATE = {
+    f"late, {w:g}": MULTITASK | SMALL | LATE | {"weight": w, "aware": True} for w in (0.4, 0.2)
 }
 SHRUNK = {f"factor {f:g}": {"server": "fast", "factor": f} for f in FACTORS}
-ADAPTIVE = MIXED | APART | TOGETHER
+U_SHAPED: dict[str, dict[str, Any]] = {
+    "U-shaped, honest": {"u_shaped": True},
+    "U-shaped, task not trained": {"server": "fast", "u_shaped": True},
+    "U-shaped, task trained": MULTITASK | {"u_shaped": True},
+    "U-shaped, mixed 0.6": MULTITASK | {"u_shaped": True, "weight": 0.6},
+    "U-shaped, mixed 0.2": MULTITASK | {"u_shaped": True, "weight": 0.2},
+    "U-shaped, late, 0.4": MULTITASK | SMALL | LATE | {"u_shaped": True, "weight": 0.4},
+}
+ADAPTIVE = MIXED | APART | BEGUN_LATE
 SCREENED = AWARE | DELAYED | SHRUNK
 
 
