@@ -36,7 +36,8 @@ def test_an_experiment_is_found_at_any_seed():
             "choose from blurs_tiny; client_gan_tiny; client_view_tiny; digits_tiny; "
             "dp_audit_tiny; faces_tiny; hijack_settings_tiny; honest_metrics; labels_tiny; "
             "leaks_tiny; mnist_paper_scale; no_peek_tiny; poisoning_tiny; property_tiny; "
-            "protocols_tiny; public_tiny; split_tiny; two_dimensions; unsplit_tiny; why_tiny",
+            "protocols_tiny; public_tiny; split_tiny; transcripts_tiny; two_dimensions; "
+            "unsplit_tiny; watched_tiny; why_tiny",
         ),
     ],
 )

@@ -32,6 +32,17 @@ NAMES = {
 }  # LossAlarm takes part in the U-shaped protocol alone
 HIJACKS = ("fast", "paper", "fast, Adam 1e-4", "paper, Adam 1e-4", "property")
 RACERS = ("fast", "paper")
+EVASIONS = {
+    "fast": "none",
+    "factor 0.15": "factor 0.15",
+    "mixed, 0.2": "mixed, lambda 0.2",
+    "aware, 0.2": "mixed and aware, 0.2",
+    "apart, 0.2": "apart and aware, 0.2",
+    "delay 50": "50 honest steps",
+    "delay 100": "100 honest steps",
+    "late, 0.4": "61, mixed and aware, 0.4",
+    "late, 0.2": "61, mixed and aware, 0.2",
+}
 
 Row = Mapping[str, Any]
 
@@ -81,9 +92,10 @@ def overview(caption: str = "") -> Table:
 
 
 def false_alarms(caption: str = "") -> Table:
-    """Return the honest runs that alarmed, by kind and detector."""
-    rows = [(kind, *(counted(alarmed(detector, [kind])) for detector in NAMES)) for kind in HARD]
-    return Table(("honest runs", *NAMES.values()), rows, caption=caption)
+    """Return the honest runs that alarmed, by kind and detector; the rank's are left out."""
+    names = {one: name for one, name in NAMES.items() if one != "GradientRank"}
+    rows = [(kind, *(counted(alarmed(one, [kind])) for one in names)) for kind in HARD]
+    return Table(("honest runs", *names.values()), rows, caption=caption)
 
 
 def race_points() -> list[Point]:
@@ -182,6 +194,24 @@ def lambda_frames() -> dict[str, dict[str, list[float]]]:
                 drawn[f"caught by {name} ({way})"] = [caught]
         frames[f"{weight:g}"] = drawn
     return frames
+
+
+def spoken(rows: Mapping[str, Sequence[float]]) -> str:
+    """Return the rows of a picture as words: medians over the runs."""
+    said = [f"{label} {median(values):.2g}" for label, values in rows.items() if values]
+    return f"{', '.join(said)}."
+
+
+def evasions(caption: str = "") -> Table:
+    """Return a row for each evasion: images matched, runs caught by detector."""
+    rows, table = recorded("watched_tiny"), []
+    columns = [name for name in NAMES if name not in ("GradientRank", "FeatureTest")]
+    for kind, name in EVASIONS.items():
+        runs = runs_of(rows, kind, "NormAlarm")
+        leaked = f"{median(row['matched'] for row in runs):.2f}"
+        table.append((name, leaked, *(counted(alarmed(one, [kind])) for one in columns)))
+    head = ("evasion", "matched", *(NAMES[name] for name in columns))
+    return Table(head, table, caption=caption)
 
 
 def _score(row: Row, detector: str, step: int) -> float:
