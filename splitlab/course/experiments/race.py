@@ -19,7 +19,16 @@ from splitlab.course.experiments.alarms import (
 )
 from splitlab.course.experiments.catalogue import recorded
 from splitlab.course.experiments.transcripts import STOPS
-from splitlab.course.experiments.watched_kinds import APART, BEGUN_LATE, HARD, LAMBDAS, MIXED
+from splitlab.course.experiments.watched_kinds import (
+    APART,
+    BEGUN_LATE,
+    BUDGET,
+    CALIBRATION,
+    HARD,
+    LAMBDAS,
+    MIXED,
+)
+from splitlab.defenses import alarm_threshold
 from splitlab.show.frontier import Point
 
 NAMES = {
@@ -212,6 +221,44 @@ def evasions(caption: str = "") -> Table:
         table.append((name, leaked, *(counted(alarmed(one, [kind])) for one in columns)))
     head = ("evasion", "matched", *(NAMES[name] for name in columns))
     return Table(head, table, caption=caption)
+
+
+def always_armed(kind: str) -> list[int | None]:
+    """Return the first alarms of Gradients Scrutinizer if it judges to the end of the run.
+
+    The threshold is calibrated for that, at the same budget.
+    """
+    detector, rows = "GradientScrutinizer", list(recorded("watched_tiny"))
+
+    def unbounded(row: Row) -> list[tuple[int, float]]:
+        kept = row["records"][detector]
+        return list(zip(kept["steps"], kept["scores"], strict=True))
+
+    honest = [kind for kind in CALIBRATION if "U-shaped" not in kind]
+    extremes = [unbounded(row)[-1][1] for one in honest for row in runs_of(rows, one, detector)]
+    threshold = alarm_threshold(extremes, BUDGET, "below")
+    return [
+        next((step for step, score in unbounded(row) if score < threshold), None)
+        for row in runs_of(rows, kind, detector)
+    ]
+
+
+def any_alarm(caption: str = "") -> Table:
+    """Return how many runs alarm at any of the six detectors, by group of kinds."""
+    groups = {
+        "honest, as calibrated": ("plain",),
+        "honest, hard": tuple(HARD),
+        "hijacks that know nothing": HIJACKS,
+        "mixed": tuple(MIXED),
+        "apart and aware": tuple(APART),
+        "late, mixed and aware": tuple(BEGUN_LATE),
+    }
+    table = []
+    for group, kinds in groups.items():
+        each = zip(*(alarmed(detector, kinds) for detector in NAMES), strict=True)
+        seen = [any(step is not None for step in steps) for steps in each]
+        table.append((group, str(len(seen)), str(sum(seen))))
+    return Table(("runs", "recorded", "with an alarm"), table, caption=caption)
 
 
 def _score(row: Row, detector: str, step: int) -> float:
