@@ -35,6 +35,7 @@ SHORT = (
     "34_hijack_taken_apart",
     "41_client_gan",
     "42_poisoning",
+    "54_adaptive_attacker",
 )
 PARTS = 3  # of an exercise's mutants
 EQUIVALENTS = 0.1  # the largest part of the mutants that may stand in the list of equivalents

@@ -137,9 +137,7 @@ def _this_batch_too(logits: Tensor, labels: Tensor, accuracies: list[float]) -> 
         "labeled": _rule(figure=lambda logits, labels: float(F.cross_entropy(logits, labels))),
         "the probability of the labels stands in place of the accuracy: count how many images are "
         "classified as labeled": _rule(
-            figure=lambda logits, labels: float(
-                logits.softmax(1).gather(1, labels[:, None]).mean()
-            )
+            figure=lambda logits, labels: float(logits.softmax(1).gather(1, labels[:, None]).mean())
         ),
         "with no history the batch looks false: with nothing to compare, it should not": _rule(
             at_first=True

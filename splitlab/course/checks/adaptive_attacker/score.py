@@ -32,9 +32,7 @@ LOOKS = range(10, STEPS + 1, 10)  # steps after which the detector is asked
 Looks = list[float]
 
 
-@scored(
-    praise="your detector keeps to the rules, and the table says whom it catches.", seconds=60
-)
+@scored(praise="your detector keeps to the rules, and the table says whom it catches.", seconds=60)
 def score(answer: Answer) -> Score:
     """`score(history)`: how suspicious the server is, from all that the client has seen so far."""
     yours = _scores(_watching(answer))
