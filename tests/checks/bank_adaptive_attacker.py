@@ -50,11 +50,6 @@ def flattened(hijack, task, weight):
     return with_a_small_number(hijack, task, weight).flatten()
 
 
-@bank.mistake("mixed_gradient", "lies in the memory of")
-def with_a_short_cut(hijack, task, weight):
-    return with_a_small_number(hijack, task, weight) if task.norm() < 10 else hijack[:]
-
-
 # 2. looks_false
 
 
@@ -80,7 +75,7 @@ def with_numpy(logits, labels, accuracies):
     return np.mean(guess == labels.numpy()) < np.mean(accuracies[-20:]) / 2
 
 
-@bank.mistake("looks_false", "accuracies has changed")
+@bank.mistake("looks_false", "has changed: leave it as it was")
 def keeps_the_accuracy(logits, labels, accuracies):
     verdict = with_a_default(logits, labels, accuracies)
     accuracies.append(float((logits.argmax(1) == labels).double().mean()))

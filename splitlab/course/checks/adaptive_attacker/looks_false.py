@@ -43,7 +43,7 @@ def _histories() -> Iterator[Call]:
     yield _batch(6, [0.9] * 7 + [0.1])
     yield _batch(7, [0.55] * 8 + [1.0])
     yield _batch(6, [1.0] * 3 + [0.3] * 2)
-    yield _batch(3, [0.9] * 20 + [0.3] * 10)
+    yield _batch(6, [0.9] * 20 + [0.3] * 10)
     yield _batch(16, [0.8] * 4, confidence=0.1)
     yield _batch(2, [0.8] * 4, confidence=0.1)
 
@@ -88,12 +88,8 @@ def _this_batch_too(logits: Tensor, labels: Tensor, accuracies: list[float]) -> 
     cases=[_edges, _histories],
     returns="the verdict",
     praise="a batch that looks false gets an honest answer, and SplitGuard sees what it hopes for.",
-    otherwise={
-        "": "the verdict is not right: a batch looks false if the mean of the last 20 accuracies "
-        "is at least 0.5 and the accuracy of this batch is below half of this mean",
-        "accuracies": "accuracies has changed: only look at it, for the server decides itself what "
-        "it adds",
-    },
+    otherwise="the verdict is not right: a batch looks false if the mean of the last 20 accuracies is "
+    "at least 0.5 and the accuracy of this batch is below half of this mean",
     slips={
         "all accuracies so far make the mean: take the last 20": _rule(usual=_mean),
         "the first 20 accuracies make the mean: take the last 20": _rule(
