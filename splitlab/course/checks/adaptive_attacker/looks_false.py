@@ -24,28 +24,24 @@ def _batch(right: int, accuracies: list[float], confidence: float = 1.0) -> Call
     return logits, labels, accuracies
 
 
-def _edges() -> Iterator[Call]:
-    """Batches at the edges of the rule, one after another."""
+def _batches() -> Iterator[Call]:
+    """Batches at the edges of the rule, and batches that look false only beside what is usual."""
     yield _batch(3, [0.5] * 3)  # the usual accuracy is just enough
     yield _batch(4, [0.5] * 3)  # exactly half of it
     yield _batch(1, [0.25, 0.4375])  # the task is not learned yet
-    yield _batch(3, [0.0] + [0.5] * 20)
-    yield _batch(3, [0.0] + [0.52] * 19)
+    yield _batch(3, [0.0] + [0.5] * 20)  # 21 of them
+    yield _batch(3, [0.0] + [0.52] * 19)  # 20 of them
     yield _batch(8, [0.9] * 5)
     yield _batch(7, [0.9] * 5, confidence=9.0)
-    yield _batch(0, [])
-
-
-def _histories() -> Iterator[Call]:
-    """Batches that look false or true only beside what is usual."""
     yield _batch(6, [0.1] * 10 + [0.9] * 20, confidence=9.0)
     yield _batch(5, [1.0] * 10 + [0.5] * 20)
+    yield _batch(6, [0.9] * 20 + [0.3] * 10)
     yield _batch(6, [0.9] * 7 + [0.1])
     yield _batch(7, [0.55] * 8 + [1.0])
     yield _batch(6, [1.0] * 3 + [0.3] * 2)
-    yield _batch(6, [0.9] * 20 + [0.3] * 10)
     yield _batch(16, [0.8] * 4, confidence=0.1)
     yield _batch(2, [0.8] * 4, confidence=0.1)
+    yield _batch(0, [])
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -85,11 +81,11 @@ def _this_batch_too(logits: Tensor, labels: Tensor, accuracies: list[float]) -> 
 
 
 @exercise(
-    cases=[_edges, _histories],
+    cases=[_batches],
     returns="the verdict",
     praise="a batch that looks false gets an honest answer, and SplitGuard sees what it hopes for.",
-    otherwise="the verdict is not right: a batch looks false if the mean of the last 20 accuracies is "
-    "at least 0.5 and the accuracy of this batch is below half of this mean",
+    otherwise="the verdict is not right: a batch looks false if the mean of the last 20 accuracies "
+    "is at least 0.5 and the accuracy of this batch is below half of this mean",
     slips={
         "all accuracies so far make the mean: take the last 20": _rule(usual=_mean),
         "the first 20 accuracies make the mean: take the last 20": _rule(
