@@ -57,6 +57,11 @@ class Detector(Defense):
         fine = score <= self.threshold if self.ALARMS == "above" else score >= self.threshold
         return not fine
 
+    @property
+    def limits(self) -> str:
+        """Where the detector alarms, in words."""
+        return f"{self.ALARMS} {self.threshold:.3g}"
+
     def see(self, client: Client, score: float, evidence: str) -> None:
         """Keep the score of this step, and alarm if it is suspicious.
 
@@ -73,8 +78,7 @@ class Detector(Defense):
             self.alarms.append(client.step)
             if self.stop:
                 raise HijackingDetected(
-                    f"step {client.step}: {evidence}; {type(self).__name__} alarms {self.ALARMS} "
-                    f"{self.threshold:.3g}"
+                    f"step {client.step}: {evidence}; {type(self).__name__} alarms {self.limits}"
                 )
 
 

@@ -95,6 +95,11 @@ class NormAlarm(Detector):
     def __repr__(self) -> str:
         return f"NormAlarm({self.threshold:g}, lowest={self.lowest:g})"
 
+    @property
+    def limits(self) -> str:
+        """Where it alarms, in words."""
+        return f"outside of {self.lowest:.3g} to {self.threshold:.3g}"
+
     def suspicious(self, score: float) -> bool:
         """Return whether a norm lies outside of the range; NaN always does."""
         return not self.lowest <= score <= self.threshold
@@ -107,8 +112,7 @@ class NormAlarm(Detector):
         """
         if not turn.fake:
             norm = float(dz.norm())
-            honest = f"honest ones lie between {self.lowest:.3g} and {self.threshold:.3g}"
-            self.see(client, norm, f"the gradient has norm {norm:.3g}, and {honest}")
+            self.see(client, norm, f"the gradient has norm {norm:.3g}")
         return dz
 
     @classmethod

@@ -36,6 +36,7 @@ SHORT = (
     "41_client_gan",
     "42_poisoning",
     "53_defenses_that_watch",
+    "54_adaptive_attacker",
 )
 PARTS = 3  # of an exercise's mutants
 EQUIVALENTS = 0.1  # the largest part of the mutants that may stand in the list of equivalents
