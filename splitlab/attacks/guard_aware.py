@@ -37,8 +37,8 @@ class GuardAwareFSHA(MultitaskFSHA):
     these labels, from s as it is, and neither s nor the hijack learns from the batch. All others
     are answered as by `MultitaskFSHA`.
 
-    In a `delay`, too, a batch that looks false is answered without a step of s or of the pilot; so it
-    is not the honest server to the last bit there if false batches come.
+    In a `delay`, too, a batch that looks false is answered without a step of s or of the pilot: if
+    there are false batches, it is not the honest server to the last bit there.
 
     It needs the labels, so it takes part in the vanilla protocol alone.
 

@@ -79,8 +79,10 @@ def test_the_alarm_names_the_step_and_stops_or_counts(private):
     sl.train([client(private, counts)], Sends(factors), len(factors))
     assert counts.alarms == [2, 4]
     stops = client(private, NormAlarm(1.0))
-    sentence = "step 2: the gradient has norm 40, and honest ones lie between 0 and 1"
-    with pytest.raises(sl.HijackingDetected, match=f"^{sentence}; NormAlarm alarms above 1$"):
+    sentence = "step 2: the gradient has norm 40"
+    with pytest.raises(
+        sl.HijackingDetected, match=f"^{sentence}; NormAlarm alarms outside of 0 to 1$"
+    ):
         sl.train([stops], Sends(factors), len(factors))
     assert stops.step == 2
     low = NormAlarm(100.0, lowest=1.0, stop=False)

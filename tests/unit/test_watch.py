@@ -82,7 +82,7 @@ def test_the_first_alarm_of_any_detector_stops_the_run(capsys):
     assert result["watch"]["detectors"] == list(names[:-1])
     assert result["watch"]["alarm"]["detector"] == "norm"
     assert result["watch"]["alarm"]["step"] == 0
-    assert "NormAlarm alarms above 1e-09" in result["watch"]["alarm"]["evidence"]
+    assert "NormAlarm alarms outside of 0 to 1e-09" in result["watch"]["alarm"]["evidence"]
 
 
 def test_detectors_that_only_look_change_neither_run_nor_report(capsys):
