@@ -18,6 +18,7 @@ from splitlab.attacks.critic import Critic
 pytest.register_assert_rewrite("splitlab.course.conformance")  # its lists run here, too
 
 RATES = pytest.StashKey[list[tuple[str, str, int, int]]]()
+TOGETHER = ("tests/book", "tests/checks")  # folders of which one worker runs all
 SLOWEST = 10  # how many files the output names
 
 
@@ -39,7 +40,9 @@ def pytest_report_header():
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """Keep together, in one worker, what shares a fixture that takes long: a file; the book.
+    """Keep together, in one worker, what shares what takes long: a file; the book; the checks.
+
+    A check that is scored trains networks, and keeps them for its other answers.
 
     Marks of the kind `xdist_group` would say the same, but pytest-xdist 3.8 does not see them under
     pytest 9.2.
@@ -49,7 +52,7 @@ def pytest_xdist_make_scheduler(config, log):
     class ByFixture(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.split("::")[0]
-            return "tests/book" if file.startswith("tests/book/") else file
+            return next((name for name in TOGETHER if file.startswith(f"{name}/")), file)
 
     return ByFixture(config, log)
 

@@ -14,6 +14,7 @@ import rotation
 import torch
 from bank import Bank
 from mutants import mutants
+from replays import remembered
 from spoilers import spoilers
 from variants import variants
 
@@ -50,7 +51,8 @@ ALLOWED = {
     "gradient_penalty": ("with_a_random_draw",),
 }
 
-each_exercise = pytest.mark.parametrize(("stem", "exercise"), EXERCISES)
+# Of the module's scope: then the tests of an exercise run in a row and share what is played once.
+each_exercise = pytest.mark.parametrize(("stem", "exercise"), EXERCISES, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +69,15 @@ def namespaces():
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def check(stem, exercise):
-    return getattr(BANKS[stem].checks, exercise.name)
+    """The exercise's check; where all is asked for, it plays everything anew for each answer."""
+    found = getattr(BANKS[stem].checks, exercise.name)
+    if isinstance(found, Exercise) and not rotation.everything():
+        with remembered(found):
+            yield found
+    else:
+        yield found
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Chapter 52's experiments: static and adaptive attackers differ in what they know, and no more."""
 
 import pytest
+import rotation
 import torch
 from torch import nn
 
@@ -71,7 +72,7 @@ def test_to_look_behind_the_defenses_leaves_them_on(split):
     assert len(victim.defenses) == 1
 
 
-@pytest.mark.parametrize("strength", [0.5, 2.0])
+@pytest.mark.parametrize("strength", rotation.share([0.5, 2.0], 2))
 def test_a_row_has_what_the_claims_and_the_frontier_read(strength):
     row = Blur("", "", 0, STEPS, defense="Gaussian noise", strength=strength).measure("cpu", ())
     assert row["epsilon"]["release"] < row["epsilon"]["run"] or STEPS < 20

@@ -31,6 +31,8 @@ def same(a: Tensor, b: Tensor, tolerance: float = 1e-9) -> bool:
     if not (a.is_floating_point() or b.is_floating_point()):
         return equal(a.long(), b.long())
     a, b = a.detach().double(), b.detach().double()
+    if equal(a, b):  # most are, and the rest takes ten times as long
+        return True
     finite = b[b.isfinite()]
     size = finite.abs().max().item() if finite.numel() else 0.0
     return allclose(a, b, rtol=0, atol=tolerance * size + 1e-15, equal_nan=True)
