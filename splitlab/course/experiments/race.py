@@ -28,6 +28,7 @@ from splitlab.course.experiments.watched_kinds import (
     LAMBDAS,
     MIXED,
 )
+from splitlab.course.records import Runs
 from splitlab.defenses import alarm_threshold
 from splitlab.show.frontier import Point
 
@@ -57,14 +58,20 @@ Row = Mapping[str, Any]
 
 
 @cache
+def watched_runs() -> Runs:
+    """Return the recorded runs of `watched_tiny`, read once."""
+    return recorded("watched_tiny")
+
+
+@cache
 def calibrated() -> dict[str, float]:
     """Return each detector's threshold at the budget of false alarms."""
-    return thresholds(recorded("watched_tiny"))
+    return thresholds(watched_runs())
 
 
 def alarmed(detector: str, names: Iterable[str]) -> list[int | None]:
     """Return the step of the first alarm of every run of some kinds, None where there is none."""
-    rows, threshold = recorded("watched_tiny"), calibrated()[detector]
+    rows, threshold = watched_runs(), calibrated()[detector]
     return [
         alarm_step(row, detector, threshold)
         for name in names
@@ -79,7 +86,7 @@ def counted(steps: Sequence[int | None]) -> str:
 
 def overview(caption: str = "") -> Table:
     """Return a row for each detector: false alarms, runs caught, AUC over runs, first alarms."""
-    rows, table = recorded("watched_tiny"), []
+    rows, table = watched_runs(), []
     for detector, name in NAMES.items():
         honest = [extreme(row, detector) for kind in HARD for row in runs_of(rows, kind, detector)]
         hijacked = [
@@ -114,7 +121,7 @@ def race_points() -> list[Point]:
     before the alarm), and the share matched afterwards from the transcript as it stood at the next
     recorded stop. Of honest runs, stopped at the same steps, there are the same two.
     """
-    watched, transcripts = recorded("watched_tiny"), recorded("transcripts_tiny")
+    watched, transcripts = watched_runs(), recorded("transcripts_tiny")
     later = {(row["run"], row["seed"]): row["matched_later"] for row in transcripts}
     points = []
     for detector, name in NAMES.items():
@@ -161,7 +168,7 @@ def transcript_curves() -> dict[str, tuple[list[float], list[list[float]], str]]
 
 def sweep(detector: str, kinds: Mapping[str, Any]) -> list[tuple[str, float, float, float]]:
     """Return (kind, share matched, share of runs caught, AUC) of some kinds for a detector."""
-    rows, found = recorded("watched_tiny"), []
+    rows, found = watched_runs(), []
     honest = [extreme(row, detector) for kind in HARD for row in runs_of(rows, kind, detector)]
     for kind in kinds:
         runs = runs_of(rows, kind, detector)
@@ -188,7 +195,7 @@ def frontier_points() -> list[Point]:
 
 def lambda_frames() -> dict[str, dict[str, list[float]]]:
     """Return for each lambda the rows of a picture: what is matched, and the share caught."""
-    rows, frames = recorded("watched_tiny"), {}
+    rows, frames = watched_runs(), {}
     for weight in LAMBDAS:
         drawn: dict[str, list[float]] = {}
         for way in ("mixed", "apart"):
@@ -213,7 +220,7 @@ def spoken(rows: Mapping[str, Sequence[float]]) -> str:
 
 def evasions(caption: str = "") -> Table:
     """Return a row for each evasion: images matched, runs caught by detector."""
-    rows, table = recorded("watched_tiny"), []
+    rows, table = watched_runs(), []
     columns = [name for name in NAMES if name not in ("GradientRank", "FeatureTest")]
     for kind, name in EVASIONS.items():
         runs = runs_of(rows, kind, "NormAlarm")
@@ -228,7 +235,7 @@ def always_armed(kind: str) -> list[int | None]:
 
     The threshold is calibrated for that, at the same budget.
     """
-    detector, rows = "GradientScrutinizer", list(recorded("watched_tiny"))
+    detector, rows = "GradientScrutinizer", list(watched_runs())
 
     def unbounded(row: Row) -> list[tuple[int, float]]:
         kept = row["records"][detector]
