@@ -37,9 +37,6 @@ class GuardAwareFSHA(MultitaskFSHA):
     these labels, from s as it is, and neither s nor the hijack learns from the batch. All others
     are answered as by `MultitaskFSHA`.
 
-    In a `delay`, too, a batch that looks false is answered without a step of s or of the pilot: if
-    there are false batches, it is not the honest server to the last bit there.
-
     It needs the labels, so it takes part in the vanilla protocol alone.
 
     Attributes:
@@ -81,13 +78,15 @@ class GuardAwareFSHA(MultitaskFSHA):
         guess = in_parts(self.task.net, message.z).argmax(1)
         accuracy = float((guess == message.labels).float().mean())
         usual = sum(self.accuracies) / max(len(self.accuracies), 1)
-        if usual >= USUAL and accuracy < DOUBTED * usual:
-            self.suspected.append(message.step)
-            dz = self._as_labeled(message.z, message.labels)
-            self.metrics["dz_norm"] = self.metrics["task_norm"] = dz.norm()
-            return self.gradient(message, dz)
-        self.accuracies = [*self.accuracies, accuracy][-REMEMBERED:]
-        return super().reply(message)
+        if usual < USUAL or accuracy >= DOUBTED * usual:
+            self.accuracies = [*self.accuracies, accuracy][-REMEMBERED:]
+            return super().reply(message)
+        self.suspected.append(message.step)
+        if message.step < self.delay:  # an honest server learns from such a batch, too
+            return super().reply(message)
+        dz = self._as_labeled(message.z, message.labels)
+        self.metrics["dz_norm"] = self.metrics["task_norm"] = dz.norm()
+        return self.gradient(message, dz)
 
     def forward(self, message: SmashedData) -> ServerOutput:
         """Refuse the U-shaped protocol.

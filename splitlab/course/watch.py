@@ -100,7 +100,7 @@ def detectors(
     """Make the detectors, which stop the client at the first alarm of any.
 
     Args:
-        names: As in `check`; a name that comes twice counts once.
+        names: As in `check`.
         limit: As in `check`.
         setting: The profile.
         cut: Where the network is split; None for the setting's.
@@ -116,7 +116,7 @@ def detectors(
             return SplitOut(rest, seed=seed)
         return MADE[name]()
 
-    return [made(name) for name in dict.fromkeys(names)]
+    return [made(name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,6 @@ def outcome(
         scorer: Scores images.
         steps: Steps that the run was to take.
     """
-    names = tuple(dict.fromkeys(names))
     found = None
     if alarm is not None:
         found = next(
@@ -218,7 +217,7 @@ def outcome(
             if isinstance(detector, sl.Detector) and detector.alarms
         )
     return Outcome(
-        names=names,
+        names=tuple(names),
         alarm=found,
         steps=steps,
         sent=int(received.sent.sum()),

@@ -22,6 +22,8 @@ from splitlab.defenses.numbers import count
 if TYPE_CHECKING:
     from splitlab.core.client import Client
 
+LAST = 60  # steps; up to here honest runs at tiny scale keep a high score
+
 
 class GradientScrutinizer(Detector):
     """Compares how alike the gradients of images of one class are, and of different classes.
@@ -39,8 +41,7 @@ class GradientScrutinizer(Detector):
     Args:
         threshold: A score below it is an alarm.
         first: Steps before the first score, which make the first curve to fit; at least 3.
-        last: The last step that is judged. Late in training honest gradients shrink to noise, and
-            hijacked ones begin to follow the classes.
+        last: The last step that is judged. Later, the scores of honest runs fall, too.
         window: Batches over which means and deviations are averaged, at least 1.
         stop: As in `Detector`.
 
@@ -57,7 +58,7 @@ class GradientScrutinizer(Detector):
         threshold: float = 0.5,
         *,
         first: int = 10,
-        last: int = 60,
+        last: int = LAST,
         window: int = 10,
         stop: bool = True,
     ) -> None:

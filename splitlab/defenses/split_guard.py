@@ -121,8 +121,8 @@ class SplitGuard(Detector):
             self.see(
                 client,
                 score,
-                f"after {self.counts[FAKE]} batches with false labels the score is {score:.2f}, "
-                "because they move f much as true ones do",
+                f"false batches so far: {self.counts[FAKE]}; the score is {score:.2f}, because "
+                "they move f much as true ones do",
             )
 
     @classmethod

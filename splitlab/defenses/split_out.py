@@ -21,8 +21,6 @@ from splitlab.defenses.numbers import count
 from splitlab.nets import tiny
 
 if TYPE_CHECKING:
-    from sklearn.neighbors import LocalOutlierFactor
-
     from splitlab.core.client import Client
 
 
@@ -81,7 +79,15 @@ class SplitOut(Detector):
         """Rehearse, and fit the outlier detector to the gradients."""
         randomness = RandomState("SplitOut", self.seed, client.device)
         with randomness.lent():
-            self.rehearsed = self._rehearse(client)
+            self.fit(self._rehearse(client))
+
+    def fit(self, rehearsed: Tensor) -> None:
+        """Keep the gradients of the rehearsal, (steps, n), and fit the outlier detector to them."""
+        from sklearn.neighbors import LocalOutlierFactor  # takes a second to import
+
+        self.rehearsed = rehearsed
+        self.model = LocalOutlierFactor(n_neighbors=len(rehearsed) - 1, novelty=True)
+        self.model.fit(rehearsed.numpy())
 
     def grads(self, client: Client, turn: Turn) -> None:
         """Look at the gradient of f's first parameter.
@@ -106,10 +112,7 @@ class SplitOut(Detector):
         if not gradient.isfinite().all():
             return float("inf")
         row = gradient.double().cpu().numpy()[None]
-        return -float(self._model().score_samples(row)[0])
-
-    def _model(self) -> LocalOutlierFactor:
-        return _fitted(self.rehearsed)
+        return -float(self.model.score_samples(row)[0])
 
     def _rehearse(self, client: Client) -> Tensor:
         """Train a copy of the whole network, and return the gradients, (steps, n)."""
@@ -161,13 +164,6 @@ def _loss(client: Client, whole: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             f"SplitOut's whole network makes {logits.shape[1]} logits of an image, and the labels "
             f"go up to {int(y.max())}: give it a server_net with a logit for each class"
         ) from error
-
-
-def _fitted(rehearsed: Tensor) -> LocalOutlierFactor:
-    from sklearn.neighbors import LocalOutlierFactor  # takes a second to import
-
-    model = LocalOutlierFactor(n_neighbors=len(rehearsed) - 1, novelty=True)
-    return model.fit(rehearsed.numpy())
 
 
 def _first_gradient(net: nn.Module) -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from states import plain
 from torch import nn
 
 import splitlab as sl
@@ -78,15 +79,6 @@ def halves():
 def with_dropout():
     """Its numbers show whether a detector draws from the client's random state."""
     return nn.Sequential(sl.tiny.client_net(), nn.Dropout(0.2))
-
-
-def plain(value):
-    """A state whose tensors are lists, to be compared with ==."""
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 # The base class

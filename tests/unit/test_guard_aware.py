@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from states import plain
 from torch import nn
 
 import splitlab as sl
@@ -41,15 +42,6 @@ def at(message, step, labels=None):
 
 def shifted(message, shift=3):
     return (message.labels + shift) % 10
-
-
-def plain(value):
-    """A state whose tensors are lists, to be compared with ==."""
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def learned(attack, message, steps=12):
@@ -164,6 +156,16 @@ def test_against_splitguard_it_suspects_false_batches_and_hardly_any_other(digit
     assert len(fakes) >= 4
     assert len(set(attack.suspected) & set(fakes)) >= 0.75 * len(fakes)
     assert len(set(attack.suspected) - set(fakes)) <= 1
+
+
+def test_in_a_delay_it_is_the_honest_server_for_false_batches_too(make, message):
+    attack = make(weight=0.5, delay=15)
+    step = learned(attack, message)
+    honest = copy.deepcopy(attack.task)
+    false = at(message, step, shifted(message))
+    assert torch.equal(attack.reply(false).dz, honest.reply(false).dz)
+    assert attack.suspected == [step] and attack.accuracies[-1] > 0.9
+    assert plain(attack.task.net.state_dict()) == plain(honest.net.state_dict())
 
 
 def test_without_labels_it_says_which_protocol_and_client_it_needs(make, make_client):

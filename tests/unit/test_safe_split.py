@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from states import plain
 from torch import nn
 from torch.optim import SGD, Adam
 
@@ -13,15 +14,6 @@ from splitlab.defenses.safe_split import low_frequencies, rotation, scores
 
 NETS = sl.tiny.nets
 BY_SERVER = sl.Sequential(sl.u_shaped, turn=2, through_server=True)
-
-
-def plain(value):
-    """A state whose tensors are lists, to be compared with ==."""
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 # The measures

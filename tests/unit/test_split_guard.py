@@ -265,5 +265,5 @@ def test_the_sentence_says_how_many_false_batches_there_were():
     with pytest.raises(sl.HijackingDetected) as caught:
         feed(guard, client, [X, X, X, X, X, X, X], [True] + [False] * 5 + [True])
     assert str(caught.value).startswith(
-        "step 6: after 2 batches with false labels the score is 0.25, because"
+        "step 6: false batches so far: 2; the score is 0.25, because"
     )

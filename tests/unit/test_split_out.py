@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import LocalOutlierFactor
+from states import plain
 from torch import nn
 from torch.optim import SGD
 
@@ -26,7 +27,7 @@ def make(net=None, **options):
 def among(rehearsed, **options):
     """One that has these gradients, and no client."""
     detector = make(**options)
-    detector.rehearsed = torch.as_tensor(np.asarray(rehearsed)).double()
+    detector.fit(torch.as_tensor(np.asarray(rehearsed)).double())
     return detector
 
 
@@ -36,15 +37,6 @@ def show(detector, gradients):
     for step, gradient in enumerate(gradients):
         net.weight.grad = torch.as_tensor(gradient).to(net.weight)[None]
         detector.grads(SimpleNamespace(step=step, net=net), Turn(x=torch.zeros(1, 1)))
-
-
-def plain(value):
-    """A state whose tensors are lists, to be compared with ==."""
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 # The factor

@@ -29,7 +29,7 @@ def without_seconds(text):
 @pytest.mark.parametrize(
     ("name", "step", "evidence"),
     [
-        ("splitguard", 23, r"after 1 batches with false labels the score is 0\.\d\d, because they"),
+        ("splitguard", 23, r"false batches so far: 1; the score is 0\.\d\d, because they"),
         ("scrutinizer", 10, r"gradients of one class have mean similarity 0\.\d\d and of two"),
     ],
 )

@@ -5,41 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import splitlab as sl
 from splitlab.course.experiments.watched import EVERY, judged
 from splitlab.course.experiments.watched_kinds import BUDGET, CALIBRATION, GUARD
-from splitlab.defenses import (
-    FeatureTest,
-    GradientRank,
-    GradientScrutinizer,
-    LossAlarm,
-    NormAlarm,
-    SplitGuard,
-    SplitOut,
-    alarm_threshold,
-)
-from splitlab.defenses.detector import Detector, Side
+from splitlab.defenses import alarm_threshold, most_suspicious
+from splitlab.defenses.detector import Side
 
-DETECTORS: dict[str, type[Detector]] = {
-    kind.__name__: kind
-    for kind in (
-        *(SplitGuard, GradientScrutinizer, SplitOut, NormAlarm, GradientRank, FeatureTest),
-        LossAlarm,
-    )
-}
+DETECTORS = (
+    *("SplitGuard", "GradientScrutinizer", "SplitOut", "NormAlarm", "GradientRank"),
+    *("FeatureTest", "LossAlarm"),
+)
 Row = Mapping[str, Any]
 
 
 def extreme(row: Row, detector: str) -> float:
     """Return the most suspicious score of a run; where none was judged, what never alarms."""
-    score: float | None = row["worst"][detector]
-    if score is None:
-        return -float("inf") if side(detector) == "above" else float("inf")
-    return score
+    return most_suspicious(judged(row["records"][detector], detector), side(detector))
 
 
 def side(detector: str) -> Side:
     """Return on which side of the threshold a detector alarms."""
-    return DETECTORS[detector].ALARMS
+    kind: type[sl.Detector] = getattr(sl.defenses, detector)
+    return kind.ALARMS
 
 
 def alarm_step(row: Row, detector: str, threshold: float) -> int | None:
@@ -69,7 +56,7 @@ def thresholds(rows: Iterable[Row], budget: float = BUDGET) -> dict[str, float]:
         extremes = [
             extreme(row, detector)
             for name in CALIBRATION
-            if ("U-shaped" in name) == (detector == LossAlarm.__name__)
+            if ("U-shaped" in name) == (detector == "LossAlarm")
             for row in runs_of(rows, name, detector)
         ]
         found[detector] = alarm_threshold(extremes, budget, side(detector))

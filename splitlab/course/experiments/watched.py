@@ -27,6 +27,7 @@ from splitlab.defenses import (
     SplitGuard,
     SplitOut,
 )
+from splitlab.defenses.gradient_scrutinizer import LAST
 from splitlab.nets import LastChannels
 from splitlab.referee.metrics import matched, mse
 
@@ -38,7 +39,6 @@ SPARE = 16  # channels of z that the fast design's decoder does not read
 OTHER_WEIGHTS = 500  # added to the seed: a rehearsal does not know the server's weights
 TRAINED = 300  # steps before a run that fine-tunes
 TURN = 5  # steps of a clinic's turn
-WINDOW = 60  # the last step that Gradients Scrutinizer judges
 
 
 class RandomLabels(sl.HonestServer):
@@ -58,7 +58,7 @@ class Watched(Hijack):
     Attributes:
         server: What the server does.
         guard: Whether SplitGuard watches, which sends false batches; else all others watch.
-        change: What is hard about an honest run; a key of `CHANGES`, or "".
+        change: What is hard about an honest run, as in `watched_kinds.HARD`, or "".
         batch: The client's batch size; None for the profile's.
         u_shaped: Whether the labels stay at home, with the last layer.
         weight: Of a multitask server's hijack, lambda.
@@ -118,10 +118,10 @@ class Watched(Hijack):
         sl.train(clients, server, self.steps, protocol=protocol, observers=watching, **keeping)
         row: dict[str, Any] = {"steps": self.steps, "cpu_seconds": round(clock.seconds, 1)}
         row["records"] = records(clients)
-        row["worst"] = {name: worst(kept, name) for name, kept in row["records"].items()}
-        if self.change not in ("one class", "two classes") and self.server in (
-            *("honest", "passive", "multitask"),
-        ):
+        seen = {name: judged(kept, name) for name, kept in row["records"].items()}
+        row["worst"] = {name: scores[-1][1] if scores else None for name, scores in seen.items()}
+        trains = self.server in ("honest", "passive", "multitask")
+        if trains and self.change not in CLASSES:
             public = self.changed(split.public) if self.data == "drawn_faces" else split.public
             row["task_accuracy"] = round(sl.task_accuracy(clients[0], server, public), 4)
         if received:
@@ -150,18 +150,17 @@ class Watched(Hijack):
             arguments["optimizer"] = partial(SGD, lr=0.05, momentum=0.9)
         clinics = 3 if self.change == "three clinics" else 1
         share = len(private) // clinics
+        rows = torch.arange(clinics * share).split(share)
         clients = [
             sl.Client(
                 copy.deepcopy(net),
-                private.select(torch.arange(n * share, (n + 1) * share))
-                if n or clinics > 1
-                else private,
+                private.select(own),
                 tail=copy.deepcopy(tail),
                 defenses=self.detectors(),
                 name=f"clinic {n}" if clinics > 1 else "client",
                 **arguments,
             )
-            for n in range(clinics)
+            for n, own in enumerate(rows)
         ]
         return clients, self.opponent(split, body, device)
 
@@ -225,8 +224,8 @@ class Watched(Hijack):
             return part.subset(64, seed=self.seed)
         if self.change in NOISE:
             wrong = torch.rand(len(part), generator=generator) < NOISE[self.change]
-            labels = torch.randint(10, (len(part),), generator=generator)
-            return replace(part, y=torch.where(wrong, labels, part.y))
+            others = (part.y + torch.randint(1, 10, (len(part),), generator=generator)) % 10
+            return replace(part, y=torch.where(wrong, others, part.y))
         return part
 
     def _trained(
@@ -265,15 +264,9 @@ def records(clients: Sequence[sl.Client]) -> dict[str, dict[str, list[float]]]:
 
 def judged(kept: Mapping[str, Sequence[float]], detector: str) -> list[tuple[int, float]]:
     """Return a detector's entry of `records` as (step, score), without steps it is not armed in."""
-    last = WINDOW if detector == GradientScrutinizer.__name__ else float("inf")
+    last = LAST if detector == GradientScrutinizer.__name__ else float("inf")
     pairs = zip(kept["steps"], kept["scores"], strict=True)
     return [(int(step), score) for step, score in pairs if step <= last]
-
-
-def worst(kept: Mapping[str, Sequence[float]], detector: str) -> float | None:
-    """Return the most suspicious score of an entry of `records`; None where no step was judged."""
-    seen = judged(kept, detector)
-    return seen[-1][1] if seen else None
 
 
 def _one(step: int) -> float:

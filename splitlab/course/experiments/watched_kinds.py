@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from splitlab.course.experiments.watched import WINDOW, Watched
+from splitlab.course.experiments.watched import Watched
+from splitlab.defenses.gradient_scrutinizer import LAST
 
 STEPS, LONG = 200, 1000
 GUARD = "SplitGuard"
@@ -61,7 +62,7 @@ DELAYED = {
     for d in DELAYS
 }
 # The hijack begins when Gradients Scrutinizer has stopped looking; false labels are answered.
-LATE: dict[str, Any] = {"delay": WINDOW + 1, "steps": WINDOW + 1 + STEPS}
+LATE: dict[str, Any] = {"delay": LAST + 1, "steps": LAST + 1 + STEPS}
 BEGUN_LATE = {
     f"late, {w:g}": MULTITASK | SMALL | LATE | {"weight": w, "aware": True} for w in (0.4, 0.2)
 }

@@ -91,13 +91,13 @@ def _this_batch_too(logits: Tensor, labels: Tensor, accuracies: list[float]) -> 
         "the first 20 accuracies make the mean: take the last 20": _rule(
             usual=lambda accuracies: _mean(accuracies[:20])
         ),
-        "the latest accuracy stands for the usual one: take the mean of the last 20": _rule(
+        "the latest accuracy is used as the usual one: take the mean of the last 20": _rule(
             usual=lambda accuracies: accuracies[-1]
         ),
-        "the largest accuracy stands for the usual one: take the mean of the last 20": _rule(
+        "the largest accuracy is used as the usual one: take the mean of the last 20": _rule(
             usual=lambda accuracies: max(accuracies[-20:])
         ),
-        "the median stands for the usual accuracy: take the mean": _rule(
+        "the median is used as the usual accuracy: take the mean": _rule(
             usual=lambda accuracies: statistics.median(accuracies[-20:])
         ),
         "this batch is part of its own usual accuracy: compare with the earlier ones "
@@ -125,16 +125,16 @@ def _this_batch_too(logits: Tensor, labels: Tensor, accuracies: list[float]) -> 
         "usual": _rule(false=lambda figure, usual: figure < 0.5),
         "the accuracy is compared with the fixed number 0.25: compare with half of what is "
         "usual": _rule(false=lambda figure, usual: figure < 0.25),
-        "the loss stands in place of the accuracy: count how many images are classified as "
+        "the loss is used instead of the accuracy: count how many images are classified as "
         "labeled": _rule(figure=lambda logits, labels: float(F.cross_entropy(logits, labels))),
-        "the probability of the labels stands in place of the accuracy: count how many images are "
+        "the probability of the labels is used instead of the accuracy: count how many images are "
         "classified as labeled": _rule(
             figure=lambda logits, labels: float(logits.softmax(1).gather(1, labels[:, None]).mean())
         ),
         "with no history the batch looks false: with nothing to compare, it should not": _rule(
             at_first=True
         ),
-        "with no history the mean of nothing is taken: return False then": _without_history,
+        "with no history there is no mean to compare with: return False then": _without_history,
     },
 )
 def looks_false(logits: Tensor, labels: Tensor, accuracies: list[float]) -> bool:

@@ -122,10 +122,10 @@ def _highest(scores: Scores, threshold: float, shares: list[float]) -> Any:
         "at step s comes when s steps are finished": _with(
             lost=lambda alarm, shares: _at(alarm + 1, shares)
         ),
-        "the alarm's step is counted from 1: return it as it stands in scores": _with(
+        "the alarm's step is counted from 1: return the step that scores gives": _with(
             named=lambda alarm: alarm + 1
         ),
-        "the alarm's step and its look are counted from 1: take the step as it stands in scores": (
+        "the alarm's step and its look are counted from 1: use the step that scores gives": (
             _with(
                 named=lambda alarm: alarm + 1,
                 lost=lambda alarm, shares: _at(alarm + 1, shares),
@@ -148,7 +148,7 @@ def _highest(scores: Scores, threshold: float, shares: list[float]) -> Any:
         "this is the last alarm: the first one stops the run": _with(chosen=max),
         "this is the highest score: the first alarm stops the run": _highest,
         "this is the place in the list: scores may begin late and leave steps out, so take the "
-        "step that stands in the pair": _with(index=True),
+        "step from the pair": _with(index=True),
         "the share at the end of the run is returned: the alarm stops it, so take the last look by "
         "then": _with(lost=lambda alarm, shares: shares[-1]),
         "this is the largest share by then: take that of the last look": _with(

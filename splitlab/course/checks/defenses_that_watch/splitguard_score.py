@@ -191,7 +191,7 @@ def _pooled_norm(one: Tensor, two: Tensor) -> Tensor:
         "the sigmoid is multiplied by beta: raise it to that power": _with(
             squashed=lambda s, alpha, beta: torch.sigmoid(alpha * s) * beta
         ),
-        "beta stands inside of the sigmoid: raise the sigmoid itself to the power of beta": _with(
+        "beta is inside the sigmoid: raise the sigmoid itself to the power of beta": _with(
             squashed=lambda s, alpha, beta: torch.sigmoid(alpha * s * beta)
         ),
         "this is S: return sigmoid(alpha S) to the power of beta": _with(
