@@ -123,6 +123,12 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def still_one_thread():
+    """The compiler that comes with dcor sets the number of threads when it is first used."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_downloads(tmp_path_factory):
     """No test reaches the network, nor sees or changes the cache of whoever runs the tests."""

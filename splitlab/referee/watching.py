@@ -63,16 +63,7 @@ class Snapshots(Observer):
         Raises:
             TypeError: If the server has no `reconstruct`.
         """
-        if not hasattr(server, "reconstruct"):
-            raise TypeError(
-                f"Snapshots watches reconstructions, and {type(server).__name__} makes none: "
-                "leave it out of observers"
-            )
-        data = clients[0].data
-        if not isinstance(data, ImageData):
-            raise TypeError(
-                "Snapshots watches images, and the client's data are none: leave it out"
-            )
+        data = _images("Snapshots", clients[0], server)
         self.private, self.value_range = data.x[: self.images], data.value_range
         self.taken = []
         self._take(0, clients[0], server)
@@ -173,16 +164,7 @@ class ReceivedImages(Observer):
         Raises:
             TypeError: If the server has no `reconstruct`, or the client's data are no images.
         """
-        if not hasattr(server, "reconstruct"):
-            raise TypeError(
-                f"ReceivedImages shows reconstructions, and {type(server).__name__} makes none: "
-                "leave it out of observers"
-            )
-        data = clients[0].data
-        if not isinstance(data, ImageData):
-            raise TypeError(
-                "ReceivedImages watches images, and the client's data are none: leave it out"
-            )
+        data = _images("ReceivedImages", clients[0], server)
         self._client = clients[0]
         self.curve, self.kept = [], None
         self.images = data.x[self.rows].cpu()
@@ -228,3 +210,15 @@ class ReceivedImages(Observer):
     def arrived(self) -> Tensor:
         """Which of the rows have been sent, bool (n,)."""
         return self.sent[self.rows.cpu()]
+
+
+def _images(who: str, client: Client, server: Server) -> ImageData:
+    """Return the client's images; a TypeError if there are none, or the server decodes none."""
+    if not hasattr(server, "reconstruct"):
+        raise TypeError(
+            f"{who} watches reconstructions, and {type(server).__name__} makes none: leave it out "
+            "of observers"
+        )
+    if not isinstance(client.data, ImageData):
+        raise TypeError(f"{who} watches images, and the client's data are none: leave it out")
+    return client.data

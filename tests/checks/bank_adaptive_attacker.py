@@ -88,7 +88,7 @@ def of_a_mean_of_nothing(logits, labels, accuracies):
     return usual >= 0.5 and with_a_default(logits, labels, accuracies)
 
 
-@bank.mistake("looks_false", "the mean of nothing is taken")
+@bank.mistake("looks_false", "no mean to compare with")
 def divided_by_their_number(logits, labels, accuracies):
     usual = sum(accuracies[-20:]) / len(accuracies[-20:])
     return with_a_default(logits, labels, accuracies) and usual > 0
