@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from splitlab.arguments import chance
 from splitlab.core.client import Defense, HijackingDetected
-from splitlab.defenses.numbers import chance
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from splitlab.arguments import chance, count, number
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
 from splitlab.defenses.norms import ClipGradient, SetNorm
-from splitlab.defenses.numbers import chance, count, number
 from splitlab.defenses.per_image import (
     check_layers,
     clipped_sums,

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from splitlab.arguments import count
 from splitlab.core.client import Turn
 from splitlab.data import ImageData
 from splitlab.defenses.detector import Detector
-from splitlab.defenses.numbers import count
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client

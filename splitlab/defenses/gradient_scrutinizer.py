@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from splitlab.arguments import count
 from splitlab.core.client import Turn
 from splitlab.data import ImageData
 from splitlab.defenses.detector import Detector
-from splitlab.defenses.numbers import count
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
+from splitlab.arguments import count
 from splitlab.core.client import Turn
 from splitlab.data import ImageData
 from splitlab.defenses.detector import Detector
-from splitlab.defenses.numbers import count
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import Tensor
 
+from splitlab.arguments import chance, count, number
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
-from splitlab.defenses.numbers import chance, count, number
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from splitlab.arguments import count, number
 from splitlab.core.client import Defense, Turn
 from splitlab.core.randomness import RandomState, Sampler
 from splitlab.data import ImageData
-from splitlab.defenses.numbers import count, number
 from splitlab.nets.blocks import upsampling_decoder
 from splitlab.nets.evaluation import evaluating
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
+from splitlab.arguments import count
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
-from splitlab.defenses.numbers import count
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.distributions import Laplace
 from torch.optim import Adam, Optimizer
 
+from splitlab.arguments import count, number
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
-from splitlab.defenses.numbers import count, number
 from splitlab.nets.evaluation import evaluating
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
+from splitlab.arguments import chance, count
 from splitlab.core.client import Turn
 from splitlab.data import ImageData
 from splitlab.defenses.detector import Detector
-from splitlab.defenses.numbers import chance, count
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client

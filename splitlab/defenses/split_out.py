@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from splitlab.arguments import count
 from splitlab.core.client import Turn
 from splitlab.core.randomness import RandomState, Sampler
 from splitlab.data import ImageData
 from splitlab.defenses.detector import Detector
-from splitlab.defenses.numbers import count
 from splitlab.nets import tiny
 
 if TYPE_CHECKING:

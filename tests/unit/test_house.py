@@ -14,18 +14,19 @@ LIBRARY = Path(__file__).parents[2] / "splitlab"
 # Package -> the packages of splitlab that it may import, itself apart. "splitlab" is the public
 # names of __init__.py, which the course uses as a reader does.
 MAY_IMPORT = {
-    "data": set(),
-    "nets": set(),
-    "settings": {"data", "nets"},
-    "core": {"data", "nets"},
-    "defenses": {"data", "nets", "core"},
-    "attacks": {"data", "nets", "settings", "core"},
-    "referee": {"data", "nets", "core", "attacks"},
+    "arguments": set(),
+    "data": {"arguments"},
+    "nets": {"arguments"},
+    "settings": {"arguments", "data", "nets"},
+    "core": {"arguments", "data", "nets"},
+    "defenses": {"arguments", "data", "nets", "core"},
+    "attacks": {"arguments", "data", "nets", "settings", "core"},
+    "referee": {"arguments", "data", "nets", "core", "attacks"},
     "splitlab": {"data", "nets", "settings", "core", "defenses", "attacks", "referee"},
-    "show": {"data", "nets", "core", "referee"},
+    "show": {"arguments", "data", "nets", "core", "referee"},
     "course": {
         *("data", "nets", "settings", "core", "defenses", "attacks", "referee", "splitlab"),
-        "show",
+        *("arguments", "show"),
     },
 }
 # What a reader needs to understand any attack, in the order in which to read it.
