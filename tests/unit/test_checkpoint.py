@@ -1,5 +1,6 @@
 """States in files: exact, whole or not at all, and refused in one sentence when damaged."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -175,10 +176,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     save("before", path)
 
     def full(descriptor):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    sentence = r"cannot be written \(No space left on device\) and is as it was before: free some"
+    with pytest.raises(CheckpointError, match=sentence):
         save("after", path)
     assert load(path) == "before"
     assert list(tmp_path.iterdir()) == [path]
