@@ -234,11 +234,13 @@ def _not_written(saved: dict[Any, Any]) -> str | None:
     if not 1 <= step <= steps:
         return f"it is at step {step} of {steps}"
     if log.keys() != {"seconds", "steps", "metrics"} or not isinstance(log["metrics"], dict):
-        return "its log is none"
+        return "its log is not a log of splitlab"
     if type(log["seconds"]) is not float or not 0 <= log["seconds"] < math.inf:
         return f"its log says that {step} steps took {log['seconds']!r} seconds"
     columns = log["metrics"].values()
-    if log["steps"] != step or any(not _is_column(column, step) for column in columns):
+    if type(log["steps"]) is not int or log["steps"] != step:
+        return f"it is at step {step} and its log has {kind_of(log['steps'])} for steps"
+    if not all(_is_column(column, step) for column in columns):
         return f"its log has not one number a step for {step} steps"
     return None
 

@@ -67,13 +67,20 @@ class Loading:
             # A copy: an optimizer keeps the very tensors that it loads, and steps write into them.
             load(_deep(given))
         except Exception as error:
-            raise refused(where, error) from error
+            owner = type(getattr(load, "__self__", None)).__name__
+            raise refused(where, error, owner) from error
 
 
-def refused(where: str, error: Exception) -> Misfit:
-    """Return the error for a part that refuses its state with an error of its own."""
+def refused(where: str, error: Exception, owner: str = "") -> Misfit:
+    """Return the error for a part that refuses its state with an error of its own.
+
+    Args:
+        where: The part's path.
+        error: The error.
+        owner: How the error calls the part, if it is a `Misfit`: by its class.
+    """
     if isinstance(error, Misfit):
-        return Misfit(f"{where} refuses its state, for {error.what}")
+        return Misfit(error.what.replace(owner, where, 1))
     lines = str(error).splitlines() or [""]
     kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
     return Misfit(f"{where} refuses its state ({kind}{lines[0][:160]})")

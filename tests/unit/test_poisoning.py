@@ -300,7 +300,7 @@ REFUSED = {
     "share above": ({"share": 1.5}, r"share is 1\.5: choose a share above 0 and at most 1"),
     "scale": ({"scale": 0.0}, r"scale is 0\.0: choose a factor above 0, or 1 for no scaling"),
     "other scale": ({"scale_rest": -1.0}, r"scale_rest is -1\.0: choose a factor above 0"),
-    "batch": ({"batch_size": 0}, "cannot draw batches of 0 from 64 rows: choose a batch_size"),
+    "batch": ({"batch_size": 0}, "batch_size is 0: choose a whole number of at least 1"),
 }
 
 
