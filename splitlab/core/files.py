@@ -82,7 +82,7 @@ def located(path: Path | str) -> Path:
         is_other = full.exists() and not full.is_file()
     except (OSError, RuntimeError) as error:  # a name that is too long; a home of nobody
         raise CheckpointError(
-            f"{path} cannot be a checkpoint ({_reason(error)}): choose another file"
+            f"{_short(path)} cannot be a checkpoint ({_reason(error)}): choose another file"
         ) from error
     if is_other:
         kind = "a folder" if full.is_dir() else "no plain file"
@@ -141,7 +141,9 @@ def _write(path: Path, content: bytes, *, rehearsal: bool = False) -> None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             do = "free some space and run the same lines again"
         kept = " and is as it was before" if path.exists() else ""
-        raise CheckpointError(f"{path} cannot be written ({_reason(error)}){kept}: {do}") from error
+        raise CheckpointError(
+            f"{_short(path)} cannot be written ({_reason(error)}){kept}: {do}"
+        ) from error
 
 
 def write_atomically(path: Path, content: bytes, *, rehearsal: bool = False) -> None:
@@ -155,7 +157,10 @@ def write_atomically(path: Path, content: bytes, *, rehearsal: bool = False) -> 
         content: What it is to hold.
         rehearsal: Whether to leave the file as it is, once the content is on the disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # says too little of what is wrong
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path.parent) from error
     # Not tempfile: its files can be read by their owner alone, and a folder may be shared.
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -250,6 +255,12 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "dict":
         return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
     raise ValueError(f"no state has a {kind!r}")
+
+
+def _short(path: Path | str | os.PathLike[str]) -> str:
+    """A path that fits a sentence: a name may be too long for any file."""
+    text = str(path)
+    return text if len(text) < 200 else f"{text[:100]}...{text[-40:]}"
 
 
 def _reason(error: Exception) -> str:

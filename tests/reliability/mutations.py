@@ -26,7 +26,9 @@ def edited(state, path, value):
     key, *rest = path
     value = edited(state[key], rest, value) if rest else value
     if isinstance(state, dict):
-        return {k: value if k == key else v for k, v in state.items() if (k, value) != (key, DELETED)}
+        return {
+            k: value if k == key else v for k, v in state.items() if (k, value) != (key, DELETED)
+        }
     items = [value if n == key else item for n, item in enumerate(state)]
     return type(state)(item for item in items if item is not DELETED)
 

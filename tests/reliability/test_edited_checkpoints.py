@@ -178,7 +178,9 @@ def test_the_last_party_that_fails_undoes_those_before_it(path, saved, digits):
     keep = Checkpoint(path, clients, server, [Fails()], sl.Log(), steps=9, protocol=sl.vanilla)
     keep._saved = saved
     before = everything([clients, server])
-    sentence = r"run\.ckpt cannot be resumed \(observers\[0\] refuses its state \(KeyError: 'counts'"
+    sentence = (
+        r"run\.ckpt cannot be resumed \(observers\[0\] refuses its state \(KeyError: 'counts'"
+    )
     with pytest.raises(sl.CheckpointError, match=sentence):
         keep.resume()
     assert everything([clients, server]) == before
