@@ -39,7 +39,7 @@ def kind_of(value: Any) -> str:
         return f"{str(value.dtype).removeprefix('torch.')} {name} of shape {tuple(value.shape)}"
     for kind in (bool, str, int, float, list, tuple, dict):  # a file has no subclasses of these
         if isinstance(value, kind):
-            many = f" of {len(value)} items" if kind in (list, tuple) else ""
+            many = f" of {len(value)} items" if isinstance(value, list | tuple) else ""
             return f"{kind.__name__}{many}"
     return "None" if value is None else type(value).__name__
 
@@ -82,9 +82,9 @@ def plain_fits(held: Any, given: Any, where: str, *, strict: bool = True) -> Non
         held: What the object holds now.
         given: What is to be put in its place.
         where: Its path.
-        strict: Whether keys, lengths and shapes must be the same, too. Where it is False, what
-            changes during a run may have grown: a number may have become a tensor, and None
-            something, or a tensor or a container None.
+        strict: Whether keys, lengths, shapes and types of numbers must be the same, too. Where it
+            is False, what changes during a run may have grown: a number may have become a tensor,
+            and None something, or a tensor or a container None.
 
     Raises:
         Misfit: If the kinds differ.
@@ -97,8 +97,8 @@ def plain_fits(held: Any, given: Any, where: str, *, strict: bool = True) -> Non
         fits = isinstance(given, NUMBERS) or (isinstance(given, Tensor) and not strict)
     elif isinstance(held, Tensor | np.ndarray):
         fits = isinstance(given, Tensor if isinstance(held, Tensor) else np.ndarray)
-        fits = fits and held.dtype == given.dtype
-        fits = fits and (held.shape == given.shape or not (strict or _is_learned(held)))
+        if fits and (strict or _is_learned(held)):
+            fits = (held.dtype, held.shape) == (given.dtype, given.shape)
     elif isinstance(held, Mapping):
         if strict or not isinstance(given, Mapping):
             have_same_keys(held, given, where)

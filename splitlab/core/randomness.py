@@ -189,7 +189,6 @@ class Sampler(Stateful):
         if not torch.equal(order.cpu().sort().values, torch.arange(self.n)):
             raise Misfit(f"Sampler.permutation is no order of {self.n} rows")
         if type(position) is not int or not 0 <= position <= self.n:
-            raise Misfit(
-                f"Sampler.position is {arguments.described(position)} and should be from 0 to {self.n}"
-            )
+            found = arguments.described(position)
+            raise Misfit(f"Sampler.position is {found} and should be from 0 to {self.n}")
         super().load_state_dict(state)

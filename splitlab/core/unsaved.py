@@ -22,7 +22,6 @@ from splitlab.core.state import (
     OF_MODULES,
     Stateful,
     collected,
-    copied,
     fields,
     is_foreign,
     is_plain,

@@ -1,4 +1,4 @@
-"""Checkpoints that were changed and have a right checksum: refused in a sentence, nothing loaded."""
+"""Checkpoints that were changed and have a right checksum: refused, and nothing is loaded."""
 
 import collections
 import copy
@@ -141,7 +141,7 @@ def test_the_sentence_names_the_file_the_part_and_both_kinds(name, path, saved, 
         "weights": (
             ("parties", "server", "net", "weights", "1.bias"),
             torch.zeros(3),
-            r"net'\]\['weights'\]\['1\.bias'\] is float32 tensor of shape \(3,\) and was float32 te",
+            r"net'\]\['weights'\]\['1\.bias'\] is float32 tensor of shape \(3,\) and was float32",
         ),
         "optimizer's tensor": (
             ("parties", "server", "optimizer", "state", 0, "exp_avg"),
