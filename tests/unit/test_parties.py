@@ -197,8 +197,8 @@ def test_several_clients_take_turns(make_client):
     ("arguments", "error", "sentence"),
     [
         (lambda c: (c, 3), TypeError, "clients is a list"),
-        (lambda c: ([], 3), ValueError, "needs a client and a step"),
-        (lambda c: ([c], 0), ValueError, "needs a client and a step"),
+        (lambda c: ([], 3), ValueError, "clients is empty"),
+        (lambda c: ([c], 0), ValueError, "steps is 0"),
     ],
 )
 def test_train_refuses_what_it_cannot_do(make_client, arguments, error, sentence):
