@@ -44,16 +44,17 @@ class MarksFake(sl.Defense):
 
 
 class SendsOdd(sl.Server):
-    """Honest, but from this step on its gradient has a factor that makes no sense."""
+    """Honest, but from this step on its gradient is no number, or infinite."""
 
-    def __init__(self, first, factor):
+    def __init__(self, first, value):
         super().__init__()
         self.first, self.task = first, sl.HonestServer(sl.tiny.server_net())
-        self.factor = factor
+        self.value = value
 
     def reply(self, message):
         dz = self.task.reply(message).dz
-        return self.gradient(message, dz * self.factor if message.step >= self.first else dz)
+        odd = torch.full_like(dz, self.value)
+        return self.gradient(message, odd if message.step >= self.first else dz)
 
 
 def at(step):
