@@ -255,14 +255,14 @@ class HonestServer(Server):
         loss = returned.loss_of(self.loss(logits, labels), who=self.name, step=message.step)
         self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
-        accuracy = (logits.argmax(1) == labels).float().mean()
-        self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
         assert z.grad is not None
         dz = z.grad
         for defense in self.defenses:
             given, dz = dz, defense.outgoing(dz, labels)
             dz = returned.in_place_of(dz, given, defense, "outgoing")
+        self.optimizer.step()
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
         if self.defenses:
             self.metrics["noise"] = (dz - z.grad).norm() / z.grad.norm()
         return self.gradient(message, dz)
