@@ -163,7 +163,8 @@ class Progress(Observer):
         from tqdm import tqdm  # not needed by whoever imports the library alone
 
         file = self.file or sys.stderr
-        hidden = self.file is None and not (file.isatty() or "ipykernel" in sys.modules)
+        notebook = type(file).__module__.startswith("ipykernel")
+        hidden = self.file is None and not notebook and not file.isatty()
         self._bar = tqdm(total=steps, desc=self.label, unit="step", file=file, disable=hidden)
 
     def step(self, step: int, client: Client, server: Server) -> None:

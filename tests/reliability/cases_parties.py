@@ -118,7 +118,12 @@ CONSTRUCTED = {
         *(lambda g: server(loss="mse"), TypeError),
         *("loss is 'mse'", "cross_entropy"),
     ),
-    "labels as a list": (lambda g: server(labels=[1, 2]), TypeError, "labels is a list", "private.y"),
+    "labels as a list": (
+        lambda g: server(labels=[1, 2]),
+        TypeError,
+        "labels is a list",
+        "private.y",
+    ),
     "labels as floats": (
         *(lambda g: server(labels=g.private.y.float()), ValueError),
         *("labels is torch.float32", "int64 class numbers"),
