@@ -36,24 +36,16 @@ LINES = {
 REPAIR = "run `make address`."
 BRANCH = r"^repository:\n(?:  .*\n)*?  branch: ([\w./-]+)$"
 
-# Jupyter shows a SystemExit without a traceback. pip's own words are repeated because the output
-# of a child process does not reach the notebook everywhere.
+# IPython and Colab store the status of %pip in _exit_code, and show a SystemExit without a
+# traceback. The address ends its line, so that the lint lets it have any length.
 CELL = """\
-import subprocess
 import sys
 
 if "google.colab" in sys.modules:  # elsewhere, the library is there
-    pip = [
-        *(sys.executable, "-m", "pip", "install", "-q", "--no-deps"),
-        "splitlab @ git+{url}@{ref}",
-{more}    ]
-    done = subprocess.run(pip, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(
-            f"{{done.stderr}}\\npip could not install splitlab: check the "
-            "network and that this version exists, then run this cell again."
-        )"""
-MORE = re.compile(r'^        "splitlab @ .*",\n((?:        .*,\n)*)    \]$', re.MULTILINE)
+    %pip install -q --no-deps {more}"splitlab @ git+{url}@{ref}"
+    if _exit_code:  # noqa: F821
+        sys.exit("splitlab is not installed: check what pip says above.")"""
+MORE = re.compile(r'^    %pip install -q --no-deps (.*)"splitlab @ ', re.MULTILINE)
 
 
 class AddressError(Exception):
@@ -77,7 +69,7 @@ class Repository:
     @property
     def ref(self) -> str:
         """What a notebook installs: the version's tag, or the branch if it is in development."""
-        return self.branch if ".dev" in self.version else f"v{self.version}"
+        return self.branch if "dev" in self.version else f"v{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +110,7 @@ def cell_text(here: Repository, present: str = "") -> str:
 
     Args:
         here: The repository.
-        present: The cell as it is; further packages in its list are kept.
+        present: The cell as it is; packages that it lists before the library are kept.
     """
     more = MORE.search(present)
     return CELL.format(url=here.url, ref=here.ref, more=more[1] if more else "")
@@ -187,15 +179,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         found = list(changes(options.root))  # all of them, before the first is written
-    except (AddressError, ChapterError) as error:
+        for change in found:
+            if options.check:
+                print(change.sentence, file=sys.stderr)
+            else:
+                change.path.write_text(change.text, encoding="utf-8")
+                print(f"wrote {change.path.relative_to(options.root)}")
+    except (AddressError, ChapterError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    for change in found:
-        if options.check:
-            print(change.sentence, file=sys.stderr)
-        else:
-            change.path.write_text(change.text, encoding="utf-8")
-            print(f"wrote {change.path.relative_to(options.root)}")
     return 1 if options.check and found else 0
 
 
