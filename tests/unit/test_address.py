@@ -36,6 +36,7 @@ def copied(tmp_path):
     for name in ("pyproject.toml", "book/ruff.toml", *address.LINES, *NOTEBOOKS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
+    set_address(tmp_path, HERE)  # without an ending such as .git
     return tmp_path
 
 
@@ -114,7 +115,7 @@ def test_exercises_still_are_what_their_masters_give(copied):
     "name", ["a", "of-78", "lab-of-79", "the-lab-of-81", "a-very-long-name-" * 4]
 )
 def test_an_address_of_any_length_is_formatted_as_the_lint_has_it(copied, name):
-    set_address(copied, f"https://github.com/splitlab-course/{name}")
+    set_address(copied, f"https://github.com/some-security-l/{name}")
     run(copied)
     for command in (["check", "--select", "E501"], ["format", "--check"]):
         done = subprocess.run(
