@@ -28,7 +28,6 @@ from splitlab.course.notebook_files import (
     ChapterError,
     code_cells,
     name_of,
-    one_line,
     read,
     storage_fault,
 )
@@ -151,7 +150,7 @@ def checked_verdicts(results: Sequence[Result], book: Path, source: Path) -> lis
         if notebook and not result.error:
             executed = source / notebook.relative_to(book.parent)
             if change := verdict_change(read(notebook), read(executed)):
-                old, new = (one_line(text, 100) or "nothing" for text in change)
+                old, new = (text or "nothing" for text in change)
                 error = (
                     f"{result.chapter}: its verdict is now `{new}`, and the chapter stores "
                     f"`{old}`; correct the chapter, or, if the new verdict is right, store it "

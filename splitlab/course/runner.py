@@ -14,6 +14,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -334,8 +335,16 @@ def _failing_line(error: PapermillExecutionError) -> int | None:
 
 
 def _quoted(source: str, line: int | None) -> str:
-    """A cell's line of that number; without one, its first line that is code."""
+    """The statement in a cell that covers a line; without one, the first line that is code."""
+    source = re.sub(r"\A(\s*\n)+", "", source)  # IPython counts from the first line with text
     lines = [line.strip() for line in source.splitlines()]
-    if line is not None and 0 < line <= len(lines):
-        return lines[line - 1]
-    return next((line for line in lines if line and not line.startswith("#")), "")
+    if line is None or not 0 < line <= len(lines):
+        return next((line for line in lines if line and not line.startswith("#")), "")
+    text = lines[line - 1]
+    with suppress(SyntaxError):  # of IPython's own commands, such as %time
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+        nodes = [node for node in nodes if node.lineno <= line <= (node.end_lineno or line)]
+        inner = max(nodes, key=lambda node: (node.lineno, node.col_offset), default=None)
+        if inner and inner.lineno != inner.end_lineno and not hasattr(inner, "body"):
+            text = ast.unparse(inner)
+    return one_line(text, 100)
