@@ -86,7 +86,7 @@ def storage_fault(error: OSError, where: Path) -> str:
     if error.errno in NO_SPACE:
         advice = "free some space"
     elif error.errno in NOT_ALLOWED:
-        advice = "make it writable, or name another folder with --out"
+        advice = "make it writable, or use another folder"
     else:
         advice = "put that right"
-    return f"{error.strerror or error} ({error.filename or where}): {advice}, and build again."
+    return f"{error.strerror or error} ({error.filename or where}): {advice}, and try again."

@@ -20,7 +20,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from splitlab.core import files
-from splitlab.course import book, kernels, notebook_files, outputs, rendering, runner
+from splitlab.course import book, editions, kernels, notebook_files, outputs, rendering, runner
 from splitlab.course.runner import ChapterError
 
 PARAMETERS = {"profile": "tiny", "device": "cpu"}
@@ -354,7 +354,7 @@ def test_a_full_disk_fails_the_chapter_in_one_sentence(tmp_path, monkeypatch, wh
         runner.run(chapter, out, parameters=PARAMETERS, root=tmp_path)
     assert str(caught.value) == (
         f"01_one did not run: No space left on device ({out.parent}): "
-        "free some space, and build again."
+        "free some space, and try again."
     )
     assert not list(out.parent.glob("*")), "half a copy would be taken for one"
     assert not kernels._running
@@ -401,10 +401,23 @@ def test_a_full_disk_leaves_the_chapter_that_gets_its_verdict_as_it_was(
     assert not list(folder.glob(".*"))
 
 
+def test_a_full_disk_leaves_the_exercises_as_they_were(tmp_path, monkeypatch, capsys):
+    root = Path(book.__file__).parents[2]
+    master = min((root / "solutions").glob("*.ipynb"), key=lambda path: path.stat().st_size)
+    for folder in ("solutions", "exercises"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / master.name).write_bytes(master.read_bytes())
+    monkeypatch.setattr(files.os, "fsync", fail)
+    assert editions.main(["--root", str(tmp_path)]) == 1
+    says = "The exercises were not written: No space left on device"
+    assert says in only_sentence(capsys)
+    assert (tmp_path / "exercises" / master.name).read_bytes() == master.read_bytes()
+
+
 def test_an_output_folder_that_is_none_is_one_sentence(folder, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert build(folder, "--out", str(tmp_path / "file")) == 1
-    says = f"Not a directory ({tmp_path / 'file' / '_build'}): put that right, and build again."
+    says = f"Not a directory ({tmp_path / 'file' / '_build'}): put that right, and try again."
     assert says in only_sentence(capsys)
 
 
@@ -412,7 +425,7 @@ def test_an_output_folder_that_is_none_is_one_sentence(folder, tmp_path, capsys)
 def test_a_folder_that_is_read_only_asks_for_another_one(number):
     error = OSError(number, os.strerror(number), "/book/_build")
     sentence = notebook_files.storage_fault(error, Path("/book"))
-    assert "(/book/_build): make it writable, or name another folder with --out" in sentence
+    assert "(/book/_build): make it writable, or use another folder, and try again." in sentence
 
 
 # Two builds, and builds that are stopped
