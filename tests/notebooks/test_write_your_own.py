@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from splitlab.course import runner
+from splitlab.course import kernels, runner
 
 ROOT = Path(__file__).parents[2]
 PAGE = runner.read(ROOT / "book" / "97_write_your_own.ipynb")
@@ -45,7 +45,7 @@ def test_the_page_is_as_short_as_a_page_should_be():
     text = [cell.source for cell in PAGE.cells if cell.cell_type == "markdown"]
     assert 1200 <= sum(len(source.split()) for source in text) <= 1800
     assert sum(line.startswith("## ") for source in text for line in source.splitlines()) <= 6
-    code = [cell.source for cell in runner.code_cells(PAGE) if "%pip" not in cell.source]
+    code = [cell.source for cell in runner.code_cells(PAGE) if "google.colab" not in cell.source]
     assert max(len(line) for source in code for line in source.splitlines()) <= 78
 
 
@@ -75,7 +75,7 @@ def test_the_classes_pass_the_list_in_an_empty_folder(folder):
     command = [sys.executable, "-m", "pytest", "-p", "splitlab_pytest", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, *options],
-        env={**os.environ, **runner.ONE_THREAD, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+        env={**os.environ, **kernels.ONE_THREAD, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
         cwd=folder,
         capture_output=True,
         text=True,
