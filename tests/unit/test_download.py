@@ -24,7 +24,7 @@ import pytest
 from data_sets import BY_HAND
 
 import splitlab as sl
-from splitlab.course import cli
+from splitlab.course import cli, data_command
 from splitlab.data import PUBLISHED, DataError, download, published
 from splitlab.data.download import fetch
 from splitlab.data.idx import IdxFiles, load_idx
@@ -668,7 +668,7 @@ def test_each_set_says_where_it_is_published_and_its_terms(published):
     assert bool(published.mirrors) != bool(published.by_hand)
     assert all(mirror.endswith("/") for mirror in published.mirrors)
     assert published.terms.endswith(".") and not published.by_hand.endswith(".")
-    assert cli.DATA_SETS[0] == "digits" and published.name in cli.DATA_SETS
+    assert data_command.DATA_SETS[0] == "digits" and published.name in cli.DATA_SETS
 
 
 def test_no_two_sets_share_a_file():
