@@ -15,7 +15,7 @@ import torch
 import splitlab as sl
 from splitlab.course import claims_command, data_command, exits, watch
 from splitlab.course.doctor import chosen_device, doctor
-from splitlab.course.options import Parser, number, whole
+from splitlab.course.options import Parser, chosen, number, whole
 from splitlab.settings import LOADERS, Setting, client_side
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -44,7 +44,7 @@ def attack_fsha(options: argparse.Namespace) -> None:
     setting = _setting(options, sl.PROFILES)
     names = list(dict.fromkeys(options.watch or ()))
     watch.check(names, options.norm_limit, setting)
-    device = _device(options.device, setting)
+    device = chosen(options.device, setting.name)
     precision = PRECISIONS.get(options.precision, setting.precision(device))
     steps = options.steps
     if steps is not None and steps < 1:
@@ -130,7 +130,7 @@ def attack_fsha(options: argparse.Namespace) -> None:
 def attack_client_gan(options: argparse.Namespace) -> None:
     """Train with a malicious client among honest ones, score its images, and print the report."""
     setting = _setting(options, {"tiny": sl.tiny, "paper": client_side})
-    device, seed = _device(options.device, setting), options.seed
+    device, seed = chosen(options.device, setting.name), options.seed
     rounds = options.rounds or (500 if setting.name == "tiny" else 5000)
     for name, value in {"--rounds": options.rounds, "--honest": options.honest}.items():
         if value is not None and value < 1:
@@ -320,21 +320,6 @@ def _setting(options: argparse.Namespace, profiles: Mapping[str, Setting]) -> Se
             f"{' or '.join(others)}, or choose --data from {', '.join(setting.steps)}"
         )
     return setting
-
-
-def _device(name: str, setting: Setting) -> torch.device:
-    name = chosen_device(name, setting.name)
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"there is no device {name!r}: choose auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {name}: this machine has no usable GPU; use --device cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device {name} is not supported: choose auto, cpu, cuda or cuda:N")
-    if (device.index or 0) >= max(1, torch.cuda.device_count()):
-        raise ValueError(f"--device {name}: this machine has no such device; leave out the number")
-    return device
 
 
 def _finite(value: Any) -> Any:

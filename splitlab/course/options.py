@@ -6,6 +6,9 @@ import argparse
 import sys
 from typing import Any, NoReturn
 
+import torch
+
+from splitlab.course.doctor import chosen_device
 from splitlab.course.exits import STATUSES
 
 DIGITS = 18  # of the largest whole number: torch takes no seed of over 19
@@ -62,6 +65,26 @@ def number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{_short(text)} is not a number") from None
+
+
+def chosen(name: str, profile: str) -> torch.device:
+    """Return the device that --device names; at "auto", the profile's.
+
+    Raises:
+        ValueError: If there is no such device, or this machine has none.
+    """
+    name = chosen_device(name, profile)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"there is no device {name!r}: choose auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: this machine has no usable GPU; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device {name} is not supported: choose auto, cpu, cuda or cuda:N")
+    if (device.index or 0) >= (torch.cuda.device_count() if device.type == "cuda" else 1):
+        raise ValueError(f"--device {name}: this machine has no such device; leave out the number")
+    return device
 
 
 def _short(text: str) -> str:

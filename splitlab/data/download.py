@@ -135,11 +135,11 @@ def _fetch_file(name: str, mirrors: list[str], folder: Path, published: Publishe
         finally:
             with contextlib.suppress(OSError):
                 part.unlink()
-        failures.append(f"{mirror} {reason}{_through_proxy(mirror)}")
+        failures.append(f"{mirror} {reason}")
         _tell(published, f"{failures[-1]} ({name}).")
     raise DataError(
         f"{published.name}: {name} could not be downloaded ({'; '.join(failures)}); "
-        f"check the network, or {_elsewhere(published)}"
+        f"check the network{_and_proxy(mirrors[0])}, or {_elsewhere(published)}"
     )
 
 
@@ -252,18 +252,21 @@ def _have_certificates(published: Published) -> None:
         )
 
 
-def _through_proxy(url: str) -> str:
-    """Name the proxy that a request to `url` goes through, and its variable; "" where none does."""
+def _and_proxy(url: str) -> str:
+    """Name the proxy that a request to `url` goes through, if any, as a part of a sentence.
+
+    Its address is shown without the password that it may hold.
+    """
     import requests
 
     proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     if not proxy:
         return ""
-    host = proxy.rpartition("@")[2].partition("://")[2] or proxy.rpartition("@")[2]
+    host = proxy.rpartition("@")[2].rpartition("://")[2]
     names = [f"{url.partition(':')[0]}_proxy", "all_proxy"]
     known = [name for low in names for name in (low, low.upper()) if os.environ.get(name) == proxy]
     source = known[0] if known else "the system's settings"
-    return f" through the proxy {host} that {source} names"
+    return f" and the proxy {host} ({source})"
 
 
 def _make_ready(folder: Path, published: Published) -> None:
