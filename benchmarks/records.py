@@ -110,7 +110,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--list", action="store_true", help="only say what is there")
     options = parser.parse_args(arguments)
     if unknown := set(options.file) - set(files):
-        parser.error(f"no record is called {min(unknown)!r}")
+        parser.error(f"no record is called {min(unknown)!r}: choose from {', '.join(files)}")
     if not options.minutes >= 0:  # NaN is not, either
         parser.error(f"--minutes is {options.minutes:g}: choose a number of at least 0")
     device = chosen(options.device, options.profile)

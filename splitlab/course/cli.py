@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def attack_fsha(options: argparse.Namespace) -> None:
     """Hijack a client, score the reconstructions, and print the report."""
-    setting = _setting(options, sl.PROFILES)
     names = list(dict.fromkeys(options.watch or ()))
-    watch.check(names, options.norm_limit, setting)
+    watch.check(names, options.norm_limit, sl.PROFILES[options.profile])
+    setting = _setting(options, sl.PROFILES)
     device = chosen(options.device, setting.name)
     precision = PRECISIONS.get(options.precision, setting.precision(device))
     steps = options.steps

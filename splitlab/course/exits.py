@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import linecache
 import os
 import signal
 import sys
@@ -93,7 +94,6 @@ def run(
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by the shell; print would take the other one
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 as long as the process
-    status = 2
     try:
         with terminable():
             try:
@@ -109,6 +109,7 @@ def run(
         if not foreseen(error):
             raise
         _say(f"{name}: {sentence(error)}")
+        status = 2
     _let_go()
     return status
 
@@ -116,14 +117,18 @@ def run(
 def foreseen(error: BaseException) -> bool:
     """Whether an error is no fault of the program: the system's, or one that splitlab raised.
 
-    A ValueError out of torch, numpy or Python is a fault of the caller of these, which is splitlab.
+    Other ValueErrors, of torch, numpy or Python itself, are faults of splitlab, which called these.
     """
     if not isinstance(error, ValueError) or type(error).__module__.startswith("splitlab."):
         return True
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback is not None and PACKAGE in Path(traceback.tb_frame.f_code.co_filename).parents
+    if traceback is None:
+        return False
+    file = traceback.tb_frame.f_code.co_filename
+    line = linecache.getline(file, traceback.tb_lineno).strip()
+    return PACKAGE in Path(file).parents and (not line or line.startswith("raise"))
 
 
 def sentence(error: BaseException) -> str:
