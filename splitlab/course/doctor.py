@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 import splitlab as sl
+from splitlab.arguments import described
 from splitlab.core.tables import Table
 from splitlab.course.timing import SECONDS, Expected, about, scaled, step_seconds
 from splitlab.data import download, published
@@ -123,8 +124,11 @@ def doctor(profile: str = "tiny", device: str = "cpu") -> Card:
     Raises:
         ValueError: If there is no such profile.
     """
-    if profile not in sl.PROFILES:
-        raise ValueError(f"there is no profile {profile!r}: choose one of {', '.join(sl.PROFILES)}")
+    if not isinstance(profile, str) or profile not in sl.PROFILES:
+        raise ValueError(
+            f"there is no profile {described(profile)}: choose one of {', '.join(sl.PROFILES)}, "
+            "by its name"
+        )
     setting, device = sl.PROFILES[profile], str(device)
     timing, expected, recorded = _time(profile, device)
     findings = [
