@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book test verdicts exercises seconds records claims badges lint clean
+.PHONY: help setup book test verdicts exercises address seconds records claims badges lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -77,6 +77,9 @@ verdicts: setup ## build the book and store the chapters' verdict lines as what 
 exercises: setup ## make exercises/ from the masters in solutions/
 	@'$(BIN)/python' -m splitlab.course.editions
 
+address: setup ## write the address and the version of pyproject.toml where they are repeated
+	@'$(BIN)/python' -m splitlab.course.address
+
 seconds: setup ## run all notebooks, one at a time, and store their seconds for `splitlab doctor`
 	@'$(BIN)/python' -m splitlab.course.book --profile $(PROFILE) --store-seconds $(ARGS)
 
@@ -94,6 +97,7 @@ lint: setup ## check style, formatting, types, stripped notebooks and generated 
 	@'$(BIN)/ruff' format --check .
 	@'$(BIN)/mypy'
 	@'$(BIN)/python' -m splitlab.course.editions --check
+	@'$(BIN)/python' -m splitlab.course.address --check
 	@find book exercises solutions -name '*.ipynb' -not -path '*/_build/*' \
 	  | xargs -r '$(BIN)/nbstripout' --verify --keep-count --keep-id
 

@@ -110,7 +110,7 @@ def run(
             raise
         _say(f"{name}: {sentence(error)}")
         status = 2
-    _let_go()
+    let_go()
     return status
 
 
@@ -147,7 +147,7 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _let_go() -> None:
+def let_go() -> None:
     """Drop what cannot be written, lest Python complain of it after the end."""
     stream: Any
     for stream in (sys.stdout, sys.stderr):

@@ -88,6 +88,8 @@ class Snapshots(Observer):
         Raises:
             ValueError: If it comes from snapshots of another frequency or number of images.
         """
+        if "settings" not in state:
+            raise ValueError("this is no state of snapshots: pass what state_dict() returned")
         if state["settings"] != (self.every, self.images):
             every, images = state["settings"]
             raise ValueError(
