@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from splitlab.arguments import NETWORK, described, instance, reason
+from splitlab.arguments import NETWORK, count, described, instance, reason
 from splitlab.nets.evaluation import evaluating
 
 
@@ -62,3 +64,16 @@ def check_shape(name: str, made: Tensor, wanted: tuple[int, ...], *, what: str, 
         raise ValueError(
             f"{name} makes rows of shape {tuple(made.shape[1:])} and {what} {tuple(wanted)}: {do}"
         )
+
+
+def shape_of_images(value: Any, name: str = "image_shape") -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of an image; a ValueError where it is none."""
+    sides = tuple(value) if isinstance(value, tuple | list) else ()
+    if len(sides) != 3:
+        raise ValueError(
+            f"{name} is {described(value)}: pass channels, height and width, such as (1, 16, 16)"
+        )
+    channels, height, width = (
+        count(f"{name}[{place}]", side, least=1) for place, side in enumerate(sides)
+    )
+    return channels, height, width

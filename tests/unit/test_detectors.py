@@ -191,8 +191,8 @@ def test_the_threshold_is_one_of_the_scores():
         (18, 0.05, "18 honest runs cannot show that at most 5% of runs alarm: use at least 19"),
         (0, 0.1, "0 honest runs cannot show that at most 10% of runs alarm: use at least 9"),
         (50, 0.001, "50 honest runs .* at most 0.1% of runs alarm: use at least 999"),
-        (50, 0.0, "budget is 0.0: choose a chance"),
-        (50, 1, "budget is 1: choose a chance"),
+        (50, 0.0, "budget is 0.0: choose a number"),
+        (50, 1, "budget is 1: choose a number"),
     ],
 )
 def test_too_few_runs_are_refused_with_their_number(runs, budget, text):
@@ -398,9 +398,9 @@ def test_bad_counts_are_refused(make, name, values, least):
 
 @pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, math.nan, True, None, "a"])
 def test_bad_shares_are_refused(value):
-    with pytest.raises(ValueError, match=r"^false_share is .*: choose a chance between 0 and 1"):
+    with pytest.raises(ValueError, match=r"^false_share is .*: choose a number between 0 and 1"):
         SplitGuard(false_share=value)
-    with pytest.raises(ValueError, match=r"^tolerance is .*: choose a chance between 0 and 1"):
+    with pytest.raises(ValueError, match=r"^tolerance is .*: choose a number between 0 and 1"):
         GradientRank(tolerance=value)
     if value != 1 or value is True:
         with pytest.raises(ValueError, match=r"^share is .*: choose a number above 0 and at most"):
