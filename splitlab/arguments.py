@@ -119,6 +119,33 @@ def generator(value: Any, name: str = "seed") -> torch.Generator:
     return torch.Generator().manual_seed(torch_seed(value, name))
 
 
+def tensor_of(name: str, values: Any) -> Tensor:
+    """Return a tensor as it is, and arrays and lists of numbers as one; else raise a TypeError."""
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, np.ndarray | Sequence) and not isinstance(values, str):
+        try:
+            return torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError) as error:
+            why = reason(error)
+            raise TypeError(f"{name} is no list of numbers ({why}): {TENSOR}") from error
+    raise TypeError(f"{name} is {described(values)}: {TENSOR}")
+
+
+def reals(name: str, values: Any) -> list[float]:
+    """Return a list of numbers, which may be NaN or infinite.
+
+    Raises:
+        TypeError: If it is no list of them.
+    """
+    listed = not isinstance(values, str | dict) and isinstance(values, Iterable)
+    found = [_real(value) for value in values] if listed else [None]
+    checked = [value for value in found if value is not None]
+    if len(checked) < len(found):
+        raise TypeError(f"{name} is {described(values)}: pass a list of numbers")
+    return checked
+
+
 def one_of(name: str, value: Any, known: Sequence[Any]) -> None:
     """Raise a ValueError unless a value is among those known."""
     if type(value) not in {type(one) for one in known} or value not in known:
