@@ -84,22 +84,32 @@ def ends(value: Any, name: str = "value_range") -> tuple[float, float]:
     return low, high
 
 
+def whole(value: Any) -> int | None:
+    """Return a whole number of Python's, numpy's or torch's; None for anything else."""
+    if isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError, RuntimeError):  # of a tensor with several numbers, too
+        return None
+
+
 def count(name: str, value: Any, *, least: int) -> int:
     """Return a whole number (of Python's or numpy's) of at least `least`; else a ValueError."""
-    whole = _whole(value)
-    if whole is None or whole < least:
+    number = whole(value)
+    if number is None or number < least:
         raise ValueError(f"{name} is {described(value)}: choose a whole number of at least {least}")
-    if whole > sys.maxsize:
+    if number > sys.maxsize:
         raise ValueError(f"{name} is {described(value)}: choose a number that fits into 64 bits")
-    return whole
+    return number
 
 
 def seed(value: Any, name: str = "seed") -> int:
     """Return a whole number, of either sign; else raise a ValueError."""
-    whole = _whole(value)
-    if whole is None:
+    number = whole(value)
+    if number is None:
         raise ValueError(f"{name} is {described(value)}: choose a whole number, such as 0")
-    return whole
+    return number
 
 
 def torch_seed(value: Any, name: str = "seed") -> int:
@@ -108,10 +118,10 @@ def torch_seed(value: Any, name: str = "seed") -> int:
     Raises:
         ValueError: If it is no whole number.
     """
-    whole = seed(value, name)
-    if -(2**63) <= whole < 2**64:
-        return whole
-    return int.from_bytes(hashlib.sha256(hex(whole).encode()).digest()[:8])
+    number = seed(value, name)
+    if -(2**63) <= number < 2**64:
+        return number
+    return int.from_bytes(hashlib.sha256(hex(number).encode()).digest()[:8])
 
 
 def generator(value: Any, name: str = "seed") -> torch.Generator:
@@ -311,15 +321,6 @@ def _shown(value: Any) -> str:
         return ""
     shown = repr(value)
     return shown if len(shown) < SHORT and "\n" not in shown else ""
-
-
-def _whole(value: Any) -> int | None:
-    if isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool):
-        return None
-    try:
-        return operator.index(value)
-    except (TypeError, ValueError, RuntimeError):  # of a tensor with several numbers, too
-        return None
 
 
 def _real(value: Any) -> float | None:
