@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor
 
-from splitlab.arguments import described, reals
+from splitlab.arguments import described, ends, reals
 from splitlab.show.pictures import (
     PARTY,
     Frame,
@@ -74,6 +74,8 @@ def strip(
     if len({len(images) for images in rows.values()}) > 1:
         counts = ", ".join(f"{label.strip()} {len(images)}" for label, images in rows.items())
         raise ValueError(f"rows have different numbers of images, {counts}: pass the same number")
+    if value_range is not None:
+        value_range = ends(value_range)
     count = len(next(iter(rows.values())))
     figure, axes = plt.subplots(
         len(rows), 1, figsize=(6.4, 0.85 * len(rows) + 0.1), squeeze=False, layout="compressed"
