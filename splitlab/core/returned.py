@@ -5,11 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from splitlab.arguments import described
-from splitlab.nets.evaluation import in_parts
+from splitlab.nets.shapes import output_of
 
 # Network -> kind of input that it is known to take -> shape of one row of its output.
 _TAKEN: weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[int, ...]]]
@@ -19,8 +18,6 @@ _TAKEN = weakref.WeakKeyDictionary()
 def row_of(net: nn.Module, x: Tensor, *, name: str, given: str) -> tuple[int, ...]:
     """Return the shape of one row of net(x); the network is tried once for each kind of x.
 
-    It is tried in evaluation mode, on one row, and stays as it is.
-
     Args:
         net: The network.
         x: What it is to take, (N, ...), N at least 1.
@@ -28,21 +25,13 @@ def row_of(net: nn.Module, x: Tensor, *, name: str, given: str) -> tuple[int, ..
         given: The name of x, such as "images".
 
     Raises:
-        ValueError: If the network cannot compute with it.
+        ValueError: If the network does not take it.
     """
     known = _TAKEN.setdefault(net, {})
     kind = (x.shape[1:], x.dtype, x.device)
     if kind not in known:
-        try:
-            with torch.random.fork_rng(devices=[]):
-                out = in_parts(net, x[:1].detach())
-            known[kind] = tuple(out.shape[1:])
-        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
-            why = " ".join(str(error).split())[:120]
-            raise ValueError(
-                f"{name} cannot compute with {given} of {x.dtype} and shape {tuple(x.shape[1:])} "
-                f"a row ({why}): give it a network made for them"
-            ) from error
+        do = "give it a network made for them"
+        known[kind] = tuple(output_of(name, net, x[:1].detach(), what=given, do=do).shape[1:])
     return known[kind]
 
 

@@ -256,7 +256,7 @@ CASES = [
     Misuse("a record's name is a number", lambda given: write(given, 3), TypeError,
            ("a record's name is 3: pass text",)),
     Misuse("a record's row is a list", lambda given: write(given, row=[1]), TypeError,
-           ("a row is a list: pass a dictionary",)),
+           ("a row is [1]: pass a dictionary",)),
     Misuse("a record's row has no run", lambda given: write(given, row={"seed": 3}), ValueError,
            ("a row has seed: give it a run",)),
     Misuse("a record's row holds a tensor",

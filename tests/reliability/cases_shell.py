@@ -17,7 +17,7 @@ CASES = [
         "the doctor is given a list",
         lambda given: doctor(["tiny"]),
         ValueError,
-        ("there is no profile a list", "choose one of tiny, gpu, paper"),
+        ("there is no profile ['tiny']", "choose one of tiny, gpu, paper"),
     ),
     Misuse(
         "a chapter without claims is verified",
