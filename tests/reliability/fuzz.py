@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from malformed import Due, another_form, malformed, with_gaps
 from snapshots import differences, not_finite, snapshot
 

@@ -1,4 +1,4 @@
-"""Messages that are wrong in one way or two, made from a true one; and right ones in other forms."""
+"""Messages that are wrong in one way or two, made of a true one; and right ones in other forms."""
 
 import copy
 import dataclasses
