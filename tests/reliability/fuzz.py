@@ -20,6 +20,7 @@ LIBRARY = Path(sl.__file__).parent
 RAISED = (TypeError, ValueError, RuntimeError, NotImplementedError)
 LONGEST = 400  # characters of a sentence
 STEPS, WRONG = 12, (2, 3)  # steps of each client; wrong messages before each true one
+SIZES = (8, 8, 16, 5)  # of the batches, in turn: an attack's own have 8 rows
 
 
 @dataclass
@@ -71,8 +72,9 @@ class Run:
 
     def take(self, steps=STEPS):
         """Take some steps of each client; return itself."""
-        for _ in range(steps):
+        for step in range(steps):
             for client in self.parties.clients:
+                client.sampler.batch_size = SIZES[step % len(SIZES)]
                 self._step(client)
             self._hand_on()
             if bad := not_finite(snapshot(*self.parties)):

@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 import torch
-from fuzz import LIBRARY, Fault, Parties, fault_of, fuzz
+from fuzz import LIBRARY, Fault, Parties, Run, fault_of, fuzz
+from snapshots import differences, snapshot
 from torch import nn
 
 import splitlab as sl
@@ -80,6 +81,34 @@ def test_there_are_enough_and_enough_of_them_are_right():
     assert thrown["true"] + thrown["again"] >= VALID * thrown.total(), thrown
     # Each of these took part in the training; the others arrived once more, and changed nothing.
     assert thrown["true"] >= 0.5 * VALID * thrown.total(), thrown
+
+
+class Watched(Run):
+    """A run at which nothing is thrown: who refuses the true message must not have changed."""
+
+    def send(self, receiver, method, message):
+        before = snapshot(receiver)
+        try:
+            return super().send(receiver, method, message)
+        except Fault:
+            assert differences(before, snapshot(receiver)) == []
+            raise
+
+
+ELSEWHERE = [
+    pytest.param(kind, protocol, id=f"{kind.__name__}-{protocol}")
+    for kind in dict.fromkeys([*ATTACKS, *DEFENSES])
+    for protocol in PROTOCOLS
+    if protocol not in kind.PROTOCOLS
+]
+
+
+@pytest.mark.parametrize(("kind", "protocol"), ELSEWHERE)
+def test_where_a_class_takes_no_part_nothing_changes_before_it_is_said(kind, protocol):
+    """Some say it when they are made; the others when a message arrives."""
+    with pytest.raises((Fault, ValueError)) as caught:
+        Watched(example(kind, protocol), "elsewhere", fuzzed=False).take(2)
+    assert "protocol" in str(caught.value)
 
 
 class Careless(sl.HonestServer):
