@@ -12,7 +12,7 @@ from typing import ClassVar, Self, Unpack
 from torch import Tensor, nn
 
 from splitlab.attacks.triggers import Patch, Trigger, triggered, triggered_set
-from splitlab.core import validate
+from splitlab.core import setup
 from splitlab.core.client import Client, Turn
 from splitlab.core.curious import HonestClient
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput
@@ -78,8 +78,8 @@ class Backdoor(Client):
         seed: int = 0,
         **honest: Unpack[HonestClient],
     ) -> None:
-        validate.can_label(honest.get("tail"))
-        target = validate.class_number(target, len(data.classes), name="target")
+        setup.can_label(honest.get("tail"))
+        target = setup.class_number(target, len(data.classes), name="target")
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}: choose a share above 0 and at most 1")
         for name, factor in {"scale": scale, "scale_rest": scale_rest}.items():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from splitlab.core import validate
+from splitlab.core import setup
 from splitlab.core.client import Client, Turn
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput
 from splitlab.core.party import OptimizerFactory
@@ -271,8 +271,8 @@ def _blank(like: ImageData) -> ImageData:
 def _check_labels(tail: nn.Module | None, like: ImageData, target: int, poison: int | None) -> None:
     """Raise a ValueError where a label makes no sense, or the tail has no output for it."""
     classes = len(like.classes)
-    tail = validate.can_label(tail)
-    validate.class_number(target, classes, name="target")
+    tail = setup.can_label(tail)
+    setup.class_number(target, classes, name="target")
     if poison is not None and (poison == target or poison < 0):
         raise ValueError(
             f"poison is {poison} and target {target}: choose another class for the poison turns, "

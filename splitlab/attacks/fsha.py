@@ -17,7 +17,7 @@ from torch.optim import Adam
 
 from splitlab.attacks.critic import Critic, descend
 from splitlab.attacks.schedules import Schedule, constant, falling, half_at
-from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
+from splitlab.core.messages import Gradient, Message, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import Sampler, with_own_randomness
 from splitlab.core.server import Server
@@ -108,6 +108,15 @@ class FSHA(Server):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.critic!r}, {self.public!r})"
 
+    def check(self, message: Message) -> None:
+        """Refuse z of another shape or type than the pilot's output."""
+        super().check(message)
+        if isinstance(message, SmashedData) and message.z.shape[1:] != self.z_shape:
+            raise ValueError(
+                f"the client sends z of shape {tuple(message.z.shape[1:])} and the pilot makes "
+                f"{tuple(self.z_shape)}: give the attack the networks of the client's cut"
+            )
+
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
         """One turn of Algorithm 1: train the pilot's side and the critic, answer with dz.
@@ -115,7 +124,6 @@ class FSHA(Server):
         Raises:
             ValueError: If z has another shape than the pilot's output.
         """
-        self.check_shape(message.z)
         z = message.z.detach()
         for net in (self.pilot, self.decoder, self.critic.net):
             net.train()
@@ -194,14 +202,6 @@ class FSHA(Server):
             ValueError: If there is no network to show.
         """
         return in_parts(self._shown(), message.z)
-
-    def check_shape(self, z: Tensor) -> None:
-        """Raise a ValueError where z has another shape than the pilot's output."""
-        if z.shape[1:] != self.z_shape:
-            raise ValueError(
-                f"the client sends z of shape {tuple(z.shape[1:])} and the pilot makes "
-                f"{tuple(self.z_shape)}: give the attack the networks of the client's cut"
-            )
 
     def _shown(self) -> nn.Module:
         if self.body is None:

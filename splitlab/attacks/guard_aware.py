@@ -13,7 +13,7 @@ from torch import Tensor
 
 from splitlab.attacks.fsha import FSHA
 from splitlab.attacks.multitask import MultitaskFSHA
-from splitlab.core.messages import Gradient, ServerOutput, SmashedData
+from splitlab.core.messages import Gradient, Message, ServerOutput, SmashedData
 from splitlab.core.server import HonestServer
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
@@ -66,15 +66,19 @@ class GuardAwareFSHA(MultitaskFSHA):
         self.accuracies: list[float] = []
         self.suspected: list[int] = []
 
+    def check(self, message: Message) -> None:
+        """Refuse z without labels, and what hijack or task cannot use."""
+        if isinstance(message, SmashedData) and message.labels is None:
+            raise ValueError(UNLABELED)
+        super().check(message)
+
     def reply(self, message: SmashedData) -> Gradient:
         """Answer honestly if the labels look false, and hijack otherwise.
 
         Raises:
             ValueError: As in `FSHA` and in `HonestServer`; and where no labels arrive.
         """
-        if message.labels is None:
-            raise ValueError(UNLABELED)
-        self.hijack.check_shape(message.z)
+        assert message.labels is not None
         guess = in_parts(self.task.net, message.z).argmax(1)
         accuracy = float((guess == message.labels).float().mean())
         usual = sum(self.accuracies) / max(len(self.accuracies), 1)

@@ -13,7 +13,7 @@ from typing import ClassVar, Self, Unpack
 import torch
 from torch import Tensor, nn
 
-from splitlab.core import validate
+from splitlab.core import setup
 from splitlab.core.client import Client, Turn
 from splitlab.core.curious import HonestClient
 from splitlab.core.threat import ThreatModel
@@ -60,7 +60,7 @@ class LabelFlipping(Client):
         seed: int = 0,
         **honest: Unpack[HonestClient],
     ) -> None:
-        validate.can_label(honest.get("tail"))
+        setup.can_label(honest.get("tail"))
         self.flips = _checked(flips, len(data.classes))
         super().__init__(net, data, seed=seed, **honest)
 
@@ -105,8 +105,8 @@ def _checked(flips: Mapping[int, int], classes: int) -> dict[int, int]:
         raise ValueError("flips is empty: name at least one class and its false label, as {0: 6}")
     checked = {}
     for true, false in flips.items():
-        true = validate.class_number(true, classes, name="a class in flips")
-        false = validate.class_number(false, classes, name=f"the false label of {true} in flips")
+        true = setup.class_number(true, classes, name="a class in flips")
+        false = setup.class_number(false, classes, name=f"the false label of {true} in flips")
         if true == false:
             raise ValueError(f"flips has {true}: {false}, which is no flip: choose another label")
         checked[true] = false

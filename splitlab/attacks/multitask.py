@@ -8,12 +8,13 @@ are weighed here is this library's.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar, Self
 
 from torch import Tensor
 
 from splitlab.attacks.fsha import FSHA
-from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
+from splitlab.core.messages import Gradient, Message, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.server import HonestServer, Server
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
@@ -80,6 +81,12 @@ class MultitaskFSHA(Server):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(weight {self.weight:g}, {self.hijack!r})"
 
+    def check(self, message: Message) -> None:
+        """Refuse what hijack or task cannot use."""
+        if isinstance(message, SmashedData):
+            self.hijack.check(message)
+        self.task.check(message)
+
     def reply(self, message: SmashedData) -> Gradient:
         """Take a step for each of the two ends, and answer with the mixture.
 
@@ -134,7 +141,8 @@ class MultitaskFSHA(Server):
                 self.hijack.rehearse()
             dz, self.metrics = honest.dz, dict(self.task.metrics)
         else:
-            dz = self.mix(self.hijack.reply(message).dz, honest.dz)
+            asked = dataclasses.replace(message, asks="gradient")
+            dz = self.mix(self.hijack.reply(asked).dz, honest.dz)
             self.metrics = self.hijack.metrics | self.task.metrics
         self.metrics |= {"dz_norm": dz.norm(), "task_norm": honest.dz.norm()}
         return self.gradient(message, dz)

@@ -18,7 +18,7 @@ from torch.optim import Adam
 from splitlab.attacks.critic import Critic
 from splitlab.attacks.fsha import FSHA
 from splitlab.attacks.schedules import Schedule, constant, half_at
-from splitlab.core.messages import Gradient, OutputGradient, ServerOutput, SmashedData
+from splitlab.core.messages import Gradient, Message, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.server import Server
 from splitlab.core.threat import ThreatModel
@@ -142,6 +142,10 @@ class PropertyInference(Server):
 
     def __repr__(self) -> str:
         return f"PropertyInference({', '.join(self.public.classes)}; {self.hijack!r})"
+
+    def check(self, message: Message) -> None:
+        """Refuse what the hijack cannot use."""
+        self.hijack.check(message)
 
     def reply(self, message: SmashedData) -> Gradient:
         """Hijack as `FSHA` does, with the head in the decoder's place.

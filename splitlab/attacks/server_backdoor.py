@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from splitlab.attacks.critic import Critic
 from splitlab.attacks.triggers import Patch, Trigger, triggered, triggered_set
-from splitlab.core import validate
+from splitlab.core import setup, validate
 from splitlab.core.curious import Honest
 from splitlab.core.messages import Gradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
@@ -88,7 +88,7 @@ class ServerBackdoor(HonestServer):
         seed: int = 0,
         **honest: Unpack[Honest],
     ) -> None:
-        target = validate.class_number(target, len(public.classes), name="target")
+        target = setup.class_number(target, len(public.classes), name="target")
         if rehearsals < 1:
             raise ValueError(f"rehearsals is {rehearsals}: choose at least 1")
         super().__init__(net, seed=seed, **honest)

@@ -6,38 +6,91 @@ import functools
 import inspect
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from splitlab.core.state import Stateful
 from splitlab.core.threat import ThreatModelViolation
+from splitlab.data import Data
 
 
-def audit(clients: Iterable[Any], server: Any) -> None:
-    """Check that no memory reachable from a client is reachable from the server.
+def audit(clients: Iterable[Any], server: Any, others: Sequence[Any] = ()) -> None:
+    """Check that parties share nothing: no memory, no defense, and no name.
 
     Walks attributes, containers, modules, optimizers, closures and computation graphs. It is a
     guard against mistakes in teaching code, not a sandbox: a copy made behind its back shares no
-    memory, and Python offers other ways round it.
+    memory, and Python offers other ways round it. Two clients may read the same images.
 
     Args:
         clients: The clients.
         server: The server.
+        others: Further parties, such as an aggregator.
 
     Raises:
-        ThreatModelViolation: Naming both paths to the shared memory.
+        ThreatModelViolation: Naming both paths to what is shared, or the name.
     """
-    servers_memory = {key: path for key, path in _memory(server, "server")}
-    for number, client in enumerate(clients):
-        for key, path in _memory(client, f"clients[{number}]"):
-            if key in servers_memory:
+    parties = {"server": server, **{f"others[{n}]": one for n, one in enumerate(others)}}
+    parties |= {f"clients[{number}]": client for number, client in enumerate(clients)}
+    # Two clients may read the same images: nobody writes to them.
+    data = [one.data for one in parties.values() if isinstance(getattr(one, "data", None), Data)]
+    images = {key for one in data for key, _ in _memory(one, "data")}
+    owners: dict[Any, tuple[str, str]] = {}
+    names: dict[Any, str] = {}
+    for place, party in parties.items():
+        for key, path in _memory(party, place):
+            owner, first = owners.setdefault(key, (place, path))
+            reads = key in images and all(which.startswith("clients") for which in (owner, place))
+            if owner != place and not reads:
                 raise ThreatModelViolation(
-                    f"{servers_memory[key]} and {path} are the same memory: "
+                    f"{first} and {path} are the same memory: "
                     "only messages may cross, so send a message or make a copy"
                 )
+        name = getattr(party, "name", place)
+        if name in names:
+            raise ThreatModelViolation(
+                f"{names[name]} and {place} are both called {name!r}: give each party a name= of "
+                "its own, by which messages know it"
+            )
+        names[name] = place
+
+
+class Unchanged:
+    """Tells whether networks were written to since it was made, or changed their modes.
+
+    Args:
+        parties: Whose networks; one that is a network itself counts, too.
+    """
+
+    def __init__(self, parties: Iterable[Any]) -> None:
+        self.nets = [net for party in parties for net in _networks(party)]
+        self.before = self._fingerprint()
+
+    def check(self, who: str) -> None:
+        """Raise a ThreatModelViolation that names who did it, if something has changed."""
+        if self._fingerprint() != self.before:
+            raise ThreatModelViolation(
+                f"{who} changed the network of a party: work on a copy, such as frozen_net() of a "
+                "server, instead"
+            )
+
+    def _fingerprint(self) -> list[tuple[int, bool]]:
+        """Version counters and modes: they change with any in-place write or mode switch."""
+        tensors = [t for net in self.nets for t in (*net.parameters(), *net.buffers())]
+        state = [(tensor._version, tensor.requires_grad) for tensor in tensors]
+        return state + [(0, part.training) for net in self.nets for part in net.modules()]
+
+
+def _networks(value: Any) -> Iterator[nn.Module]:
+    """Yield a network, or those of a party and of the parties that it consists of."""
+    if isinstance(value, nn.Module):
+        yield value
+    elif isinstance(value, Stateful):
+        for held in vars(value).values():
+            yield from _networks(held)
 
 
 # Values that hold no tensors, or, like modules and classes, lead to everything there is.
@@ -48,7 +101,7 @@ _LEAVES = (
 
 
 def _memory(root: Any, name: str) -> Iterator[tuple[tuple[str, int], str]]:
-    """Yield (memory, path) for every tensor and array reachable from `root`."""
+    """Yield (what, path) for every tensor, array and stateful object reachable from `root`."""
     seen: dict[int, Any] = {}  # keeps what it has seen alive, so that an id is not used twice
     queue = deque([(root, name)])
     while queue:
@@ -56,6 +109,8 @@ def _memory(root: Any, name: str) -> Iterator[tuple[tuple[str, int], str]]:
         if isinstance(value, _LEAVES) or id(value) in seen:
             continue
         seen[id(value)] = value
+        if isinstance(value, Stateful):
+            yield ("object", id(value)), path
         if isinstance(value, Tensor) and value.layout is torch.strided:
             storage = value.untyped_storage()
             if storage.nbytes():

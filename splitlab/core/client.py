@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from splitlab.core import validate
+from splitlab import arguments
+from splitlab.core import returned, setup, validate, weights
 from splitlab.core.messages import (
     Gradient,
     Message,
@@ -26,7 +27,7 @@ from splitlab.core.randomness import Sampler, with_own_randomness
 from splitlab.core.state import Stateful
 from splitlab.core.threat import ThreatModel
 from splitlab.data import Data
-from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating
+from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating, whole_batches
 
 
 class HijackingDetected(RuntimeError):
@@ -44,6 +45,7 @@ class Turn:
         z: Smashed data with its graph; None until the forward pass.
         update: Whether the client's optimizer steps on this batch.
         fake: Whether a defense made the batch up (false labels, say).
+        finished: Whether the tail has answered, in the U-shaped protocol.
     """
 
     x: Tensor
@@ -52,6 +54,7 @@ class Turn:
     z: Tensor | None = None
     update: bool = True
     fake: bool = False
+    finished: bool = False
 
 
 class Defense(Stateful):
@@ -136,7 +139,9 @@ class Client(Party):
             training log; empty without a tail.
 
     Raises:
-        ValueError: If a client with a tail is to send its labels.
+        TypeError: If an argument is of another kind, such as a class in place of an object.
+        ValueError: If a client with a tail is to send its labels, the network cannot compute with
+            the images or has nothing to learn, or the batch is larger than the data.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -148,6 +153,7 @@ class Client(Party):
     )
     STATE = ("step",)
     PASSING = ("turn",)
+    RECEIVES: ClassVar = {"finish": ServerOutput, "backward": Gradient, "load": Weights}
 
     def __init__(
         self,
@@ -165,16 +171,15 @@ class Client(Party):
         device: torch.device | str = "cpu",
         name: str = "client",
     ) -> None:
-        if sends_labels and tail is not None:
-            raise ValueError(
-                f"{name} has a tail so that its labels stay at home: leave out sends_labels=True, "
-                "or leave out tail"
-            )
+        made_with = {"tail": tail, "loss": loss, "sends_labels": sends_labels}
+        setup.client(net, data, **made_with, defenses=defenses, kind=Defense)
         super().__init__(name=name, seed=seed, device=device)
         self.net = net.to(self.device)
         self.tail = None if tail is None else tail.to(self.device)
         self.data = data.to(self.device)
-        self.optimizer = optimizer(self._networks().parameters())
+        if type(self).next_turn is Client.next_turn:  # else it may send others than these
+            returned.images(self, self.data.x)
+        self.optimizer = arguments.optimizer(optimizer, self._networks().parameters(), who=name)
         self.loss = loss
         if sends_labels is None:
             sends_labels = tail is None and not sends_index
@@ -194,15 +199,28 @@ class Client(Party):
         index = self.sampler.next().to(self.device)
         return Turn(x=self.data.x[index], labels=self.data.y[index], index=index)
 
+    def check(self, message: Message) -> None:
+        """Refuse an answer to what was not asked, one that does not fit it, or other weights."""
+        if isinstance(message, Weights):
+            setup.between_turns(self)
+            parties = {"sender": message.sender, "who": self.name}
+            weights.fit(message.state, self._networks().state_dict(), **parties)
+            if message.optimizer is not None:
+                weights.optimizer_takes(self.optimizer, message.optimizer, **parties)
+        elif isinstance(message, ServerOutput):
+            turn = self._turn(message, "an output")
+            validate.output_fits(message.a, self.tail, turn, who=self.name)
+        elif isinstance(message, Gradient):
+            turn = self._turn(message, "a gradient", finished=self.tail is not None)
+            assert turn.z is not None
+            validate.gradient_fits(message.dz, turn.z, name="z", who="server")
+
     @with_own_randomness
     def forward(self) -> SmashedData:
         """Run f on the next batch, in training mode, and return what is sent."""
-        if self.turn is not None:
-            raise RuntimeError(
-                f"{self.name} still waits for the gradient of step {self.step}: "
-                "call backward before the next forward"
-            )
+        setup.between_turns(self)
         turn = self.next_turn()
+        returned.images(self, turn.x)
         for defense in self.defenses:
             defense.begin(self, turn)
         self.optimizer.zero_grad()  # here, because the tail's gradients come before f's
@@ -226,23 +244,19 @@ class Client(Party):
         The tail takes its step with f, in `backward`.
 
         Raises:
-            ValueError: If the client has no tail.
+            ValueError: If the client has no tail, or one that cannot compute with the output.
             RuntimeError: If no batch is under way, or the output belongs to another step.
         """
-        if self.tail is None:
-            raise ValueError(
-                f"{self.name} has no tail to finish the forward pass with: make the client with "
-                "tail=, or use protocol=vanilla"
-            )
-        turn = self._turn(message, "an output")
-        validate.output_fits(message.a, len(turn.x))
+        assert self.tail is not None and self.turn is not None
+        turn = self.turn
         a = message.a.detach().requires_grad_()
         self.tail.train()
         logits = self.tail(a)
         assert turn.labels is not None
-        loss = self.loss(logits, turn.labels)
+        loss = returned.loss_of(self.loss(logits, turn.labels), who=self.name, step=self.step)
         loss.backward()
         assert a.grad is not None
+        turn.finished = True
         accuracy = (logits.argmax(1) == turn.labels).float().mean()
         self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
         return OutputGradient(da=a.grad, sender=self.name, step=self.step)
@@ -253,16 +267,17 @@ class Client(Party):
 
         Raises:
             RuntimeError: If no batch is under way, or the gradient belongs to another step.
-            ValueError: If the gradient has another shape than z.
+            ValueError: If the gradient has another shape than z, or NaN in it, or a defense
+                returns what cannot be used.
             HijackingDetected: If a defense decides so.
         """
-        turn = self._turn(message, "a gradient")
-        assert turn.z is not None
-        validate.gradient_fits(message.dz, turn.z, name="z", who="server")
+        turn = self.turn
+        assert turn is not None and turn.z is not None
         dz = message.dz
         for defense in self.defenses:
-            dz = defense.incoming(self, turn, dz)
-        local = [loss for d in self.defenses if (loss := d.local_loss(self, turn)) is not None]
+            given, dz = dz, defense.incoming(self, turn, dz)
+            dz = returned.in_place_of(dz, given, defense, "incoming")
+        local = returned.local_losses(self, turn)
         torch.autograd.backward([turn.z, *local], [dz, *[torch.ones_like(loss) for loss in local]])
         for defense in self.defenses:
             defense.grads(self, turn)
@@ -280,14 +295,24 @@ class Client(Party):
             x: Images, (N, C, H, W).
             training_mode: Evaluation mode by default. True shows what a server receives during
                 training: BatchNorm normalizes with the statistics of each batch of `batch_size`.
+                The last batch is filled up with earlier images.
 
         Returns:
             The message, with z of shape (N, ...), as it would arrive.
+
+        Raises:
+            TypeError: If `x` is no tensor.
+            ValueError: If these are no images of the shape and type of the client's own.
         """
-        size = self.sampler.batch_size if training_mode else EVALUATION_BATCH
+        setup.images(x, self.data)
+        parts = x.split(EVALUATION_BATCH)
+        if training_mode:
+            parts = whole_batches(x, self.sampler.batch_size)
         with evaluating(self.net, training=training_mode), self.randomness.lent(keep=False):
-            parts = [self._smash(Turn(x=part)) for part in x.to(self.device).split(size)]
-        return SmashedData(z=torch.cat(parts), sender=self.name, step=self.step)
+            z = [self._smash(Turn(x=part.to(self.device))) for part in parts]
+        if more := sum(map(len, parts)) - len(x):  # the last batch begins with earlier images
+            z[-1] = z[-1][more:]
+        return SmashedData(z=torch.cat(z), sender=self.name, step=self.step)
 
     def weights(self, *, optimizer: bool = True) -> Weights:
         """Return the network's state and, unless told otherwise, the optimizer's as a message."""
@@ -303,6 +328,10 @@ class Client(Party):
         """Continue from another client's weights, and from its optimizer's state if that was sent.
 
         If it was not, the optimizer goes on with the state that it has.
+
+        Raises:
+            RuntimeError: In the middle of a turn.
+            ValueError: If they are of another network, or the optimizer is of another kind.
         """
         self._networks().load_state_dict(message.state)
         if message.optimizer is not None:
@@ -320,16 +349,19 @@ class Client(Party):
             return self.net
         return nn.ModuleDict({"net": self.net, "tail": self.tail})
 
-    def _turn(self, message: Message, what: str) -> Turn:
+    def _turn(self, message: Message, what: str, *, finished: bool = False) -> Turn:
         """Return the turn under way, which the message must answer."""
         asked = None if self.turn is None else self.step
         validate.answers(message.step, asked, who=self.name, what=what, first="forward")
         assert self.turn is not None
+        if self.turn.finished != finished:
+            first = "forward" if self.turn.finished else "finish"
+            validate.answers(message.step, None, who=self.name, what=what, first=first)
         return self.turn
 
     def _smash(self, turn: Turn) -> Tensor:
         z: Tensor = self.net(turn.x)
         z = z.to(torch.promote_types(z.dtype, torch.float32))  # autocast may leave bfloat16
         for defense in self.defenses:
-            z = defense.smash(self, turn, z)
+            z = returned.in_place_of(defense.smash(self, turn, z), z, defense, "smash")
         return z

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypedDict, Unpack, final
 import torch
 from torch import Tensor, nn
 
+from splitlab.core.audit import Unchanged
 from splitlab.core.client import Client, Defense
 from splitlab.core.messages import (
     Gradient,
@@ -19,7 +20,7 @@ from splitlab.core.messages import (
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import RandomState
 from splitlab.core.server import HonestServer, LabelDefense
-from splitlab.core.threat import ThreatModel, ThreatModelViolation
+from splitlab.core.threat import ThreatModel
 from splitlab.data import Data
 from splitlab.nets.evaluation import duplicate
 
@@ -179,18 +180,7 @@ class PassiveServer(HonestServer):
 @contextmanager
 def _looking(randomness: RandomState, net: nn.Module, who: str) -> Iterator[None]:
     """The attacker's own randomness inside; the honest network must be the same afterwards."""
-    before = _fingerprint(net)
+    same = Unchanged([net])
     with randomness.lent():
         yield
-    if _fingerprint(net) != before:
-        raise ThreatModelViolation(
-            f"{who} changed the honest party's network: work on a copy, such as "
-            "frozen_net() of a server, instead"
-        )
-
-
-def _fingerprint(net: nn.Module) -> list[tuple[int, bool]]:
-    """Version counters and modes: they change with any in-place write or mode switch."""
-    tensors = [*net.parameters(), *net.buffers()]
-    state = [(t._version, t.requires_grad) for t in tensors]
-    return state + [(0, module.training) for module in net.modules()]
+    same.check(who)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from torch import Tensor
 
+from splitlab.core.audit import Unchanged
 from splitlab.core.client import Client
 from splitlab.core.messages import Message
 from splitlab.core.server import Server
@@ -32,13 +34,59 @@ class Observer(Stateful):
         """Called before the first step."""
 
     def message(self, message: Message) -> None:
-        """Called with every delivered message; copy what you keep, for it is the receiver's."""
+        """Called with a copy of every message that is delivered."""
 
     def step(self, step: int, client: Client, server: Server) -> None:
         """Called after step number `step` (from 0)."""
 
     def end(self) -> None:
         """Called after the last step, and when the training stops early."""
+
+
+@contextmanager
+def watched_by(
+    observers: Sequence[Observer], clients: Sequence[Client], server: Server, steps: int
+) -> Iterator[None]:
+    """Start observers, and end them when the block ends or fails.
+
+    All that were started are ended, also where one of them raises. The first error is raised; a
+    later one is a note of it.
+    """
+    started: list[Observer] = []
+    failure: BaseException | None = None
+    try:
+        for observer in observers:
+            started.append(observer)
+            observer.start(clients, server, steps)
+        yield
+    except BaseException as error:
+        failure = error
+    for observer in started:
+        try:
+            observer.end()
+        except Exception as error:
+            if failure is None:
+                failure = error
+            else:
+                name = f"{type(observer).__name__}.end"
+                failure.add_note(f"then {name} raised {type(error).__name__}: {error}")
+    if failure is not None:
+        raise failure
+
+
+def look(
+    observers: Sequence[Observer], step: int, client: Client, server: Server, others: Sequence[Any]
+) -> None:
+    """Tell observers that a step is over.
+
+    Raises:
+        ThreatModelViolation: If one of them changes a party's network.
+    """
+    same = Unchanged([server, *others]) if observers else None
+    for observer in observers:
+        observer.step(step, client, server)
+        assert same is not None
+        same.check(f"{type(observer).__name__}.step")
 
 
 class Log:
@@ -102,7 +150,8 @@ class Progress(Observer):
 
     Args:
         label: Text before the bar.
-        file: Where to draw; stderr by default.
+        file: Where to draw: always, if it is given. By default on stderr if that is a terminal,
+            or a notebook's; a log that it is redirected to gets no bars.
     """
 
     def __init__(self, label: str = "training", file: TextIO | None = None) -> None:
@@ -113,11 +162,14 @@ class Progress(Observer):
         """Draw the empty bar."""
         from tqdm import tqdm  # not needed by whoever imports the library alone
 
-        self._bar = tqdm(total=steps, desc=self.label, unit="step", file=self.file or sys.stderr)
+        file = self.file or sys.stderr
+        notebook = type(file).__module__.startswith("ipykernel")
+        hidden = self.file is None and not notebook and not file.isatty()
+        self._bar = tqdm(total=steps, desc=self.label, unit="step", file=file, disable=hidden)
 
     def step(self, step: int, client: Client, server: Server) -> None:
         """Move the bar to this step, which in a resumed run may be far from the first."""
-        self._bar.update(step + 1 - self._bar.n)
+        self._bar.update(step + 1 - self._bar.n)  # stays at 0 where the bar is hidden
 
     def end(self) -> None:
         """Leave the bar as it stands."""

@@ -40,8 +40,8 @@ class Wire:
         """Return the copy that the receiver gets: own memory, no computation graph."""
         validate.can_be_sent(message, receiver)
         delivered = message.delivered(to=receiver.name)
-        for observer in self.observers:
-            observer.message(delivered)
+        for observer in self.observers:  # a copy for each, for one is the receiver's
+            observer.message(delivered.delivered())
         return delivered
 
 

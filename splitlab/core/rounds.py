@@ -12,6 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from splitlab.arguments import count, described, function, instance
+from splitlab.arguments import seed as whole
+from splitlab.core import setup, weights
 from splitlab.core.client import Client
 from splitlab.core.messages import (
     Gradient,
@@ -52,9 +55,8 @@ class Rounds:
     """
 
     def __init__(self, protocol: Protocol = vanilla, *, turn: int = 1) -> None:
-        if turn < 1:
-            raise ValueError(f"turn is {turn}: a client takes at least one step in its turn")
-        self.protocol, self.turn = protocol, turn
+        self.protocol = function("protocol", protocol, setup.A_PROTOCOL)
+        self.turn = count("turn", turn, least=1)
 
     @property
     def name(self) -> str:
@@ -147,8 +149,9 @@ class SplitFed(Rounds):
         seed: int | None = 0,
     ) -> None:
         super().__init__(protocol, turn=turn)
-        self.aggregator = Aggregator() if aggregator is None else aggregator
-        self.seed = seed
+        made = Aggregator() if aggregator is None else aggregator
+        self.aggregator = instance("aggregator", made, Aggregator, "pass sl.Aggregator(), or None")
+        self.seed = None if seed is None else whole(seed)
 
     @property
     def parties(self) -> tuple[Any, ...]:
@@ -218,22 +221,37 @@ class Aggregator(Party):
         source="Thapa, Chamikara, Camtepe, Sun, AAAI 2022",
     )
     PASSING = ("received",)
+    RECEIVES: ClassVar[dict[str, type[Message]]] = {"collect": Weights}
 
     def __init__(self, *, name: str = "aggregator") -> None:
         super().__init__(name=name)
         self.received: list[Weights] = []
 
+    def check(self, message: Message) -> None:
+        """Refuse weights of no known number of images, of another network, or a second time."""
+        assert isinstance(message, Weights)
+        sender = message.sender
+        if message.samples is None:
+            raise ValueError(
+                f"{sender} does not say how many images its weights come from: "
+                "send Weights with samples="
+            )
+        if any(other.sender == sender for other in self.received):
+            raise ValueError(
+                f"{sender} sends its weights twice in a round: give each client a name of its own, "
+                "and call aggregate() at the end of a round"
+            )
+        if self.received:
+            first = self.received[0].state
+            weights.fit(message.state, first, sender=sender, who=self.name)
+
     def collect(self, message: Weights) -> None:
         """Take one client's weights.
 
         Raises:
-            ValueError: If the message does not say how many images stand behind them.
+            ValueError: If the message does not say how many images they come from, or they are of
+                another network than the others, hold NaN, or were sent already.
         """
-        if message.samples is None:
-            raise ValueError(
-                f"{message.sender} does not say how many images its weights come from: "
-                "send Weights with samples="
-            )
         self.received.append(message)
 
     def aggregate(self) -> Weights:
@@ -262,9 +280,22 @@ class ServerCopies(Server):
     threat: ClassVar[ThreatModel] = HonestServer.threat
 
     def __init__(self, server: HonestServer, samples: Mapping[str, int]) -> None:
+        instance("server", server, HonestServer, "pass the honest server to make copies of")
+        if not isinstance(samples, Mapping) or not samples:
+            raise TypeError(
+                f"samples is {described(samples)}: pass each client's name and number of images, "
+                "such as {'client': 100}"
+            )
+        for client, images in samples.items():
+            count(f"samples[{client!r}]", images, least=1)
         super().__init__(seed=server.randomness.seed, device=server.device, name=server.name)
         self.samples = dict(samples)
         self.copies = {name: duplicate(server, server.net) for name in samples}
+
+    def check(self, message: Message) -> None:
+        """Refuse what this client's copy cannot use."""
+        if not isinstance(message, Weights):
+            self._copy(message).check(message)
 
     def reply(self, message: SmashedData) -> Gradient:
         """Answer with this client's copy (vanilla protocol)."""

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from splitlab.core import validate
+from splitlab import arguments
+from splitlab.core import handling, returned, setup, validate
 from splitlab.core.messages import (
-    KINDS,
     Gradient,
     Message,
     OutputGradient,
@@ -94,6 +94,10 @@ class Server(Party, ABC):
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("answered",)
+    RECEIVES: ClassVar[dict[str, type[Message]]] = {
+        **{"reply": SmashedData, "forward": SmashedData},
+        **{"backward": OutputGradient, "relay": Weights},
+    }
     PASSING: ClassVar[tuple[str, ...]] = ("under_way", "outputs")
 
     def __init__(
@@ -103,6 +107,11 @@ class Server(Party, ABC):
         self.under_way: SmashedData | None = None
         self.answered: dict[str, dict[str, Any]] = {}
         self.outputs: dict[str, dict[str, Any]] = {}  # answers that a client has yet to act on
+
+    def check(self, message: Message) -> None:
+        """Refuse an output gradient that answers no output of this server's."""
+        if isinstance(message, OutputGradient):
+            self.asked(message)
 
     @abstractmethod
     def reply(self, message: SmashedData) -> Gradient:
@@ -134,35 +143,7 @@ class Server(Party, ABC):
             TypeError: If no server answers this kind.
             ValueError: If the step is over and its answer is not kept any more.
         """
-        key, never = f"{message.sender}: {type(message).__name__}", {"step": -1}
-        kept, over = self.answered, -1
-        if getattr(message, "asks", "") == "output":  # not saved: the graph would be missing
-            kept = self.outputs
-            over = self.answered.get(f"{message.sender}: OutputGradient", never)["step"]
-        last = max(kept.get(key, never)["step"], over)
-        if message.step > last:
-            answer = self._answer_to(message).delivered(to=message.sender)
-            kept[key] = {"step": message.step, "kind": type(answer).__name__} | {
-                "fields": {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
-            }
-        elif message.step < last or key not in kept:
-            raise ValueError(
-                f"{self.name} has answered step {last} of {message.sender} and keeps no earlier "
-                f"answer: send the step after it, not step {message.step}"
-            )
-        return KINDS[kept[key]["kind"]](**kept[key]["fields"]).delivered()
-
-    def _answer_to(self, message: Message) -> Message:
-        if isinstance(message, SmashedData):
-            return self.forward(message) if message.asks == "output" else self.reply(message)
-        if isinstance(message, OutputGradient):
-            return self.backward(message)
-        if isinstance(message, Weights):
-            return self.relay(message)
-        raise TypeError(
-            f"{self.name} has no answer to {type(message).__name__}: send SmashedData, "
-            "OutputGradient or Weights"
-        )
+        return handling.answer_once(self, message)
 
     def output(self, message: SmashedData) -> Tensor:
         """Return what the server's layers make of z in evaluation mode; changes nothing.
@@ -190,13 +171,9 @@ class Server(Party, ABC):
 
         Raises:
             RuntimeError: If it answers no output that this server sent.
+            ValueError: If it has another number of rows.
         """
-        under_way = self.under_way
-        step = None if under_way is None else under_way.step
-        what = "an output gradient"
-        validate.answers(message.step, step, who=self.name, what=what, first="forward")
-        assert under_way is not None
-        return under_way
+        return validate.output_gradient(message, self.under_way, self.name)
 
     def gradient(self, message: SmashedData, dz: Tensor) -> Gradient:
         """Address `dz` to the sender of `message`."""
@@ -241,13 +218,32 @@ class HonestServer(Server):
         device: torch.device | str = "cpu",
         name: str = "server",
     ) -> None:
+        setup.server(net, loss=loss, labels=labels, defenses=defenses, kind=LabelDefense)
         super().__init__(seed=seed, device=device, name=name)
         self.net = net.to(self.device)
-        self.optimizer = optimizer(self.net.parameters())
+        self.optimizer = arguments.optimizer(optimizer, self.net.parameters(), who=name)
         self.loss = loss
         self.labels = None if labels is None else labels.to(self.device, copy=True)
         self.defenses = list(defenses)
         self._graph: tuple[Tensor, Tensor] | None = None  # U-shaped: z and a, between two messages
+
+    def check(self, message: Message) -> None:
+        """Refuse z that s cannot compute with, and labels or a gradient that do not fit it."""
+        super().check(message)
+        if isinstance(message, OutputGradient):
+            assert self._graph is not None
+            validate.gradient_fits(message.da, self._graph[1], name="the output", who="client")
+        elif isinstance(message, SmashedData):
+            who = f"the network of {self.name}"
+            logits = returned.row_of(self.net, message.z, name=who, given="z")
+            if message.asks == "gradient":
+                labels = validate.labels_of(message, self.labels, self.name)
+                validate.labels_below(labels, logits, sender=message.sender, who=who)
+            elif self.defenses:
+                raise ValueError(
+                    f"{self.name} has defenses that guard its labels, and in the U-shaped protocol "
+                    "the client has the labels: leave out defenses, or use protocol=vanilla"
+                )
 
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
@@ -256,16 +252,17 @@ class HonestServer(Server):
         z = message.z.detach().requires_grad_()
         self.net.train()
         logits = self.net(z)
-        loss = self.loss(logits, labels)
+        loss = returned.loss_of(self.loss(logits, labels), who=self.name, step=message.step)
         self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
-        accuracy = (logits.argmax(1) == labels).float().mean()
-        self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
         assert z.grad is not None
         dz = z.grad
         for defense in self.defenses:
-            dz = defense.outgoing(dz, labels)
+            given, dz = dz, defense.outgoing(dz, labels)
+            dz = returned.in_place_of(dz, given, defense, "outgoing")
+        self.optimizer.step()
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}
         if self.defenses:
             self.metrics["noise"] = (dz - z.grad).norm() / z.grad.norm()
         return self.gradient(message, dz)
@@ -275,13 +272,8 @@ class HonestServer(Server):
         """Run s on the batch, in training mode; the step is taken in `backward`.
 
         Raises:
-            ValueError: If it has defenses, which need labels.
+            ValueError: If it has defenses, which need labels, or s cannot compute with z.
         """
-        if self.defenses:
-            raise ValueError(
-                f"{self.name} has defenses that guard its labels, and in the U-shaped protocol the "
-                "client has the labels: leave out defenses, or use protocol=vanilla"
-            )
         z = message.z.detach().requires_grad_()
         self.net.train()
         a = self.net(z)
@@ -300,7 +292,6 @@ class HonestServer(Server):
         asked = self.asked(message)
         assert self._graph is not None
         z, a = self._graph
-        validate.gradient_fits(message.da, a, name="the output", who="client")
         self.optimizer.zero_grad()
         a.backward(message.da)
         self.optimizer.step()

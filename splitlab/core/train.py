@@ -5,24 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from splitlab.core import setup
 from splitlab.core.audit import audit
 from splitlab.core.checkpoint import Checkpoint
 from splitlab.core.client import Client
-from splitlab.core.observers import Log, Observer
+from splitlab.core.observers import Log, Observer, look, watched_by
 from splitlab.core.protocols import Protocol, Wire, vanilla
 from splitlab.core.rounds import Rounds
 from splitlab.core.server import Server
-
-
-def _audit(clients: Sequence[Client], server: Server, others: Sequence[Any]) -> None:
-    audit(clients, server)
-    for other in others:
-        audit(clients, other)
-        audit([other], server)
 
 
 def train(
@@ -41,7 +34,7 @@ def train(
     Clients keep their own weights unless the protocol hands them on (`Sequential`).
 
     Observers look and do not touch: the run is bit for bit the same without them. The audit of
-    `splitlab.core.threat` runs at the start, after the first step and at the end.
+    `splitlab.core.audit` runs at the start, after the first step and at the end.
 
     With `checkpoint`, a run that was killed goes on from its last checkpoint when the same lines
     run again, and ends where it would have ended (bit for bit on one thread). A run that is
@@ -61,21 +54,21 @@ def train(
         The server's metrics of every step, and the client's where it has a tail.
 
     Raises:
-        ThreatModelViolation: If client and server share memory.
+        TypeError: If an argument is of another kind.
+        ValueError: If there is no client or no step; or if a party refuses what it is sent, which
+            names the party and the step.
+        ThreatModelViolation: If parties share memory, a defense or a name, or an observer changes a
+            network.
         HijackingDetected: If a client's defense stops the training.
         CheckpointError: If the checkpoint is damaged, belongs to another run, or is past `steps`;
             or if something changes that no state holds.
     """
-    if isinstance(clients, Client):
-        raise TypeError("clients is a list: write train([client], server, steps)")
-    if not clients or steps < 1:
-        raise ValueError(f"train needs a client and a step, not {len(clients)} and {steps}")
-    if every < 1:
-        raise ValueError(f"every is {every}: there is at least one step between two checkpoints")
+    kinds = (Client, Server, Observer)
+    setup.run(clients, server, steps, protocol, observers, autocast, every, kinds=kinds)
     rounds = protocol if isinstance(protocol, Rounds) else Rounds(protocol)
     log = Log()
     send = Wire(observers)
-    _audit(clients, server, rounds.parties)
+    audit(clients, server, rounds.parties)
     keep = None
     if checkpoint is not None:
         keep = Checkpoint(
@@ -90,9 +83,7 @@ def train(
             autocast=autocast,
         )
         keep.read()
-    for observer in observers:
-        observer.start(clients, server, steps)
-    try:
+    with watched_by(observers, clients, server, steps):
         # After start, which is the same in every run and would wipe what observers had.
         first = keep.resume() if keep else 0
         started = time.perf_counter() - log.seconds
@@ -106,14 +97,10 @@ def train(
             rounds.after(step, clients, server, send)
             log.append(server.metrics | client.metrics)
             log.seconds = time.perf_counter() - started
-            for observer in observers:
-                observer.step(step, client, server)
+            look(observers, step, client, server, [*clients, *rounds.parties])
             if step == first:
-                _audit(clients, server, rounds.parties)
+                audit(clients, server, rounds.parties)
             if keep and ((step + 1) % every == 0 or step + 1 == steps):
                 keep.write(step + 1)
-    finally:
-        for observer in observers:
-            observer.end()
-    _audit(clients, server, rounds.parties)
+    audit(clients, server, rounds.parties)
     return log

@@ -1,14 +1,186 @@
-"""Checks of what arrives: a message must answer what its receiver asked for, in its shape."""
+"""What arrives is checked here, by its receiver, before anything is changed.
+
+`receiving` wraps each receiving method of each party (`Party.RECEIVES`). It looks at the kind of
+message, at who sent it and when, and at its numbers; what only the party can know, it asks the
+party's `check`. The checks that parties use there are below. What networks, losses and defenses
+return is checked in `splitlab.core.returned`.
+"""
 
 from __future__ import annotations
 
-import operator
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from splitlab.core.messages import Message, SmashedData
-from splitlab.core.party import Party
+from splitlab.arguments import described
+from splitlab.core import weights
+from splitlab.core.messages import Message, OutputGradient, SmashedData, Weights
+from splitlab.core.returned import row_of
+
+LARGEST = 1e9  # of a number in z or a gradient; squares of squares still fit in float32
+ADVICE = {
+    "z": "lower the client's learning rate, and look at its images and its defenses",
+    "labels": "send int64 class numbers, one for each row of z",
+    "index": "send int64 row numbers, one for each row of z",
+}
+TO_CLIENT = "lower the server's learning rate or its gradient's factor, or stop taking part"
+
+
+def receiving(method: Callable[..., Any], kind: type[Message]) -> Callable[..., Any]:
+    """Return a party's method that checks its message first.
+
+    A method that it calls on the same party takes the message as it is: it was checked.
+
+    Args:
+        method: Takes the party and the message.
+        kind: The kind of message that it takes.
+    """
+
+    @functools.wraps(method)
+    def checked(self: Any, message: Any, *rest: Any, **options: Any) -> Any:
+        if self.receiving:
+            return method(self, message, *rest, **options)
+        _kind(message, kind, self, method.__name__)
+        header(message, self)
+        _protocol(message, self, method.__name__)
+        _payload(message, self)
+        self.check(message)
+        self.receiving = True
+        try:
+            return method(self, message, *rest, **options)
+        finally:
+            self.receiving = False
+
+    return checked
+
+
+def _kind(message: Any, kind: type[Message], receiver: Any, method: str) -> None:
+    if not isinstance(message, kind):
+        raise TypeError(
+            f"{receiver.name}.{method} takes {kind.__name__}, and this is {described(message)}: "
+            "pass the message that the other party's last call returned"
+        )
+
+
+def header(message: Any, receiver: Any) -> None:
+    """Refuse what is no message, or does not say who sent it, when, and to this receiver.
+
+    Raises:
+        TypeError: If it is no message, or sender, receiver or step are of another kind.
+        ValueError: If the sender is missing, the step is below 0, or it is sent to another party.
+    """
+    who = receiver.name
+    if not isinstance(message, Message):
+        raise TypeError(
+            f"{who} receives messages, and this is {described(message)}: send SmashedData or "
+            "another message of splitlab.core.messages"
+        )
+    if not isinstance(message.sender, str) or not isinstance(message.to, str):
+        odd = message.to if isinstance(message.sender, str) else message.sender
+        raise TypeError(
+            f"{who} is sent a message whose sender or receiver is {described(odd)}: give the "
+            "name of a party"
+        )
+    if isinstance(message.step, bool) or not isinstance(message.step, int):
+        raise TypeError(
+            f"{who} is sent a message of step {described(message.step)} by {message.sender}: the "
+            "step is a whole number, from 0"
+        )
+    if not message.sender or message.step < 0:
+        raise ValueError(
+            f"{who} is sent a message of step {message.step} by {message.sender!r}: name the "
+            "sender, and count steps from 0"
+        )
+    if message.to not in ("", who):
+        raise ValueError(
+            f"{who} is sent a message for {message.to}: give each message to the party that it "
+            "names, and each party a name of its own"
+        )
+
+
+def _protocol(message: Message, receiver: Any, method: str) -> None:
+    """Refuse smashed data in a protocol in which its sender does not take part."""
+    if not isinstance(message, SmashedData) or method not in ("reply", "forward"):
+        return
+    if message.asks not in ("gradient", "output"):
+        raise ValueError(
+            f"{receiver.name} is asked for {message.asks!r} by {message.sender}: ask for "
+            '"gradient" or "output"'
+        )
+    if method == "reply" and message.asks == "output":
+        raise ValueError(
+            f"{message.sender} has a tail, and keeps its labels: use protocol=u_shaped in place of "
+            "vanilla"
+        )
+    if method == "forward" and message.asks == "gradient":
+        raise ValueError(
+            f"{message.sender} has no tail to finish the forward pass with: make the client with "
+            "tail=, or use protocol=vanilla"
+        )
+
+
+def _payload(message: Message, receiver: Any) -> None:
+    """Refuse numbers that cannot be computed with."""
+    if isinstance(message, Weights):
+        weights.check(message, receiver)
+        return
+    ((name, main),) = (
+        (n, getattr(message, n)) for n in ("z", "dz", "a", "da") if hasattr(message, n)
+    )
+    _tensor(name, main, message, receiver)
+    floats = main.dtype in (torch.float32, torch.float64)
+    if not floats or not main.numel() or (name in ("z", "a") and main.ndim < 2):
+        raise ValueError(
+            f"{receiver.name} is sent {name} of {main.dtype} and shape {tuple(main.shape)} by "
+            f"{message.sender}: send float32 or float64 of shape (B, ...), with a row at least"
+        )
+    _finite(name, torch.linalg.vector_norm(main.detach(), float("inf")), message, receiver)
+    for name in ("labels", "index"):
+        rows = getattr(message, name, None)
+        if rows is None:
+            continue
+        _tensor(name, rows, message, receiver)
+        if rows.dtype != torch.int64 or rows.shape != main.shape[:1] or rows.min() < 0:
+            raise ValueError(
+                f"{receiver.name} is sent {name} of {rows.dtype} and shape {tuple(rows.shape)} for "
+                f"{len(main)} rows of z by {message.sender}, or numbers below 0: {ADVICE[name]}"
+            )
+
+
+def _tensor(name: str, value: Any, message: Message, receiver: Any) -> None:
+    """Refuse what is no plain tensor on the receiver's device."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{receiver.name} is sent {name} as {described(value)} by {message.sender}: send a "
+            "torch tensor"
+        )
+    if value.layout is not torch.strided or value.is_quantized:
+        raise ValueError(
+            f"{receiver.name} is sent {name} as a {value.layout} tensor by {message.sender}: send "
+            f"an ordinary one, as {name}.to_dense() returns"
+        )
+    own = receiver.device
+    if value.device.type != own.type or own.index not in (None, value.device.index):
+        raise ValueError(
+            f"{receiver.name} computes on {own} and is sent {name} on {value.device} by "
+            f"{message.sender}: give both parties one device="
+        )
+
+
+def _finite(name: str, largest: Tensor, message: Message, receiver: Any) -> None:
+    size = float(largest)
+    if size <= LARGEST:
+        return
+    bad = (
+        "NaN" if size != size else "infinity" if size == float("inf") else f"numbers of {size:.0e}"
+    )
+    raise ValueError(
+        f"{receiver.name} is sent {name} with {bad} in it at step {message.step} by "
+        f"{message.sender}, and changes nothing: {ADVICE.get(name, TO_CLIENT)}"
+    )
 
 
 def can_be_sent(message: Any, receiver: Any) -> None:
@@ -19,12 +191,12 @@ def can_be_sent(message: Any, receiver: Any) -> None:
     """
     if not isinstance(message, Message):
         raise TypeError(
-            f"only messages cross the wire, not {type(message).__name__}: "
-            "send SmashedData or Gradient (splitlab.core.messages)"
+            f"only messages cross the wire, not {described(message)}: send SmashedData or Gradient "
+            "(splitlab.core.messages)"
         )
-    if not isinstance(receiver, Party):
+    if not hasattr(type(receiver), "RECEIVES"):
         raise TypeError(
-            f"a message is sent to a party, not to {type(receiver).__name__}: write "
+            f"a message is sent to a party, not to {described(receiver)}: write "
             "send(message, server), with the client or server itself"
         )
 
@@ -49,30 +221,77 @@ def answers(step: int, asked: int | None, *, who: str, what: str, first: str) ->
         )
 
 
-def gradient_fits(dz: Tensor, of: Tensor, *, name: str, who: str) -> None:
-    """Refuse a gradient of another shape than what it is the gradient of.
+def output_gradient(message: OutputGradient, asked: SmashedData | None, who: str) -> SmashedData:
+    """Return the smashed data whose output a tail's gradient belongs to.
+
+    Args:
+        message: The gradient.
+        asked: The smashed data under way; None where none are.
+        who: The receiver's name.
 
     Raises:
-        ValueError: If the shapes differ.
+        RuntimeError: If it is of another step, or of another client.
+        ValueError: If it has another number of rows.
+    """
+    step = None if asked is None else asked.step
+    answers(message.step, step, who=who, what="an output gradient", first="forward")
+    assert asked is not None
+    if message.sender != asked.sender:
+        raise RuntimeError(
+            f"{who} waits for the output gradient of {asked.sender}, and this is one of "
+            f"{message.sender}: let each client end its turn before the next one begins"
+        )
+    if len(message.da) != len(asked.z):
+        raise ValueError(
+            f"the gradient has {len(message.da)} rows and the batch {len(asked.z)}: the client "
+            "must return one row for each row of the output"
+        )
+    return asked
+
+
+def gradient_fits(dz: Tensor, of: Tensor, *, name: str, who: str) -> None:
+    """Refuse a gradient of another shape or type than what it is the gradient of.
+
+    Raises:
+        ValueError: If shapes or types differ.
     """
     if dz.shape != of.shape:
         raise ValueError(
             f"the gradient has shape {tuple(dz.shape)} and {name} {tuple(of.shape)}: "
             f"the {who} must return one number for each number of {name}"
         )
+    if dz.dtype != of.dtype:
+        raise ValueError(
+            f"the gradient is {dz.dtype} and {name} {of.dtype}: the {who} must return it in the "
+            f"type of {name}, as .to({of.dtype}) does"
+        )
 
 
-def output_fits(a: Tensor, rows: int) -> None:
-    """Refuse an output with another number of rows than the batch.
+def output_fits(a: Tensor, tail: nn.Module | None, turn: Any, *, who: str) -> None:
+    """Refuse an output that a client's tail cannot finish the turn's forward pass with.
+
+    Args:
+        a: The output, (B, ...).
+        tail: The client's last layers, if it has them.
+        turn: The client's turn.
+        who: The client's name.
 
     Raises:
-        ValueError: If the numbers differ.
+        ValueError: If there is no tail or it cannot compute with the output, the output has another
+            number of rows than the batch, or the tail has no output for one of the labels.
     """
-    if len(a) != rows:
+    if tail is None:
         raise ValueError(
-            f"the server's output has {len(a)} rows and the batch {rows}: "
+            f"{who} has no tail to finish the forward pass with: make the client with tail=, or "
+            "use protocol=vanilla"
+        )
+    if len(a) != len(turn.x):
+        raise ValueError(
+            f"the server's output has {len(a)} rows and the batch {len(turn.x)}: "
             "the server must return one row for each row of z"
         )
+    logits = row_of(tail, a, name=f"the tail of {who}", given="an output")
+    labels_below(turn.labels, logits, who=f"the tail of {who}", sender=who)
 
 
 def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
@@ -91,11 +310,6 @@ def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
     """
     if message.labels is not None:
         return message.labels
-    if labels is None and message.asks == "output":
-        raise ValueError(
-            f"{message.sender} has a tail, and keeps its labels: use protocol=u_shaped in place of "
-            "vanilla"
-        )
     if labels is None:
         raise ValueError(
             f"{who} needs labels to compute the task's loss: make the client with "
@@ -106,40 +320,35 @@ def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
             f"{who} holds labels and does not know whose z this is: make the client "
             "with sends_index=True, or if it has a tail, use protocol=u_shaped"
         )
-    if message.index.min() < 0 or message.index.max() >= len(labels):
+    if message.index.max() >= len(labels):
         raise ValueError(
-            f"{message.sender} sends row numbers from {int(message.index.min())} to "
-            f"{int(message.index.max())} and {who} holds {len(labels)} labels: "
-            "give it a label for each of the client's images, in the same order"
+            f"{message.sender} sends row numbers up to {int(message.index.max())} and {who} holds "
+            f"{len(labels)} labels: give it a label for each of the client's images, in the same "
+            "order"
         )
     return labels[message.index]
 
 
-def can_label(tail: nn.Module | None) -> nn.Module:
-    """Return the tail of a client that labels its images as it likes; ValueError without one."""
-    if tail is None:
-        raise ValueError(
-            "the attacker labels its images at a tail: give it tail=, as the honest clients have "
-            "it, and use protocol=u_shaped"
-        )
-    return tail
+def labels_below(labels: Tensor, logits: Sequence[int], *, sender: str, who: str) -> None:
+    """Refuse labels of classes that a network has no output for.
 
-
-def class_number(value: Any, classes: int, *, name: str) -> int:
-    """Return the number of a class that an argument called `name` gives.
+    Args:
+        labels: int64 (B,).
+        logits: Shape of one row of the network's output.
+        sender: Whose labels they are.
+        who: Whose network it is.
 
     Raises:
-        ValueError: If there is no such class among 0 to `classes` - 1.
+        ValueError: If the network makes no row of scores, or a label is too large for it.
     """
-    try:
-        number = operator.index(value)
-    except TypeError:
+    if len(logits) == 0:
+        raise ValueError(f"{who} makes one number a row: let it return class scores (B, K)")
+    classes = logits[0]
+    if classes > 1 and labels.max() >= classes:  # a single score is the business of the loss
         raise ValueError(
-            f"{name} is {value!r}: give the class by its number, from 0 to {classes - 1}"
-        ) from None
-    if not 0 <= number < classes:
-        raise ValueError(f"{name} is {number}: choose a class from 0 to {classes - 1}")
-    return number
+            f"{sender} has labels up to {int(labels.max())} and {who} has outputs for {classes} "
+            f"classes, numbered from 0: give it a network with {int(labels.max()) + 1} outputs"
+        )
 
 
 def only_vanilla(server: Any, method: str) -> NotImplementedError:

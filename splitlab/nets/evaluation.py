@@ -48,6 +48,14 @@ def in_parts(net: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([net(part) for part in x.split(EVALUATION_BATCH)])
 
 
+def whole_batches(x: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Split x (N, ...) into batches of one size; the last one begins with earlier rows again."""
+    *batches, last = x.split(size)
+    if len(last) < size:
+        last = x[torch.arange(len(x) - size, len(x)) % len(x)]
+    return *batches, last
+
+
 def duplicate(value: T, net: nn.Module) -> T:
     """Return a deep copy of a network, or of a party that has one.
 

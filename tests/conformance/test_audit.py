@@ -108,7 +108,7 @@ def test_training_audits_after_the_first_step(make_client):
 
 def test_a_message_that_was_not_sent_properly_is_found(make_client, server):
     """detach() alone is not a wire: the view shows the sender's memory."""
-    client = make_client(net=nn.Flatten(), optimizer=lambda p: None)
+    client = make_client()
     with_view = client.data.x[:4]
     server.last = nn.Flatten()(with_view).detach()
     violation(client, server, "last")

@@ -130,8 +130,9 @@ def test_an_observers_argument_is_part_of_the_run(digits, tmp_path):
 
 def test_another_client_is_another_run(saved, digits):
     client, attack, _ = train(None, digits)
+    another, _, _ = train(None, digits, client={"name": "another"})
     with pytest.raises(sl.CheckpointError, match="clients: 1 there, 2 here"):
-        sl.train([client, train(None, digits)[0]], attack, 2, checkpoint=saved)
+        sl.train([client, another], attack, 2, checkpoint=saved)
 
 
 def test_data_of_another_seed_are_another_run(saved):

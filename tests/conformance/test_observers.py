@@ -89,3 +89,104 @@ def test_the_wiretaps_table_names_shapes_and_counts_where_they_are_many(digits):
     shown = {kind: shapes for _, kind, shapes, _, _ in wiretap.rows()}
     assert shown["SmashedData"] == "(16, 32, 4, 4) + (16,)"
     assert shown["Weights"] == f"{len(clients[0].net.state_dict())} tensors"
+
+
+class Meddles(sl.Observer):
+    """Writes into every tensor of every message that it is told of."""
+
+    def message(self, message):
+        for tensor in message.tensors():
+            tensor.zero_()
+
+
+def test_what_an_observer_does_to_a_message_reaches_nobody(make_client, make_attack):
+    wiretap = sl.Wiretap()
+    plain = states(make_client, make_attack, [])
+    meddled = states(make_client, make_attack, [Meddles(), wiretap])
+    assert all(torch.equal(plain[name], meddled[name]) for name in plain)
+    assert wiretap.total > 0
+
+
+def test_an_observer_that_changes_a_network_is_named(make_client):
+    class Helps(sl.Observer):
+        def step(self, step, client, server):
+            if step == 2:
+                with torch.no_grad():
+                    next(server.net.parameters()).mul_(0.5)
+
+    client = make_client()
+    with pytest.raises(sl.ThreatModelViolation, match=r"Helps\.step changed the network"):
+        sl.train([client], sl.HonestServer(sl.tiny.server_net()), 5, observers=[Helps()])
+    assert client.step == 3
+
+
+class Ends(sl.Observer):
+    """Notes what it is told, and raises where it is said to."""
+
+    def __init__(self, told, where=""):
+        self.told, self.where = told, where
+
+    def note(self, what):
+        self.told.append(what)
+        if what == self.where:
+            raise ZeroDivisionError(f"in {what}")
+
+    def start(self, clients, server, steps):
+        self.note("start")
+
+    def end(self):
+        self.note("end")
+
+
+class Stops(sl.Defense):
+    def incoming(self, client, turn, dz):
+        raise sl.HijackingDetected("an alarm")
+
+
+def test_an_end_that_raises_hides_no_alarm_and_skips_nobody(make_client):
+    told = []
+    watching = [Ends(told, "end"), Ends(told, "end"), Ends(told)]
+    with pytest.raises(sl.HijackingDetected, match="an alarm") as caught:
+        sl.train(
+            [make_client(defenses=[Stops()])],
+            sl.HonestServer(sl.tiny.server_net()),
+            2,
+            observers=watching,
+        )
+    assert told == ["start"] * 3 + ["end"] * 3
+    note = "then Ends.end raised ZeroDivisionError: in end"
+    assert caught.value.__notes__ == [note, note]
+
+
+def test_an_end_that_raises_is_told_after_a_run_that_went_well(make_client):
+    told = []
+    with pytest.raises(ZeroDivisionError):
+        sl.train(
+            [make_client()],
+            sl.HonestServer(sl.tiny.server_net()),
+            2,
+            observers=[Ends(told, "end"), Ends(told)],
+        )
+    assert told == ["start"] * 2 + ["end"] * 2
+
+
+def test_only_those_that_were_started_are_ended(make_client):
+    told = []
+    with pytest.raises(ZeroDivisionError):
+        sl.train(
+            [make_client()],
+            sl.HonestServer(sl.tiny.server_net()),
+            2,
+            observers=[Ends(told), Ends(told, "start"), Ends(told)],
+        )
+    assert told == ["start", "start", "end", "end"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_bars_are_drawn_on_a_terminal_alone(make_client, monkeypatch, terminal):
+    drawn = io.StringIO()
+    monkeypatch.setattr(drawn, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stderr", drawn)
+    server = sl.HonestServer(sl.tiny.server_net())
+    sl.train([make_client()], server, 3, observers=[sl.Progress("a bar")])
+    assert ("a bar" in drawn.getvalue()) == terminal

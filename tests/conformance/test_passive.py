@@ -115,7 +115,7 @@ def test_a_passive_client_may_not_touch_its_network(digits):
             self.net.eval()
 
     client = Meddler(sl.tiny.client_net(), digits[0], batch_size=16)
-    with pytest.raises(sl.ThreatModelViolation, match="observe changed the honest"):
+    with pytest.raises(sl.ThreatModelViolation, match="observe changed the network of a party"):
         sl.train([client], sl.HonestServer(server_net()), 1)
 
 

@@ -226,7 +226,7 @@ def test_a_message_that_was_kept_stays_what_it_was(digits):
 
 
 def test_a_turn_has_a_step():
-    with pytest.raises(ValueError, match="turn is 0: a client takes at least one step"):
+    with pytest.raises(ValueError, match="turn is 0: choose a whole number of at least 1"):
         sl.Sequential(turn=0)
 
 

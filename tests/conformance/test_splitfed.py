@@ -291,12 +291,13 @@ def test_what_cannot_be_averaged_says_so(digits):
         aggregator.aggregate()
     header = {"sender": "client 0", "step": 1}
     with pytest.raises(ValueError, match="send Weights with samples="):
-        aggregator.collect(sl.Weights(state={}, **header))
+        aggregator.collect(sl.Weights(state={"a": torch.zeros(1)}, **header))
     for name in "ab":
-        state = {name: torch.zeros(1)}
-        aggregator.collect(sl.Weights(state=state, samples=3, **header))
-    with pytest.raises(ValueError, match="weights of different networks"):
-        aggregator.aggregate()
+        weights = sl.Weights(state={name: torch.zeros(1)}, samples=3, sender=name, step=1)
+        if name == "a":
+            aggregator.collect(weights)
+    with pytest.raises(ValueError, match="another network to aggregator"):
+        aggregator.collect(weights)
     clients = make_clients(digits[0], 2, sl.tiny.client_net)
     with pytest.raises(ValueError, match="no copy of the server for client 1, only for client 0"):
         sl.train(clients, with_copies(honest(), clients[:1]), 2, protocol=sl.SplitFed())

@@ -284,12 +284,15 @@ def test_a_part_that_is_made_late_is_made_again(kind, data, tmp_path):
     """Made in the run or after it: a fresh attack shows the same pictures by the state alone."""
 
     class Prepare(sl.Observer):
-        def step(self, step, client, server):
-            if step == 0:
-                sl.grant(server, client)
+        def message(self, message):
+            if message.step == 1 and isinstance(message, sl.SmashedData):
+                sl.grant(*prepared)
+
+    prepared = []
 
     def train(*observers, **options):
         attack, client, server = made(kind, data)
+        prepared[:] = attack, client
         run(client, server, observers=[Prepare(), *observers], **options)
         return attack, client
 

@@ -260,7 +260,7 @@ def test_what_cannot_be_u_shaped_says_so(make_client, make_u_client, make_attack
 
     with pytest.raises(NotImplementedError, match=r"VanillaOnly has no forward .*protocol=vanilla"):
         train(make_u_client(), VanillaOnly())
-    with pytest.raises(NotImplementedError, match="VanillaOnly has no backward"):
+    with pytest.raises(RuntimeError, match="did not ask for an output gradient of step 0"):
         VanillaOnly().backward(sl.OutputGradient(da=torch.zeros(1), sender="client", step=0))
     with pytest.raises(ValueError, match=r"FSHA has no network to show .*give it body="):
         train(make_u_client(), make_attack())
@@ -279,8 +279,10 @@ def test_messages_out_of_turn_are_refused(make_u_client):
     with pytest.raises(RuntimeError, match="did not ask for an output of step 0"):
         client.finish(sl.ServerOutput(a=torch.zeros(16, 32, 4, 4), **header))
     server.forward(client.forward().delivered())
-    with pytest.raises(ValueError, match="one number for each number of the output"):
+    with pytest.raises(ValueError, match="one row for each row of the output"):
         server.backward(sl.OutputGradient(da=torch.zeros(3), **header))
+    with pytest.raises(ValueError, match="one number for each number of the output"):
+        server.backward(sl.OutputGradient(da=torch.zeros(16, 3), **header))
     with pytest.raises(RuntimeError, match="of step 5"):
         server.backward(sl.OutputGradient(da=da.da, sender="client", step=5))
     with pytest.raises(ValueError, match="one row for each row of z"):

@@ -173,9 +173,9 @@ def test_without_labels_it_says_which_protocol_and_client_it_needs(make, make_cl
     before = plain(attack.state_dict())
     text = "^GuardAwareFSHA looks for false labels, and none arrive: use protocol=vanilla"
     message = make_client(sends_index=True).forward().delivered()
-    for act in (attack.reply, attack.forward):
+    for act, asks in {attack.reply: "gradient", attack.forward: "output"}.items():
         with pytest.raises(ValueError, match=text):
-            act(message)
+            act(replace(message, asks=asks))
     assert plain(attack.state_dict()) == before
 
 

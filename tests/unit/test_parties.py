@@ -110,6 +110,22 @@ def test_smash_in_training_mode_shows_what_the_server_receives(make_client):
     assert torch.equal(client.forward().z, smashed.z)
 
 
+@pytest.mark.parametrize("n", [1, 5, 16, 17, 40])
+def test_in_training_mode_all_batches_are_whole(make_client, n):
+    """As in training, which drops a last partial batch: no other size, and none of one row."""
+    sizes = []
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.BatchNorm1d(8))
+    client = make_client(flat)
+    flat.register_forward_pre_hook(lambda net, given: sizes.append(len(given[0])))
+    x = client.data.x[:n]
+    z = client.smash(x, training_mode=True).z
+    assert len(z) == n and set(sizes) == {16}
+    rows = [number % n for number in range(n - 16, n)]  # the last ones, after earlier ones
+    alone = client.smash(x[rows], training_mode=True).z
+    last = n % 16 or 16
+    assert torch.equal(z[-last:], alone[-last:])
+
+
 class Everything(sl.Defense):
     """A defense that uses every hook, and writes down the order."""
 
@@ -197,8 +213,8 @@ def test_several_clients_take_turns(make_client):
     ("arguments", "error", "sentence"),
     [
         (lambda c: (c, 3), TypeError, "clients is a list"),
-        (lambda c: ([], 3), ValueError, "needs a client and a step"),
-        (lambda c: ([c], 0), ValueError, "needs a client and a step"),
+        (lambda c: ([], 3), ValueError, "clients is empty"),
+        (lambda c: ([c], 0), ValueError, "steps is 0"),
     ],
 )
 def test_train_refuses_what_it_cannot_do(make_client, arguments, error, sentence):

@@ -79,7 +79,7 @@ def take_turn(defense, change, number):
     message = sl.Weights(
         state={"f": torch.tensor([float(number)])},
         optimizer={"state": {0: {"momentum": torch.tensor([-float(number)])}}},
-        samples=number,
+        samples=number + 1,
         sender=f"client {number}",
         step=number,
     )
@@ -128,7 +128,7 @@ def test_it_goes_back_to_the_newest_benign_turn_bit_for_bit():
         ends.append(state)
     assert defense.verdicts[-1] == ("client 4", True)
     assert plain([defense.net.state_dict(), defense.optimizer.state_dict()]) == ends[2]
-    assert (passed_on.sender, passed_on.step, passed_on.samples) == ("server", 4, 2)
+    assert (passed_on.sender, passed_on.step, passed_on.samples) == ("server", 4, 3)
     assert passed_on.state["f"].tolist() == [2.0]
     assert passed_on.optimizer["state"][0]["momentum"].tolist() == [-2.0]
 
@@ -279,7 +279,7 @@ def test_weights_that_arrive_twice_are_answered_and_not_judged_twice(digits):
         one, other = (plain([a.state, a.optimizer, a.samples, a.to]) for a in answers)
         assert one == other
         assert len(defense.verdicts) == turn + 1
-        receiver.load(answers[0])
+        receiver.load(answers[0].delivered(to=receiver.name))
     assert any(rolled_back for _, rolled_back in defense.verdicts)
 
 

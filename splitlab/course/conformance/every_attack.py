@@ -85,7 +85,8 @@ def test_where_it_takes_no_part_it_says_why(kind, other_protocol, data):
 
 def honest_twin(attack):
     """The honest party that an attack claims to be, in the same state."""
-    one = nn.Linear(1, 1)
+    one = nn.Sequential(nn.Flatten(), nn.LazyLinear(1))
+    one(attack.data.x if isinstance(attack, sl.Client) else torch.zeros(1, 1))
     if isinstance(attack, sl.Client):
         like = sl.Client(one, attack.data, batch_size=1)
     else:

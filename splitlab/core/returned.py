@@ -1,0 +1,130 @@
+"""What networks, losses and defenses return is checked here, before anything is done with it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splitlab.arguments import described
+from splitlab.nets.evaluation import in_parts
+
+# Network -> kind of input that it is known to take -> shape of one row of its output.
+_TAKEN: weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[int, ...]]]
+_TAKEN = weakref.WeakKeyDictionary()
+
+
+def row_of(net: nn.Module, x: Tensor, *, name: str, given: str) -> tuple[int, ...]:
+    """Return the shape of one row of net(x); the network is tried once for each kind of x.
+
+    It is tried in evaluation mode, on one row, and stays as it is.
+
+    Args:
+        net: The network.
+        x: What it is to take, (N, ...), N at least 1.
+        name: The network's name, such as "the network of client".
+        given: The name of x, such as "images".
+
+    Raises:
+        ValueError: If the network cannot compute with it.
+    """
+    known = _TAKEN.setdefault(net, {})
+    kind = (x.shape[1:], x.dtype, x.device)
+    if kind not in known:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                out = in_parts(net, x[:1].detach())
+            known[kind] = tuple(out.shape[1:])
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+            why = " ".join(str(error).split())[:120]
+            raise ValueError(
+                f"{name} cannot compute with {given} of {x.dtype} and shape {tuple(x.shape[1:])} "
+                f"a row ({why}): give it a network made for them"
+            ) from error
+    return known[kind]
+
+
+def images(client: Any, x: Tensor) -> None:
+    """Refuse images that a client's network cannot compute with; errors as in `row_of`."""
+    row_of(client.net, x, name=f"the network of {client.name}", given="images")
+
+
+def loss_of(loss: Any, *, who: str, step: int) -> Tensor:
+    """Return a loss that can be descended.
+
+    Args:
+        loss: What a loss function returned.
+        who: The party's name.
+        step: The step.
+
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If it is no scalar, NaN or infinite, or does not depend on the network.
+    """
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"the loss of {who} is {described(loss)}: return a scalar tensor")
+    if loss.numel() != 1 or not loss.requires_grad:
+        raise ValueError(
+            f"the loss of {who} has shape {tuple(loss.shape)}"
+            f"{'' if loss.requires_grad else ' and no graph'}: return one number, such as a mean, "
+            "computed with torch from what the network returns"
+        )
+    if not loss.isfinite():
+        raise ValueError(
+            f"the loss of {who} is {float(loss)} at step {step}, and no step is taken: lower the "
+            "learning rates, or look at the loss and at the images"
+        )
+    return loss
+
+
+def in_place_of(returned: Any, given: Tensor, defense: Any, hook: str) -> Tensor:
+    """Return what a defense's hook made of a tensor.
+
+    Args:
+        returned: What it returned.
+        given: What it was given: z or a gradient.
+        defense: The defense.
+        hook: The name of the hook.
+
+    Raises:
+        TypeError: If it returned no tensor.
+        ValueError: If it returned another shape or type, NaN or infinity, or z without its graph.
+    """
+    name, what = f"{type(defense).__name__}.{hook}", "z" if hook == "smash" else "the gradient"
+    same: bool = returned is given
+    if same:
+        return given
+    if not isinstance(returned, Tensor):
+        raise TypeError(
+            f"{name} returns {described(returned)} in place of {what}: return {what} itself, or a "
+            f"tensor of its shape {tuple(given.shape)}"
+        )
+    if returned.shape != given.shape or returned.dtype != given.dtype:
+        raise ValueError(
+            f"{name} returns {returned.dtype} of shape {tuple(returned.shape)} in place of {what}, "
+            f"which is {given.dtype} of {tuple(given.shape)}: return the same shape and type"
+        )
+    if given.requires_grad and not returned.requires_grad:
+        raise ValueError(
+            f"{name} returns {what} without its graph, so that f would learn nothing: compute it "
+            "from the tensor it is given, without detach(), .data, numpy or torch.no_grad()"
+        )
+    if not returned.isfinite().all():
+        raise ValueError(
+            f"{name} returns {what} with NaN or infinity in it: look for a division by zero, or a "
+            "logarithm or a root of what is not above zero"
+        )
+    return returned
+
+
+def local_losses(client: Any, turn: Any) -> list[Tensor]:
+    """Return the losses that a client's defenses add; errors as in `loss_of`."""
+    losses = []
+    for defense in client.defenses:
+        loss = defense.local_loss(client, turn)
+        if loss is not None:
+            who = f"{type(defense).__name__} at {client.name}"
+            losses.append(loss_of(loss, who=who, step=client.step))
+    return losses

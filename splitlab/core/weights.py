@@ -1,0 +1,118 @@
+"""Weights that are handed on or averaged are checked here, by their receiver."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from splitlab.arguments import count, described
+from splitlab.core.messages import Weights, tensors_in
+
+ADVICE = "leave this party's weights out, and lower its learning rate"
+# Optimizer -> the kinds of state that it is known to go on from.
+_STEPPED: weakref.WeakKeyDictionary[Optimizer, set[str]] = weakref.WeakKeyDictionary()
+
+
+def check(message: Weights, receiver: Any) -> None:
+    """Refuse weights that are no weights, or hold NaN or infinity.
+
+    Raises:
+        TypeError: If state or optimizer are of another kind.
+        ValueError: If a number in them cannot be computed with.
+    """
+    fits = isinstance(message.state, dict) and message.state
+    if not fits or not all(isinstance(t, Tensor) for t in message.state.values()):
+        raise TypeError(
+            f"{receiver.name} is sent a state that maps no names to tensors by {message.sender}: "
+            "send what client.weights() returns"
+        )
+    if message.samples is not None:
+        count("samples", message.samples, least=1)
+    if message.optimizer is not None and not isinstance(message.optimizer, dict):
+        raise TypeError(
+            f"{receiver.name} is sent an optimizer as {described(message.optimizer)} by "
+            f"{message.sender}: send its state_dict(), or None"
+        )
+    for name in ("state", "optimizer"):
+        held = [t for t in tensors_in(getattr(message, name)) if t.is_floating_point()]
+        held = [tensor.detach() for tensor in held if tensor.numel()]
+        if held and not all(bool(tensor.isfinite().all()) for tensor in held):
+            raise ValueError(
+                f"{receiver.name} is sent weights with NaN or infinity in them at step "
+                f"{message.step} by {message.sender}, and changes nothing: {ADVICE}"
+            )
+
+
+def fit(state: dict[str, Tensor], own: dict[str, Tensor], *, sender: str, who: str) -> None:
+    """Refuse weights of another network.
+
+    Args:
+        state: What arrived.
+        own: The state that it is to replace, or to be averaged with.
+        sender: Who sent it.
+        who: The receiver's name.
+
+    Raises:
+        ValueError: If names, shapes or types differ; it names the first one.
+    """
+    if odd := sorted(state.keys() ^ own.keys()):
+        raise ValueError(
+            f"{sender} sends weights of another network to {who}, for only one of them has "
+            f"{odd[0]}: give all clients networks of one kind"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape or tensor.dtype != own[name].dtype:
+            raise ValueError(
+                f"{sender} sends {name} of {tensor.dtype} and shape {tuple(tensor.shape)} to "
+                f"{who}, which has {own[name].dtype} and {tuple(own[name].shape)}: give all "
+                "clients networks of one kind"
+            )
+
+
+def optimizer_takes(optimizer: Optimizer, state: dict[str, Any], *, sender: str, who: str) -> None:
+    """Refuse the state of an optimizer of another kind, or for other parameters.
+
+    A copy of the optimizer takes a step with each new kind of state.
+
+    Raises:
+        ValueError: If it cannot go on from the state.
+    """
+    own = optimizer.state_dict()
+    kind = repr(_kinds(state))
+    tried = _STEPPED.setdefault(optimizer, {repr(_kinds(own))})
+    if kind in tried:
+        return
+    try:
+        groups = zip(own["param_groups"], state["param_groups"], strict=True)
+        if any(one.keys() != other.keys() for one, other in groups):
+            raise ValueError("its settings have other names")
+        trial = copy.deepcopy(optimizer)
+        trial.load_state_dict(copy.deepcopy(state))
+        held = [p for group in trial.param_groups for p in group["params"]]
+        for parameter in held:
+            parameter.grad = torch.zeros_like(parameter)
+        trial.step()
+    except Exception as error:  # the state can be anything
+        why = " ".join(f"{error}".split())[:100]
+        raise ValueError(
+            f"{sender} sends the state of an optimizer that {who}, with "
+            f"{type(optimizer).__name__}, cannot go on from ({why}): give all clients one kind of "
+            "optimizer, or use Sequential(optimizer_state=False)"
+        ) from error
+    tried.add(kind)
+
+
+def _kinds(value: Any) -> Any:
+    """What an optimizer's state is made of: names, shapes and types, without the numbers."""
+    if isinstance(value, Tensor):
+        return value.dtype, tuple(value.shape)
+    if isinstance(value, dict):
+        return {key: _kinds(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_kinds(item) for item in value]
+    return type(value).__name__
