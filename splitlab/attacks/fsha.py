@@ -17,6 +17,7 @@ from torch.optim import Adam
 
 from splitlab.attacks.critic import Critic, descend
 from splitlab.attacks.schedules import Schedule, constant, falling, half_at
+from splitlab.core import validate
 from splitlab.core.messages import Gradient, Message, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import Sampler, with_own_randomness
@@ -71,6 +72,7 @@ class FSHA(Server):
         does_not_know=("the private images", "the client's network f: neither weights nor layers"),
         source="Pasquini, Ateniese, Bernaschi, CCS 2021",
     )
+    PASSING = ("_shown_as",)
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class FSHA(Server):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(seed=seed, device=device)
+        self._shown_as: Tensor | None = None  # U-shaped: the output that is under way
         if critic_steps < 1:
             raise ValueError(f"critic_steps is {critic_steps}: the critic needs at least one step")
         self.public = public.to(self.device)
@@ -109,12 +112,16 @@ class FSHA(Server):
         return f"{type(self).__name__}({self.critic!r}, {self.public!r})"
 
     def check(self, message: Message) -> None:
-        """Refuse z of another shape or type than the pilot's output."""
+        """Refuse z unlike the pilot's output, and a gradient unlike the output that was shown."""
         super().check(message)
-        if isinstance(message, SmashedData) and message.z.shape[1:] != self.z_shape:
+        if isinstance(message, OutputGradient) and self._shown_as is not None:
+            validate.gradient_fits(message.da, self._shown_as, name="the output", who="client")
+        own = self.z_shape, self.public.x.dtype
+        if isinstance(message, SmashedData) and (message.z.shape[1:], message.z.dtype) != own:
             raise ValueError(
                 f"the client sends z of shape {tuple(message.z.shape[1:])} and the pilot makes "
-                f"{tuple(self.z_shape)}: give the attack the networks of the client's cut"
+                f"{tuple(own[0])}, in {message.z.dtype} and {own[1]}: give the attack networks of "
+                "the client's cut and type"
             )
 
     @with_own_randomness
@@ -186,13 +193,14 @@ class FSHA(Server):
         with evaluating(body):
             a = body(message.z)
         a = a.to(torch.promote_types(a.dtype, torch.float32))  # autocast may leave bfloat16
+        self._shown_as = a
         return ServerOutput(a=a, sender=self.name, step=message.step)
 
     @with_own_randomness
     def backward(self, message: OutputGradient) -> Gradient:
         """Ignore what the tail asks for, and hijack as in the vanilla protocol."""
         answer = self.reply(self.asked(message))
-        self.under_way = None
+        self.under_way = self._shown_as = None
         return answer
 
     def output(self, message: SmashedData) -> Tensor:
