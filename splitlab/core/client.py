@@ -67,6 +67,8 @@ class Defense(Stateful):
       defenses work. They need no generator of their own.
     - A detector returns dz as it is from `incoming`, or raises `HijackingDetected`, which stops
       `sl.train`.
+    - What a hook returns is checked: its shape and type, that its numbers are finite, and that z
+      keeps its graph.
     - Networks, optimizers and generators that it holds are saved with the client. Plain values that
       change, such as a counter or a list of alarms, are saved if `STATE` names them (`Stateful`).
     - Write a classmethod `conformance_example(private, public)` that returns a small one, and run

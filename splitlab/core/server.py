@@ -59,6 +59,8 @@ class Server(Party, ABC):
     To write an active attack of your own (for a passive one, see `PassiveServer`):
 
     - Override `reply`, and return `self.gradient(message, dz)`, with dz of z's shape.
+    - What arrives is checked before `reply` runs: its kind, its step and its numbers. Override
+      `check`, and call `super().check(message)`, to refuse what this attack cannot use.
     - For the U-shaped protocol, override `forward` too, which keeps the message in
       `self.under_way` and returns `sl.ServerOutput(a=..., sender=self.name, step=message.step)`,
       and `backward`, which gets that message back by `self.asked(message)` and sets

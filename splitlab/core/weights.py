@@ -38,14 +38,13 @@ def check(message: Weights, receiver: Any) -> None:
             f"{receiver.name} is sent an optimizer as {described(message.optimizer)} by "
             f"{message.sender}: send its state_dict(), or None"
         )
-    for name in ("state", "optimizer"):
-        held = [t for t in tensors_in(getattr(message, name)) if t.is_floating_point()]
-        held = [tensor.detach() for tensor in held if tensor.numel()]
-        if held and not all(bool(tensor.isfinite().all()) for tensor in held):
-            raise ValueError(
-                f"{receiver.name} is sent weights with NaN or infinity in them at step "
-                f"{message.step} by {message.sender}, and changes nothing: {ADVICE}"
-            )
+    held = [t.detach() for t in tensors_in([message.state, message.optimizer])]
+    held = [tensor for tensor in held if tensor.is_floating_point()]
+    if not all(bool(tensor.isfinite().all()) for tensor in held):
+        raise ValueError(
+            f"{receiver.name} is sent weights with NaN or infinity in them at step "
+            f"{message.step} by {message.sender}, and changes nothing: {ADVICE}"
+        )
 
 
 def fit(state: dict[str, Tensor], own: dict[str, Tensor], *, sender: str, who: str) -> None:

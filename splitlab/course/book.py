@@ -6,77 +6,47 @@ by all the files that go into it.
 """
 
 import argparse
-import hashlib
-import itertools
 import os
-import re
-import shutil
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
-import yaml
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from splitlab.course import doctor, runner, timing
+from splitlab.course import doctor, kernels, runner, timing
+from splitlab.course.contents import BookError, chapters, notebooks
+from splitlab.course.contents import toc_files as toc_files
+from splitlab.course.notebook_files import (
+    ChapterError,
+    code_cells,
+    name_of,
+    read,
+    storage_fault,
+)
+from splitlab.course.outputs import store_verdict, verdict_change
 from splitlab.course.records import RUNS
-from splitlab.course.runner import ChapterError, Result
+from splitlab.course.rendering import render, stage
+from splitlab.course.runner import Result
 
 PROFILES = ("tiny", "gpu", "paper")
+WARNING_LINES = 6  # of one chapter, that are shown
+EXIT = (
+    "Exit status: 0, the book is built; 1, something failed, and a sentence on stderr says what; "
+    "2, an option is wrong; 130, stopped by Ctrl-C; 143, stopped by SIGTERM. Finished chapters are "
+    "kept in any case."
+)
 
 
-class BookError(Exception):
-    """A book that cannot be built; the message is one sentence."""
-
-
-def toc_files(book: Path) -> list[str]:
-    """The pages of the table of contents in order, as paths without ending from the root."""
-
-    def walk(node: Any) -> Iterator[str]:
-        if isinstance(node, dict):
-            for name in ("root", "file"):
-                if name in node:
-                    yield node[name]
-            for name in ("parts", "chapters", "sections"):
-                yield from walk(node.get(name))
-        elif isinstance(node, list):
-            for child in node:
-                yield from walk(child)
-
-    toc = book / "_toc.yml"
-    if not toc.exists():
-        raise BookError(f"There is no {toc}; --book must name the folder that holds _toc.yml.")
-    return list(walk(yaml.safe_load(toc.read_text(encoding="utf-8"))))
-
-
-def page_of(root: Path, file: str) -> Path:
-    """The source of a page of the table of contents."""
-    for ending in (".ipynb", ".md", ""):
-        path = root / f"{file}{ending}"
-        if path.is_file():
-            return path
-    raise BookError(f"_toc.yml names {file!r}, but there is no {file}.ipynb or {file}.md.")
-
-
-def chapters(book: Path) -> list[Path]:
-    """The notebooks of the book's own folder, in the order of the table of contents."""
-    pages = [page_of(book.parent, file) for file in toc_files(book)]
-    return [page for page in pages if page.suffix == ".ipynb" and page.parent == book]
-
-
-def notebooks(book: Path) -> list[Path]:
-    """The notebooks that are run for the book: the chapters, and the solutions to the exercises.
-
-    The exercises are pages, too, but they are shown as they are: their stubs would fail.
-    """
-    pages = [page_of(book.parent, file) for file in toc_files(book)]
-    folders = (book, book.parent / "solutions")
-    return [page for page in pages if page.suffix == ".ipynb" and page.parent in folders]
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM; the argument is the signal's number."""
 
 
 def run_notebooks(
@@ -91,7 +61,14 @@ def run_notebooks(
     root = paths[0].parent.parent if paths else source
     # Threads are enough: the work is done by the kernels, which are processes of their own.
     pool = ThreadPoolExecutor(max_workers=jobs)
-    bar = tqdm(total=0, unit="cell", desc="chapters", dynamic_ncols=True, leave=False)
+    bar = tqdm(
+        total=0,
+        unit="cell",
+        desc="chapters",
+        dynamic_ncols=True,
+        leave=False,
+        disable=None,  # where nobody watches
+    )
 
     def run(notebook: Path) -> Result:
         start = time.perf_counter()
@@ -106,20 +83,24 @@ def run_notebooks(
             )
         except ChapterError as error:
             seconds = time.perf_counter() - start
-            return Result(runner.name_of(notebook), seconds, False, "", str(error))
+            return Result(name_of(notebook), seconds, False, "", str(error))
 
+    for notebook in paths:
+        with suppress(ChapterError):  # `run` says that it cannot be read
+            bar.total += len(code_cells(read(notebook))) + 1  # + injected parameters
+    futures: list[Future[Result]] = []
     try:
-        for notebook in paths:
-            bar.total += len(runner.code_cells(runner.read(notebook))) + 1  # + injected parameters
-        return list(pool.map(run, paths))
-    except KeyboardInterrupt:
-        # The running kernels end with this process; chapters that were finished are kept.
-        pool.shutdown(wait=False, cancel_futures=True)
-        print("\nstopped; finished chapters are kept", file=sys.stderr)
-        os._exit(130)
+        futures += [pool.submit(run, notebook) for notebook in paths]
+        wait(futures)
+        return [future.result() for future in futures]
     finally:
-        bar.close()
+        # All are done, unless the build is being stopped: then no kernel is left behind.
+        for future in futures:
+            future.cancel()
+        while wait(futures, timeout=0.1).not_done:
+            kernels.kill_all()
         pool.shutdown()
+        bar.close()
 
 
 def time_notebooks(
@@ -148,107 +129,6 @@ def time_notebooks(
     return results, seconds, min(steps)
 
 
-def stage(book: Path, source: Path) -> None:
-    """Lay out, beside the executed copies, everything else that the rendering reads.
-
-    The tree mirrors the repository's, so that the launch buttons point at the repository's own
-    notebooks.
-    """
-    root = book.parent
-    keep = {source / page_of(root, file).relative_to(root) for file in toc_files(book)}
-    own = set(notebooks(book))
-    for file in toc_files(book):
-        page = page_of(root, file)
-        if page not in own:  # the executed copies are there already
-            target = source / page.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(page, target)
-    for path in itertools.chain(*map(book.glob, ("*.yml", "*.bib", "*.gif"))):
-        target = source / path.relative_to(root)
-        shutil.copyfile(path, target)
-        keep.add(target)
-    vendored = source / book.name / "_vendor"
-    shutil.rmtree(vendored, ignore_errors=True)
-    if (book / "_vendor").is_dir():
-        shutil.copytree(book / "_vendor", vendored)
-    for path in source.rglob("*"):  # pages that have left the table of contents
-        if path.is_file() and path not in keep and vendored not in path.parents:
-            path.unlink()
-
-
-def tree_hash(source: Path) -> str:
-    """A hash of every file under `source`, and of the versions of the programs that render it."""
-    digest = hashlib.sha256()
-    for package in ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme"):
-        digest.update(f"{package} {version(package)}\n".encode())
-    for path in sorted(source.rglob("*")):
-        if path.is_file():
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(source).as_posix()} {len(content)}\n".encode())
-            digest.update(content)
-    return digest.hexdigest()
-
-
-def render(book: Path, out: Path) -> bool:
-    """Render the staged tree to `out`/_build/html; warnings are errors.
-
-    Returns:
-        False if nothing that goes into the pages had changed, and so nothing was done.
-
-    Raises:
-        BookError: With the warnings and the name of the full log.
-    """
-    build = out / "_build"
-    source = build / "source"
-    stamp = build / "rendered.sha256"
-    log = build / "render.log"
-    wanted = tree_hash(source)
-    if (build / "html" / "index.html").exists() and stamp.exists() and stamp.read_text() == wanted:
-        return False
-    stamp.unlink(missing_ok=True)
-    shutil.rmtree(build / "html", ignore_errors=True)
-    staged = source / book.name
-    # jupyter_book has no __main__, and its script may not be on the PATH.
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
-    command += ["--all", "-W", "--keep-going", "--path-output", str(out)]
-    command += ["--config", str(staged / "_config.yml"), "--toc", str(staged / "_toc.yml")]
-    bar = tqdm(
-        total=200, desc="rendering", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
-    )
-    lines = []
-    with subprocess.Popen(
-        [*command, str(source)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-    ) as process:
-        assert process.stdout is not None
-        for colored in process.stdout:
-            line = re.sub(r"\x1b\[[0-9;]*m", "", colored)
-            lines.append(line)
-            # Sphinx counts twice to 100 %: while it reads the pages, and while it writes them.
-            if step := re.match(r"(reading sources|writing output)\.*\s*\[\s*(\d+)%\]", line):
-                bar.n = int(step[2]) + (100 if step[1] == "writing output" else 0)
-                bar.refresh()
-    bar.leave = False
-    bar.close()
-    log.write_text("".join(lines), encoding="utf-8")
-    if process.returncode != 0:
-        telling = [line for line in lines if re.search(r"WARNING|ERROR|Error:", line)]
-        raise BookError(
-            "The pages did not render without warnings; correct what is listed here and build "
-            f"again (the whole log: {log}).\n" + "".join(telling or lines[-15:]).rstrip()
-        )
-    missing = [file for file in toc_files(book) if not (build / "html" / f"{file}.html").exists()]
-    if missing:
-        raise BookError(f"No page was rendered for {', '.join(missing)}; the log: {log}.")
-    stamp.write_text(wanted)
-    return True
-
-
 def table(results: Sequence[Result]) -> str:
     """The chapters with their seconds and verdicts, as plain text in columns."""
     rows = [("chapter", "seconds", "verdict")]
@@ -259,6 +139,84 @@ def table(results: Sequence[Result]) -> str:
     lines = [f"{a:<{first}}  {b:<{second}}  {c}".rstrip() for a, b, c in rows]
     lines.insert(1, f"{'-' * first}  {'-' * second}  {'-' * len('verdict')}")
     return "\n".join(lines)
+
+
+def checked_verdicts(results: Sequence[Result], book: Path, source: Path) -> list[Result]:
+    """The results, with an error where a chapter's verdict is not the one that it stores."""
+    checked = []
+    named = {name_of(notebook): notebook for notebook in chapters(book)}
+    for result in results:
+        notebook = named.get(result.chapter)
+        if notebook and not result.error:
+            executed = source / notebook.relative_to(book.parent)
+            if change := verdict_change(read(notebook), read(executed)):
+                old, new = (text or "nothing" for text in change)
+                error = (
+                    f"{result.chapter}: its verdict is now `{new}`, and the chapter stores "
+                    f"`{old}`; correct the chapter, or, if the new verdict is right, store it "
+                    "with `make verdicts`."
+                )
+                result = replace(result, error=error)
+        checked.append(result)
+    return checked
+
+
+def print_warnings(results: Sequence[Result]) -> None:
+    """Print on stderr what the chapters printed there."""
+    for result in results:
+        if result.warnings:
+            print(
+                f"\n{result.chapter} printed a warning, which its page leaves out:",
+                file=sys.stderr,
+            )
+            for line in result.warnings[:WARNING_LINES]:
+                print(f"  {line}", file=sys.stderr)
+            if (more := len(result.warnings) - WARNING_LINES) > 0:
+                print(f"  and {more} more lines", file=sys.stderr)
+
+
+@contextmanager
+def only_build(folder: Path) -> Iterator[None]:
+    """Hold the lock of a build's folder; it ends with the process.
+
+    Raises:
+        BookError: If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "build.lock")
+    try:
+        with suppress(NotImplementedError):  # a file system without locks
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise BookError(
+            f"Another build is at work in {folder}: wait until it is done, or give this one a "
+            "folder of its own with --out."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM raise `Stopped`, once: what must follow is not interrupted."""
+    before: dict[signal.Signals, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        for which in before:
+            signal.signal(which, signal.SIG_IGN)
+        raise Stopped(number)
+
+    for which in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(which) is not signal.SIG_IGN:  # as it is below nohup
+            with suppress(ValueError):  # not in the main thread
+                before[which] = signal.signal(which, stop)
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler or signal.SIG_DFL)
 
 
 def build(
@@ -285,7 +243,25 @@ def build(
 
     Returns:
         The exit status: 0, or 1 if a chapter failed (then nothing is rendered).
+
+    Raises:
+        BookError: If there is no book to build, if another build is at work in `out`, or if the
+            pages do not render.
+        OSError: If a file cannot be written.
     """
+    with only_build(out / "_build"):
+        return _build(book, out, profile, timeout, jobs, store_verdicts, store_seconds)
+
+
+def _build(
+    book: Path,
+    out: Path,
+    profile: str,
+    timeout: int,
+    jobs: int,
+    store_verdicts: bool,
+    store_seconds: bool,
+) -> int:
     source = out / "_build" / "source"
     # The seconds are CPU seconds, and so they are taken on the CPU.
     device = "cpu" if store_seconds else doctor.chosen_device("auto", profile)
@@ -295,6 +271,8 @@ def build(
         results, seconds, step = time_notebooks(notebooks(book), source, **options)
     else:
         results = run_notebooks(notebooks(book), source, jobs=jobs, **options)
+    if profile == "tiny" and not store_verdicts:  # what is stored is what tiny prints
+        results = checked_verdicts(results, book, source)
     errors = [result.error for result in results if result.error]
     rendered = False
     if not errors:
@@ -303,19 +281,19 @@ def build(
             print(f"stored the seconds in {stored.name}")
         if store_verdicts:
             for notebook in chapters(book):
-                if runner.store_verdict(notebook, source / notebook.relative_to(book.parent)):
+                if store_verdict(notebook, source / notebook.relative_to(book.parent)):
                     print(f"stored the verdict of {notebook.stem}")
         stage(book, source)
         rendered = render(book, out)
     print(table(results))
+    sys.stdout.flush()
+    print_warnings(results)
     if errors:
-        sys.stdout.flush()
         for error in errors:
             print(f"\nerror: {error}", file=sys.stderr)
-        print(
-            f"The book was not rendered; copies with the tracebacks: {source}/*/*.failed.ipynb",
-            file=sys.stderr,
-        )
+        copies = f"; copies with the tracebacks: {source}/*/*.failed.ipynb"
+        failed = any(source.glob("*/*.failed.ipynb"))
+        print(f"The book was not rendered{copies if failed else ''}", file=sys.stderr)
         return 1
     note = "" if rendered else " (unchanged)"
     print(f"\nThe book is at {out / '_build' / 'html' / 'index.html'}{note}")
@@ -327,6 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m splitlab.course.book",
         description="Run the chapters, render the book, and print the result of each chapter.",
+        epilog=EXIT,
     )
     parser.add_argument("--profile", choices=PROFILES, default="tiny")
     parser.add_argument(
@@ -357,20 +336,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.jobs < 1 or options.timeout < 1:
         parser.error("--jobs and --timeout must be 1 or more")
+    if options.store_verdicts and options.profile != "tiny":
+        parser.error("--store-verdicts needs --profile tiny, whose verdicts the tests compare")
     book = options.book.resolve()
+    out = (options.out or book).resolve()
     try:
-        return build(
-            book,
-            (options.out or book).resolve(),
-            profile=options.profile,
-            timeout=options.timeout,
-            jobs=options.jobs,
-            store_verdicts=options.store_verdicts,
-            store_seconds=options.store_seconds,
-        )
+        with stoppable():
+            return build(
+                book,
+                out,
+                profile=options.profile,
+                timeout=options.timeout,
+                jobs=options.jobs,
+                store_verdicts=options.store_verdicts,
+                store_seconds=options.store_seconds,
+            )
+    except Stopped as stopped:
+        print("\nstopped; finished chapters are kept", file=sys.stderr)
+        return 128 + int(stopped.args[0])
     except (BookError, ChapterError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+    except OSError as error:
+        print(f"error: The book was not built: {storage_fault(error, out)}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from splitlab.course.runner import ChapterError, read, tags
+from splitlab.core.files import write_atomically
+from splitlab.course.notebook_files import ChapterError, read, storage_fault, tags
 
 REGION = re.compile(
     r"^(?P<indent>[ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION$", re.DOTALL | re.MULTILINE
@@ -208,11 +209,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not options.check:
             for path, text in editions(options.root).items():
-                path.parent.mkdir(exist_ok=True)
-                path.write_text(text, encoding="utf-8")
+                write_atomically(path, text.encode())
         left = list(differences(options.root))
     except (EditionError, ChapterError) as error:
         left = [str(error)]
+    except OSError as error:
+        fault = storage_fault(error, options.root / "exercises")
+        left = [f"The exercises were not written: {fault}"]
     for sentence in left:
         print(sentence, file=sys.stderr)
     return 1 if left else 0

@@ -1,7 +1,7 @@
 """Run one chapter, strictly: a wrong parameter, a failing cell or a hanging cell is an error.
 
 papermill executes; this module adds what papermill only warns about (parameters a chapter does not
-have), names the cell that failed in one sentence, and keeps the executed copy keyed by everything
+have), names the line that failed in one sentence, and keeps the executed copy keyed by everything
 that can change its outputs, so that an unchanged chapter is not run again.
 """
 
@@ -14,6 +14,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,31 +22,37 @@ from typing import Any
 
 import nbformat
 import papermill
+import torch
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from splitlab.course import kernels
+from splitlab.course.kernels import LIBRARY, Kernel
+from splitlab.course.kernels import ONE_THREAD as ONE_THREAD
+from splitlab.course.notebook_files import (
+    ChapterError,
+    code_cells,
+    name_of,
+    one_line,
+    read,
+    storage_fault,
+    tags,
+    without_outputs,
+)
+from splitlab.course.outputs import settle, verdict_of
 from splitlab.course.timing import SECONDS
 
-LIBRARY = Path(__file__).resolve().parents[1]
 PARAMETERS = ("profile", "seed", "device")
 
 # Packages whose version can change a chapter's numbers or pictures. scikit-learn stands for the
 # bundled digits, which are part of it.
 PACKAGES = ("torch", "numpy", "scikit-learn", "pillow", "matplotlib", "ipywidgets", "ipykernel")
 
-# One thread per kernel: sums come out in one order, and two kernels do not fight for two cores.
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-}
-
-
-class ChapterError(Exception):
-    """A chapter that cannot be run, or did not run to its end; the message is one sentence."""
+# Environment variables that can change what Python, torch or numpy computes.
+NUMERICAL = re.compile(
+    r"PYTHONHASHSEED|(ATEN|TORCH|PYTORCH|CUDA|CUDNN|CUBLAS|NVIDIA|MKL|KMP|OMP|DNNL|ONEDNN)_\w+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,8 @@ class Result:
         seconds: How long the run took, also when it is an earlier run's (``cached``).
         cached: True when nothing had changed and the earlier executed copy was kept.
         verdict: The chapter's verdict line, "" when it prints none.
-        error: None, or one sentence saying which cell failed and how.
+        error: None, or one sentence saying what failed and how.
+        warnings: The lines that this run printed on stderr, which the copy does not hold.
     """
 
     chapter: str
@@ -65,40 +73,7 @@ class Result:
     cached: bool
     verdict: str
     error: str | None = None
-
-
-def name_of(notebook: Path) -> str:
-    """What a notebook is called in tables and messages: a chapter's name, `solutions/NAME`."""
-    return notebook.stem if notebook.parent.name != "solutions" else f"solutions/{notebook.stem}"
-
-
-def tags(cell: NotebookNode) -> list[str]:
-    """The tags of a notebook cell."""
-    return list(cell.metadata.get("tags", []))
-
-
-def code_cells(notebook: NotebookNode, tag: str | None = None) -> list[NotebookNode]:
-    """The code cells of a notebook in order, only those that carry `tag` when one is given."""
-    return [
-        cell
-        for cell in notebook.cells
-        if cell.cell_type == "code" and (tag is None or tag in tags(cell))
-    ]
-
-
-def read(path: Path) -> NotebookNode:
-    """Read a notebook, or say in one sentence why it cannot be read."""
-    try:
-        return nbformat.read(path, as_version=4)
-    except FileNotFoundError:
-        raise ChapterError(
-            f"There is no notebook {path}; check the name in the table of contents."
-        ) from None
-    except Exception as error:  # nbformat raises half a dozen types for a broken file
-        raise ChapterError(
-            f"{path} is not a notebook that can be read ({error}); "
-            "save it again from Jupyter or restore it."
-        ) from error
+    warnings: tuple[str, ...] = ()
 
 
 def parameters_of(notebook: NotebookNode, chapter: str) -> tuple[str, ...]:
@@ -149,34 +124,23 @@ def check_parameters(notebook: NotebookNode, chapter: str, given: Mapping[str, A
         )
 
 
-def verdict_of(notebook: NotebookNode) -> str:
-    """The last line that the last cell tagged `verdict` printed, "" if there is none."""
-    for cell in reversed(code_cells(notebook, "verdict")):
-        text = "".join(
-            output.text
-            for output in cell.outputs
-            if output.output_type == "stream" and output.name == "stdout"
-        )
-        return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-    return ""
-
-
-def without_outputs(notebook: NotebookNode) -> NotebookNode:
-    """A copy of the notebook as it was written: no outputs, no counts."""
-    bare = nbformat.from_dict(json.loads(nbformat.writes(notebook)))
-    for cell in code_cells(bare):
-        cell.outputs, cell.execution_count = [], None
-    return bare
-
-
 def key(notebook: Path, parameters: Mapping[str, Any], root: Path) -> str:
     """A hash of everything that an executed copy depends on.
 
     That is: the notebook without its outputs, the library's files, the recorded runs,
-    constraints.txt, the versions of Python and of the packages that compute, the
-    parameters, and, except at the profile `tiny` (which reads bundled data only), the names, sizes
-    and times of the files under SPLITLAB_DATA. The recorded seconds of the chapters count only for
-    a chapter that shows them: storing them again does not make the others run again.
+    constraints.txt, the kind of machine, the versions of Python and of the packages that compute,
+    the environment variables that change what they compute, the parameters, and, except at the
+    profile `tiny` (which reads bundled data only), the names, sizes and times of the files under
+    SPLITLAB_DATA. The recorded seconds of the chapters count only for a chapter that shows them:
+    storing them again does not make the others run again.
+
+    Args:
+        notebook: The notebook.
+        parameters: Those that it runs with.
+        root: The repository's folder (for constraints.txt).
+
+    Raises:
+        ChapterError: If the notebook cannot be read.
     """
     digest = hashlib.sha256()
     written = read(notebook)
@@ -195,13 +159,20 @@ def key(notebook: Path, parameters: Mapping[str, Any], root: Path) -> str:
             add(path.relative_to(LIBRARY).as_posix(), path.read_bytes())
     constraints = root / "constraints.txt"
     add("constraints", constraints.read_bytes() if constraints.exists() else b"")
-    add("python", platform.python_version().encode())
+    add("python", f"{platform.python_implementation()} {platform.python_version()}".encode())
+    add("machine", f"{platform.system()} {platform.machine()}".encode())
+    if str(parameters.get("device")).startswith("cuda") and torch.cuda.is_available():
+        add("gpu", torch.cuda.get_device_name().encode())
     for package in PACKAGES:
         try:
             add(package, version(package).encode())
         except PackageNotFoundError:
             add(package, b"none")
-    data = os.environ.get("SPLITLAB_DATA")
+    variables = kernels.environment()
+    add("path", os.pathsep.join(kernels.further_path()).encode())
+    for name in sorted(filter(NUMERICAL.fullmatch, variables)):
+        add(name, variables[name].encode())
+    data = variables.get("SPLITLAB_DATA")
     if data and parameters.get("profile") != "tiny":
         for path in sorted(Path(data).rglob("*")):
             if path.is_file():
@@ -247,61 +218,36 @@ def run(
             then left beside `out` as ``NAME.failed.ipynb``.
     """
     chapter = name_of(notebook)
-    source = read(notebook)
-    check_parameters(source, chapter, parameters)
-    run_key = key(notebook, parameters, root)
-    if earlier := cached(notebook, out, run_key):
-        return earlier
+    try:
+        check_parameters(read(notebook), chapter, parameters)
+        run_key = key(notebook, parameters, root)
+        if earlier := cached(notebook, out, run_key):
+            return earlier
+        return _run(notebook, out, parameters, run_key, timeout, on_cell)
+    except OSError as error:
+        raise ChapterError(f"{chapter} did not run: {storage_fault(error, out.parent)}") from error
 
+
+def _run(
+    notebook: Path,
+    out: Path,
+    parameters: Mapping[str, Any],
+    run_key: str,
+    timeout: int,
+    on_cell: Callable[[], None],
+) -> Result:
     failed = out.with_suffix(".failed.ipynb")
     for stale in (out, failed):
         stale.unlink(missing_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    os.environ.update(ONE_THREAD)
-
-    current: list[str] = []  # the source of the cell that is running, for the error's sentence
-
-    def started(cell: NotebookNode, cell_index: int) -> None:
-        if cell.cell_type == "code" and "injected-parameters" not in tags(cell):
-            current.append(cell.source)
-
-    def executed(**_: Any) -> None:
-        on_cell()
-
-    def failure(what: str) -> ChapterError:
-        if not current:
-            return ChapterError(f"{chapter} failed before its first cell: {what}.")
-        first_line = next((line for line in current[-1].splitlines() if line.strip()), "")
-        return ChapterError(f"{chapter}, code cell {len(current)} (`{first_line}`): {what}.")
-
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{notebook.stem}.", suffix=".ipynb")
     os.close(handle)
     partial = Path(name)
     start = time.perf_counter()
     try:
-        try:
-            finished = papermill.execute_notebook(
-                notebook,
-                partial,
-                parameters=dict(parameters),
-                kernel_name="python3",
-                language="python",  # also where the notebook does not say
-                progress_bar=False,
-                execution_timeout=timeout,
-                on_cell_start=started,
-                on_cell_executed=executed,
-                # The folder that Jupyter, too, would start the kernel in.
-                resources={"metadata": {"path": str(notebook.parent)}},
-                # A kernel warns about its unencrypted local port, which needs no action here.
-                extra_arguments=["--log-level=ERROR"],
-            )
-        except PapermillExecutionError as error:
-            raise failure(_one_line(f"{error.ename}: {error.evalue}")) from error
-        except CellTimeoutError as error:
-            raise failure(f"took longer than {timeout} seconds") from error
-        except DeadKernelError as error:
-            raise failure("the kernel died (often: out of memory)") from error
+        finished = _execute(notebook, partial, parameters, timeout, on_cell)
         seconds = time.perf_counter() - start
+        warnings = settle(finished)
         for cell in code_cells(finished, "injected-parameters"):
             cell.metadata.tags = [*tags(cell), "remove-cell"]
         # papermill notes file names and times; they say nothing about the chapter, and leaving
@@ -318,35 +264,87 @@ def run(
         raise
     finally:
         partial.unlink(missing_ok=True)
-    return Result(chapter, seconds, False, verdict_of(finished))
+    return Result(name_of(notebook), seconds, False, verdict_of(finished), warnings=warnings)
 
 
-def store_verdict(notebook: Path, executed: Path) -> bool:
-    """Copy the verdict cell's printed output from the executed copy into the chapter.
+def _execute(
+    notebook: Path,
+    partial: Path,
+    parameters: Mapping[str, Any],
+    timeout: int,
+    on_cell: Callable[[], None],
+) -> NotebookNode:
+    """Run the cells with papermill, which writes after each to `partial`.
 
-    Every other output is removed, so that the chapter stores its verdict and nothing else, and
-    nbval has a reference to compare with. The notebook is written only when it changes.
-
-    Returns:
-        True if the notebook changed.
+    Raises:
+        ChapterError: Naming the line that failed.
     """
-    chapter = read(notebook)
-    before = nbformat.writes(chapter)
-    ran = code_cells(nbformat.read(executed, as_version=4), "verdict")
-    own = code_cells(chapter, "verdict")
-    if len(ran) != len(own) or any(a.source != b.source for a, b in zip(ran, own, strict=True)):
-        raise ChapterError(f"{notebook.stem} has changed since it was run; run it again first.")
-    for cell in code_cells(chapter):
-        cell.outputs, cell.execution_count = [], None
-    for cell, done in zip(own, ran, strict=True):
-        cell.outputs, cell.execution_count = done.outputs, 1
-    after = nbformat.writes(chapter)
-    if after != before:
-        nbformat.write(chapter, notebook)
-    return after != before
+    chapter = name_of(notebook)
+    current: list[str] = []  # the source of the cell that is running, for the error's sentence
+
+    def started(cell: NotebookNode, cell_index: int) -> None:
+        if cell.cell_type == "code" and "injected-parameters" not in tags(cell):
+            current.append(cell.source)
+
+    def executed(**_: Any) -> None:
+        on_cell()
+
+    def failure(what: str, line: int | None = None) -> ChapterError:
+        if not current:
+            return ChapterError(f"{chapter} failed before its first cell: {what}.")
+        quoted = _quoted(current[-1], line)
+        return ChapterError(f"{chapter}, code cell {len(current)} (`{quoted}`): {what}.")
+
+    try:
+        return papermill.execute_notebook(
+            notebook,
+            partial,
+            parameters=dict(parameters),
+            kernel_name="python3",  # how papermill writes the parameters; `Kernel` is what runs
+            language="python",  # also where the notebook does not say
+            kernel_manager_class=Kernel,
+            progress_bar=False,
+            execution_timeout=timeout,
+            on_cell_start=started,
+            on_cell_executed=executed,
+            # The folder that Jupyter, too, would start the kernel in.
+            resources={"metadata": {"path": str(notebook.parent)}},
+            # A kernel warns about its unencrypted local port, which needs no action here.
+            extra_arguments=["--log-level=ERROR"],
+        )
+    except PapermillExecutionError as error:
+        what = one_line(f"{error.ename}: {error.evalue}", 240)
+        raise failure(what, _failing_line(error)) from error
+    except CellTimeoutError as error:
+        raise failure(f"took longer than {timeout} seconds") from error
+    except DeadKernelError as error:
+        raise failure("the kernel died (often: out of memory)") from error
+    except RuntimeError as error:  # of jupyter_client, when a kernel does not answer
+        raise ChapterError(
+            f"{chapter} did not run, for its kernel did not start ({one_line(str(error), 160)}): "
+            "see what `python -m ipykernel_launcher` says here."
+        ) from error
 
 
-def _one_line(text: str, limit: int = 300) -> str:
-    """The text on one line, without its final period, cut at `limit` characters."""
-    flat = re.sub(r"\s+", " ", text).strip().rstrip(".: ")
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+def _failing_line(error: PapermillExecutionError) -> int | None:
+    """The number of the line, in the cell that failed, from which the error came."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+    frames = re.findall(r"\bIn *\[(\d+)\], line (\d+)", text)
+    lines = [int(line) for cell, line in frames if int(cell) == error.exec_count]
+    return lines[-1] if lines else None
+
+
+def _quoted(source: str, line: int | None) -> str:
+    """The statement in a cell that covers a line; without one, the first line that is code."""
+    source = re.sub(r"\A(\s*\n)+", "", source)  # IPython counts from the first line with text
+    lines = [line.strip() for line in source.splitlines()]
+    if line is None or not 0 < line <= len(lines):
+        return next((line for line in lines if line and not line.startswith("#")), "")
+    text = lines[line - 1]
+    with suppress(SyntaxError):  # of IPython's own commands, such as %time
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+        nodes = [node for node in nodes if node.lineno <= line <= (node.end_lineno or line)]
+        inner = max(nodes, key=lambda node: (node.lineno, node.col_offset), default=None)
+        if inner and inner.lineno != inner.end_lineno and not hasattr(inner, "body"):
+            text = ast.unparse(inner)
+    return one_line(text, 100)

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import rotation
 
-from splitlab.course import book, doctor, editions, runner
+from splitlab.course import book, doctor, editions, notebook_files, runner
 
 ROOT = Path(__file__).parents[2]
 PARTS = 3
@@ -22,7 +22,7 @@ def leave_out(paths, out):
     """Put notebooks where the build looks for executed copies, as if they had run: no outputs."""
     parameters = {"profile": "tiny", "device": doctor.chosen_device("auto", "tiny")}
     for path in paths:
-        notebook = runner.without_outputs(runner.read(path))
+        notebook = notebook_files.without_outputs(runner.read(path))
         key = runner.key(path, parameters, ROOT)
         notebook.metadata["splitlab"] = {"key": key, "seconds": 0.0}
         copy = out / "_build" / "source" / path.relative_to(ROOT)

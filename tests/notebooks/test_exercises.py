@@ -4,14 +4,13 @@ A third of the notebooks run, others at each commit, and all where SPLITLAB_ALL 
 `rotation`). What a check says of a stub is tried for every exercise in `tests/checks`.
 """
 
-import os
 from pathlib import Path
 
 import papermill
 import pytest
 import rotation
 
-from splitlab.course import editions, runner
+from splitlab.course import editions, kernels, outputs, runner
 
 ROOT = Path(__file__).parents[2]
 MASTERS = editions.masters(ROOT)
@@ -23,11 +22,17 @@ rotation.chosen["exercises that run as they are handed out"] = [path.stem for pa
 @pytest.fixture(scope="module", params=TURN, ids=lambda path: path.stem)
 def attempted(request, tmp_path_factory):
     """(the exercises, the exercises notebook after a run of all its cells)."""
-    os.environ.update(runner.ONE_THREAD)
     master = request.param
     wanted = editions.exercises(runner.read(master), master.stem)
     source, target = ROOT / "exercises" / master.name, tmp_path_factory.mktemp("run") / master.name
-    done = papermill.execute_notebook(source, target, cwd=str(source.parent), progress_bar=False)
+    done = papermill.execute_notebook(
+        source,
+        target,
+        cwd=str(source.parent),
+        progress_bar=False,
+        kernel_manager_class=kernels.Kernel,
+    )
+    outputs.settle(done)
     return wanted, done
 
 

@@ -18,7 +18,7 @@ import pytest
 import rotation
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from splitlab.course import book, editions, runner
+from splitlab.course import book, editions, kernels, runner
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = book.chapters(ROOT / "book")
@@ -43,9 +43,10 @@ def nbval(*notebooks):
     folder = str(notebooks[0].parent)
     # No configuration file: this project's own options are not meant for the notebooks.
     options = ["--nbval-lax", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder]
+    options += ["--nbval-current-env"]  # not a kernel that Jupyter knows by the same name
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *map(str, notebooks)],
-        env={**os.environ, **runner.ONE_THREAD, "PYTEST_ADDOPTS": ""},
+        env=kernels.environment() | {"PYTEST_ADDOPTS": ""},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from splitlab.course import runner
+from splitlab.course import kernels, runner
 
 ROOT = Path(__file__).parents[2]
 PAGE = runner.read(ROOT / "book" / "97_write_your_own.ipynb")
@@ -75,7 +75,7 @@ def test_the_classes_pass_the_list_in_an_empty_folder(folder):
     command = [sys.executable, "-m", "pytest", "-p", "splitlab_pytest", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, *options],
-        env={**os.environ, **runner.ONE_THREAD, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+        env={**os.environ, **kernels.ONE_THREAD, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
         cwd=folder,
         capture_output=True,
         text=True,
