@@ -120,8 +120,8 @@ class FSHA(Server):
         if isinstance(message, SmashedData) and (message.z.shape[1:], message.z.dtype) != own:
             raise ValueError(
                 f"the client sends z of shape {tuple(message.z.shape[1:])} and the pilot makes "
-                f"{tuple(own[0])}, in {message.z.dtype} and {own[1]}: give the attack networks of "
-                "the client's cut and type"
+                f"{tuple(own[0])}, in {message.z.dtype} and {own[1]}: give the attack the networks "
+                "of the client's cut, in its type"
             )
 
     @with_own_randomness

@@ -19,7 +19,7 @@ import splitlab as sl
 LIBRARY = Path(sl.__file__).parent
 RAISED = (TypeError, ValueError, RuntimeError, NotImplementedError)
 LONGEST = 400  # characters of a sentence
-STEPS, WRONG = 12, (2, 3)  # steps of each client; wrong messages before each true one
+STEPS, WRONG = 11, (2, 3)  # steps of each client; wrong messages before each true one
 SIZES = (8, 8, 16, 5)  # of the batches, in turn: an attack's own have 8 rows
 
 
@@ -57,17 +57,17 @@ class Run:
         parties: Made for this run alone.
         seed: Of what is thrown, and of the way by which messages arrive.
         fuzzed: Whether anything is thrown.
+        labeled: Whether the server needs labels, so that these must be right.
 
     Attributes:
         thrown: How many messages were thrown: "wrong", "true" and "again".
         answers: Copies of all answers to true messages.
     """
 
-    def __init__(self, parties, seed, *, fuzzed=True):
-        self.parties, self.fuzzed = parties, fuzzed
+    def __init__(self, parties, seed, *, fuzzed=True, labeled=False):
+        self.parties, self.fuzzed, self.labeled = parties, fuzzed, labeled
         self.random, self.route = random.Random(f"{seed}: thrown"), random.Random(f"{seed}: route")
         self.thrown, self.answers = Counter(), []
-        self.labeled = None
         self.handled = {}
 
     def take(self, steps=STEPS):
@@ -83,8 +83,6 @@ class Run:
 
     def _step(self, client):
         server, smashed = self.parties.server, client.forward()
-        if self.labeled is None and self.fuzzed:
-            self.labeled = not self.parties.u_shaped and _needs_labels(server, smashed)
         if self.parties.u_shaped:
             output = self.send(server, "forward", smashed)
             da = self.send(client, "finish", output)
@@ -113,29 +111,45 @@ class Run:
         handled = isinstance(receiver, sl.Server) and self.route.random() < 0.6
         call = receiver.handle if handled else getattr(receiver, method)
         if self.fuzzed:
-            due = self._due(receiver, method, message)
-            for _ in range(self.random.randint(*WRONG)):
-                what, wrong = malformed(due, self.random)
-                other = self.random.choice([call, getattr(receiver, method)])
-                self._refused(receiver, other, wrong, what)
-            if isinstance(message, sl.SmashedData) and self.random.random() < 0.3:
-                asks = "gradient" if message.asks == "output" else "output"
-                other = getattr(receiver, method)
-                self._refused(receiver, other, replace(message, asks=asks), f"asks for {asks}")
+            self._throw_wrong(receiver, method, call, message)
         answer = self._accepted(receiver, call, message)
-        if self.fuzzed and handled:
-            self._unchanged_by(receiver, receiver.handle, message, answer)
-            late = self.handled.get((method, message.sender))
-            if late is not None:
-                self._refused(receiver, receiver.handle, late, "a late copy")
-            self.handled[method, message.sender] = message
-        elif self.fuzzed and method == "load":
-            self._unchanged_by(receiver, receiver.load, message, answer)
-        elif self.fuzzed and method in ("finish", "backward", "collect"):
-            self._refused(receiver, call, message, "the true one again")
+        if self.fuzzed:
+            self._throw_again(receiver, method, call, message, answer)
         if answer is not None:
             self.answers.append(copy.deepcopy([*answer.tensors()]))
         return answer
+
+    def _throw_wrong(self, receiver, method, call, message):
+        """Throw wrong messages in place of a true one that is due."""
+        before, due = snapshot(receiver), self._due(receiver, method, message)
+        direct = getattr(receiver, method)
+        for _ in range(self.random.randint(*WRONG)):
+            what, wrong = malformed(due, self.random)
+            self._refused(receiver, self.random.choice([call, direct]), wrong, what, before)
+        if isinstance(message, sl.SmashedData) and self.random.random() < 0.3:
+            asks = "gradient" if message.asks == "output" else "output"
+            wrong = replace(message, asks=asks)
+            self._refused(receiver, direct, wrong, f"asks for {asks}", before)
+
+    def _throw_again(self, receiver, method, call, message, answer):
+        """Deliver a message again that was accepted; before it, a late copy of an earlier one."""
+        before = snapshot(receiver)
+        if call == getattr(receiver, "handle", None):
+            if late := self.handled.get((method, message.sender)):
+                self._refused(receiver, call, late, "a late copy", before)
+            self.handled[method, message.sender] = message
+        elif method in ("finish", "backward", "collect"):
+            self._refused(receiver, call, message, "the true one again", before)
+            return
+        elif method != "load":  # without `handle`, a server takes it for another one
+            return
+        self.thrown["again"] += 1
+        again = call(another_form(message, self.random))
+        about = f"{type(message).__name__} again, to {type(receiver).__name__}.{call.__name__}"
+        if changed := differences(before, snapshot(receiver)):
+            raise Fault(f"{about}: it changed {', '.join(changed[:5])}")
+        if answer is not None and differences(snapshot(answer), snapshot(again)):
+            raise Fault(f"{about}: another answer")
 
     def _due(self, receiver, method, message):
         collected = getattr(receiver, "received", [])
@@ -143,16 +157,15 @@ class Run:
             message,
             answers=method in ("finish", "backward"),
             at_client=isinstance(receiver, sl.Client),
-            labeled=bool(self.labeled),
+            labeled=self.labeled,
             trains=receiver.optimizer if method == "load" else None,
             known=method == "load" or (method == "collect" and len(collected) > 0),
             counts=method == "collect",
         )
 
-    def _refused(self, receiver, call, message, what):
+    def _refused(self, receiver, call, message, what, before):
         """Throw a message that must be refused with a sentence, and must change nothing."""
         self.thrown["wrong"] += 1
-        before = snapshot(receiver)
         about = f"{what}, to {type(receiver).__name__}.{call.__name__} in step {_step(receiver)}"
         try:
             call(message)
@@ -176,17 +189,6 @@ class Run:
             raise Fault(f"the true message, to {where}: {error!r}") from error
         return None if answer is None else answer.delivered()
 
-    def _unchanged_by(self, receiver, call, message, answer):
-        """Deliver a true message again: the same answer, and nothing changes."""
-        self.thrown["again"] += 1
-        before = snapshot(receiver)
-        again = call(another_form(message, self.random))
-        if changed := differences(before, snapshot(receiver)):
-            what = f"{type(message).__name__} again, to {type(receiver).__name__}.{call.__name__}"
-            raise Fault(f"{what}: it changed {', '.join(changed[:5])}")
-        if answer is not None and differences(snapshot(answer), snapshot(again)):
-            raise Fault(f"{type(message).__name__} again: another answer")
-
 
 def fuzz(make, seed, steps=STEPS):
     """Fuzz one run, and compare it with one that was not; return how many messages were thrown.
@@ -199,7 +201,7 @@ def fuzz(make, seed, steps=STEPS):
     Raises:
         Fault: If a party does not do with a message what it must.
     """
-    fuzzed = Run(make(), seed).take(steps)
+    fuzzed = Run(make(), seed, labeled=_needs_labels(make())).take(steps)
     twin = Run(make(), seed, fuzzed=False).take(steps)
     if changed := differences(snapshot(twin.answers), snapshot(fuzzed.answers)):
         raise Fault(f"other answers than without the wrong messages: {changed[:5]}")
@@ -230,12 +232,14 @@ def fault_of(error):
     return None
 
 
-def _needs_labels(server, message):
-    """Whether a server answers nothing without labels, so that these must be right."""
-    bare = copy.deepcopy(server)
+def _needs_labels(parties):
+    """Whether the server answers nothing without labels, so that these must be right."""
+    server, message = parties.server, parties.clients[0].forward()
     message = message.delivered(to=server.name)
+    if message.asks == "output":
+        return False
     try:
-        bare.reply(replace(message, labels=None, index=None))
+        server.reply(replace(message, labels=None, index=None))
     except RAISED:
         return True
     return False

@@ -17,7 +17,7 @@ def snapshot(*values):
     """Path -> what is there, of all numbers, texts, tensors, gradients and random states.
 
     It knows nothing of the library's own idea of a state, and looks into messages as well, which
-    have slots. Empty containers are left out, for networks have many.
+    have slots. None and empty containers are left out, for networks have many.
     """
     found, seen = {"torch's random state": _bits(torch.get_rng_state())}, {}
     for number, value in enumerate(values):
@@ -27,6 +27,8 @@ def snapshot(*values):
 
 def differences(before, after):
     """The paths at which two snapshots differ."""
+    if before == after:
+        return []
     return [path for path in {**before, **after} if before.get(path) != after.get(path)]
 
 
@@ -81,6 +83,8 @@ def _look(value, path, found, seen):
         found[path] = f"{type(value).__name__} of {len(parts)}"
     for name, part in parts:
         kind = type(part)
+        if part is None:
+            continue
         if kind in PLAIN:
             found[f"{path}.{name}"] = part if kind is not float else repr(part)  # NaN is itself
         elif kind not in CONTAINERS or part:
