@@ -11,14 +11,16 @@ each candidate over the seeds, and its seconds: choose by the worst seed.
 
 from __future__ import annotations
 
-import argparse
 import itertools
+import sys
 import time
 from typing import Any
 
 import torch
 
 import splitlab as sl
+from splitlab.course import exits
+from splitlab.course.options import Parser
 from splitlab.referee.floors import nearest_public
 from splitlab.referee.metrics import matched, mse
 
@@ -57,7 +59,7 @@ def make(name: str, cut: int, public: sl.ImageData, seed: int, chosen: dict[str,
 
 def main() -> None:
     """Print one row per candidate."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--attack", choices=CHOICES, help="one attack")
     parser.add_argument("--cut", type=int, choices=(1, 2, 3, 4), help="one cut (1, 2 and 4)")
     chosen = parser.parse_args()
@@ -108,4 +110,4 @@ def _score(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exits.run("choose_inversion.py", main))

@@ -13,7 +13,7 @@ may settle on them, as it does on drawn faces.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ from torch.optim import Adam
 import splitlab as sl
 from splitlab.attacks.critic import Critic
 from splitlab.attacks.schedules import falling, half_at
+from splitlab.course import exits
+from splitlab.course.options import Parser
 from splitlab.referee.floors import nearest_public
 from splitlab.referee.metrics import matched, mse
 
@@ -77,7 +79,7 @@ def score(seed: int, changes: dict[str, Any], data: str = "digits") -> tuple[flo
 
 def main() -> None:
     """Print one row per candidate."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=CANDIDATES, help="one candidate")
     parser.add_argument("--data", choices=sl.tiny.steps, default="digits", help="data set (digits)")
     options = parser.parse_args()
@@ -95,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exits.run("choose_tiny.py", main))

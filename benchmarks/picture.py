@@ -5,6 +5,7 @@ python benchmarks/picture.py    # writes book/hijack.gif
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 import splitlab as sl
+from splitlab.course import exits
+from splitlab.course.options import Parser
 
 TARGET = Path(__file__).parent.parent / "book" / "hijack.gif"
 PLAYING = 4500  # milliseconds; a page must offer a pause for what moves for over 5 seconds
@@ -21,6 +24,7 @@ SIDE, GRAYS = 4, 15  # pixels of the picture for one of an image; steps from bla
 
 def main() -> None:
     """Run the hijack of chapter 32 and draw a frame for every tenth step."""
+    Parser(description=__doc__.splitlines()[0]).parse_args()  # it takes no arguments
     torch.set_num_threads(1)
     private, public, _ = sl.tiny.split("digits", 0)
     client = sl.Client(sl.tiny.client_net(), private, **sl.tiny.client())
@@ -42,4 +46,4 @@ def _frame(*rows: Tensor) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exits.run("picture.py", main))

@@ -15,7 +15,6 @@ library is not installed, set PYTHONPATH to the repository's folder.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import time
@@ -26,7 +25,9 @@ from typing import Any
 import torch
 
 import splitlab as sl
+from splitlab.course import exits
 from splitlab.course.experiments import Experiment, experiments
+from splitlab.course.options import Parser, chosen, number
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "splitlab" / "course" / "runs"
@@ -88,21 +89,31 @@ def make(job: Experiment, device: torch.device, stop_at: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make what is missing; return 0 when all of it is there, 1 when something is left to do."""
+    """Make what is missing, and return the exit status.
+
+    Returns:
+        0 when all of it is there, 1 when something is left to do; the others are those of
+        `splitlab.course.exits.STATUSES`.
+    """
+    stopped = "the same command goes on from the last checkpoint"
+    return exits.run("records.py", lambda: _main(arguments), stopped=stopped)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     everything = experiments()
     files = list(dict.fromkeys(job.table for job in everything))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="*", help=f"{', '.join(files)} (default: the profile's)")
     parser.add_argument("--profile", choices=("tiny", "paper"), default="tiny")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    parser.add_argument("--minutes", type=number, default=float("inf"), help="stop after so many")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (cpu)")
     parser.add_argument("--list", action="store_true", help="only say what is there")
     options = parser.parse_args(arguments)
     if unknown := set(options.file) - set(files):
         parser.error(f"no record is called {min(unknown)!r}: choose from {', '.join(files)}")
-    device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("this machine has no usable GPU: use --device cpu")
+    if not options.minutes >= 0:  # NaN is not, either
+        parser.error(f"--minutes is {options.minutes:g}: choose a number of at least 0")
+    device = chosen(options.device, options.profile)
     torch.set_num_threads(1)
     stop_at = time.monotonic() + 60 * options.minutes
     left = []
@@ -127,8 +138,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(main())

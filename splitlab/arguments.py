@@ -2,53 +2,166 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import math
+import numbers
 import operator
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 T = TypeVar("T")
 
+IMAGES = (
+    "pass ImageData, such as a part of sl.tiny.split('digits', seed=0), or "
+    "ImageData.from_arrays(x, y, value_range=(-1, 1))"
+)
+NETWORK = "pass a network, an nn.Module such as sl.tiny.client_net()"
+TENSOR = "pass a torch tensor, such as torch.as_tensor(...) makes of it"
+SHORT = 60  # characters of a value that a sentence quotes
+
 
 def number(name: str, value: object, *, above: bool = False) -> float:
     """Return a finite number of at least 0, or above 0; else raise a ValueError."""
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not 0 <= value < float("inf")
-        or (above and value == 0)
-    ):
+    real = _real(value)
+    if real is None or not 0 <= real < math.inf or (above and real == 0):
         raise ValueError(
-            f"{name} is {value!r}: choose a finite number {'above 0' if above else 'of at least 0'}"
+            f"{name} is {described(value)}: choose a finite number "
+            f"{'above 0' if above else 'of at least 0'}"
         )
-    return float(value)
+    return real
+
+
+def finite(name: str, value: object) -> float:
+    """Return a finite number, of either sign; else raise a ValueError."""
+    real = _real(value)
+    if real is None or not math.isfinite(real):
+        raise ValueError(f"{name} is {described(value)}: choose a finite number")
+    return real
+
+
+def within(name: str, value: object, low: float, high: float, what: str = "a number") -> float:
+    """Return a number from `low` to `high`, both included; else raise a ValueError."""
+    real = _real(value)
+    if real is None or not low <= real <= high:
+        raise ValueError(f"{name} is {described(value)}: choose {what} from {low:g} to {high:g}")
+    return real
+
+
+def share(name: str, value: object) -> float:
+    """Return a number above 0 and at most 1; else raise a ValueError."""
+    real = _real(value)
+    if real is None or not 0 < real <= 1:
+        raise ValueError(f"{name} is {described(value)}: choose a share above 0 and at most 1")
+    return real
+
+
+def chance(name: str, value: object, *, such_as: str = "0.1") -> float:
+    """Return a number between 0 and 1, without these two; else raise a ValueError."""
+    real = _real(value)
+    if real is None or not 0 < real < 1:
+        raise ValueError(
+            f"{name} is {described(value)}: choose a number between 0 and 1, such as {such_as}"
+        )
+    return real
+
+
+def ends(value: Any, name: str = "value_range") -> tuple[float, float]:
+    """Return the smallest and the largest value of a range; else raise a ValueError."""
+    pair = tuple(value) if isinstance(value, Sequence | Tensor | np.ndarray) else ()
+    low, high = (_real(end) for end in pair) if len(pair) == 2 else (None, None)
+    if low is None or high is None or not -math.inf < low < high < math.inf:
+        raise ValueError(
+            f"{name} is {described(value)}: pass the smallest value that a pixel can take, then "
+            "the largest, such as (-1.0, 1.0)"
+        )
+    return low, high
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number of Python's, numpy's or torch's; None for anything else."""
+    if isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError, RuntimeError):  # of a tensor with several numbers, too
+        return None
 
 
 def count(name: str, value: Any, *, least: int) -> int:
     """Return a whole number (of Python's or numpy's) of at least `least`; else a ValueError."""
-    whole = _whole(value)
-    if whole is None or whole < least:
-        raise ValueError(f"{name} is {value!r}: choose a whole number of at least {least}")
-    return whole
-
-
-def chance(name: str, value: object) -> float:
-    """Return a number between 0 and 1, without these two; else raise a ValueError."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1:
-        raise ValueError(f"{name} is {value!r}: choose a chance between 0 and 1, such as 1e-5")
-    return float(value)
+    number = whole(value)
+    if number is None or number < least:
+        raise ValueError(f"{name} is {described(value)}: choose a whole number of at least {least}")
+    if number > sys.maxsize:
+        raise ValueError(f"{name} is {described(value)}: choose a number that fits into 64 bits")
+    return number
 
 
 def seed(value: Any, name: str = "seed") -> int:
     """Return a whole number, of either sign; else raise a ValueError."""
-    whole = _whole(value)
-    if whole is None:
-        raise ValueError(f"{name} is {value!r}: choose a whole number, such as 0")
-    return whole
+    number = whole(value)
+    if number is None:
+        raise ValueError(f"{name} is {described(value)}: choose a whole number, such as 0")
+    return number
+
+
+def torch_seed(value: Any, name: str = "seed") -> int:
+    """Return a seed that torch takes: the whole number itself, hashed where it exceeds 64 bits.
+
+    Raises:
+        ValueError: If it is no whole number.
+    """
+    number = seed(value, name)
+    if -(2**63) <= number < 2**64:
+        return number
+    return int.from_bytes(hashlib.sha256(hex(number).encode()).digest()[:8])
+
+
+def generator(value: Any, name: str = "seed") -> torch.Generator:
+    """Return a generator on the CPU with this seed; arguments and errors as in `torch_seed`."""
+    return torch.Generator().manual_seed(torch_seed(value, name))
+
+
+def tensor_of(name: str, values: Any) -> Tensor:
+    """Return a tensor as it is, and arrays and lists of numbers as one; else raise a TypeError."""
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, np.ndarray | Sequence) and not isinstance(values, str):
+        try:
+            return torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError) as error:
+            why = reason(error)
+            raise TypeError(f"{name} is no list of numbers ({why}): {TENSOR}") from error
+    raise TypeError(f"{name} is {described(values)}: {TENSOR}")
+
+
+def reals(name: str, values: Any) -> list[float]:
+    """Return a list of numbers, which may be NaN or infinite.
+
+    Raises:
+        TypeError: If it is no list of them.
+    """
+    listed = not isinstance(values, str | dict) and isinstance(values, Iterable)
+    found = [_real(value) for value in values] if listed else [None]
+    checked = [value for value in found if value is not None]
+    if len(checked) < len(found):
+        raise TypeError(f"{name} is {described(values)}: pass a list of numbers")
+    return checked
+
+
+def one_of(name: str, value: Any, known: Sequence[Any]) -> None:
+    """Raise a ValueError unless a value is among those known."""
+    if type(value) not in {type(one) for one in known} or value not in known:
+        raise ValueError(
+            f"{name} is {described(value)}: choose one of {', '.join(map(repr, known))}"
+        )
 
 
 def instance(name: str, value: Any, kind: type[T] | tuple[type, ...], do: str) -> T:
@@ -85,6 +198,21 @@ def instances(name: str, values: Any, kind: type[T], do: str) -> list[T]:
     return [instance(f"{name}[{n}]", value, kind, do) for n, value in enumerate(values)]
 
 
+def able(name: str, value: Any, methods: Iterable[str], do: str) -> None:
+    """Raise a TypeError unless an object, not a class, has all of these methods.
+
+    Args:
+        name: The argument's name.
+        value: What was passed; any class of object will do.
+        methods: The methods' names.
+        do: As in `instance`.
+    """
+    if inspect.isclass(value):
+        raise TypeError(f"{name} is the class {value.__name__}, and not one of its objects: {do}")
+    if lacking := [method for method in methods if not callable(getattr(value, method, None))]:
+        raise TypeError(f"{name} is {described(value)}, which has no method {lacking[0]}: {do}")
+
+
 def function(name: str, value: Any, do: str) -> Any:
     """Return what can be called; else raise a TypeError. `do` as in `instance`."""
     if inspect.isclass(value) or not callable(value):
@@ -104,61 +232,104 @@ def device(value: torch.device | str) -> torch.device:
             torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ValueError(
-            f"device is {value!r}, which this machine does not have: choose 'cpu', or 'cuda' where "
-            "torch.cuda.is_available() is True"
+            f"device is {described(value)}, which this machine does not have: choose 'cpu', or "
+            "'cuda' where torch.cuda.is_available() is True"
         ) from error
     return found
 
 
-def optimizer(make: Any, parameters: Iterable[nn.Parameter], *, who: str) -> Optimizer:
+def optimizer(
+    make: Any, parameters: Iterable[nn.Parameter], *, who: str, name: str = "optimizer"
+) -> Optimizer:
     """Make an optimizer, or say why it cannot be made.
 
     Args:
         make: Takes parameters and returns the optimizer.
         parameters: What it trains.
         who: The name of what is trained, such as "client" or "the critic".
+        name: The argument's name.
 
     Raises:
         TypeError: If `make` makes no optimizer, or is one already.
-        ValueError: If there is nothing to train.
+        ValueError: If there is nothing to train, or a setting such as the rate is wrong.
     """
-    if not callable(make):
-        raise TypeError(
-            f"optimizer is {described(make)}: pass what makes one from parameters, such as "
-            "partial(torch.optim.Adam, lr=1e-3)"
-        )
+    do = f"pass what makes one from parameters, such as {name}=partial(torch.optim.Adam, lr=1e-3)"
+    if not callable(make) or isinstance(make, nn.Module):
+        raise TypeError(f"{name} is {described(make)}: {do}")
     held = list(parameters)
     if not held:
         raise ValueError(
             f"{who} has a network without parameters, and so nothing to train: give it a layer "
             "that learns, such as nn.Conv2d"
         )
-    made = make(held)
+    try:
+        made = make(held)
+    except Exception as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name} makes no optimizer ({reason(error)}): {do}") from error
     if not isinstance(made, Optimizer):
-        raise TypeError(
-            f"optimizer makes {described(made)}: pass what makes a torch optimizer from "
-            "parameters, such as partial(torch.optim.Adam, lr=1e-3)"
-        )
+        raise TypeError(f"{name} makes {described(made)}, no optimizer: {do}")
     return made
+
+
+def call(name: str, what: Callable[[], T], do: str) -> T:
+    """Return what a function of the caller's makes.
+
+    Args:
+        name: Whose function it is and what it does, such as "the trigger on an image".
+        what: The call.
+        do: What to do where it fails.
+
+    Raises:
+        ValueError: If it raises an error, which is quoted.
+    """
+    try:
+        return what()
+    except Exception as error:
+        raise ValueError(f"{name} fails ({reason(error)}): {do}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error's text, short enough to be quoted in a sentence."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".:")
+    return line if len(line) <= 2 * SHORT else f"{line[: 2 * SHORT]}..."
 
 
 def described(value: Any) -> str:
     """Say what a value is in a few words: its class, and its shape or itself where it is short."""
     if inspect.isclass(value):
         return f"the class {value.__name__}"
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    shown = repr(value) if isinstance(value, str | int | float | None) else ""
-    if shown and len(shown) < 60:
+    if isinstance(value, Tensor | np.ndarray) and value.ndim:
+        kind = "a tensor" if isinstance(value, Tensor) else "a numpy array"
+        return f"{kind} of shape {tuple(value.shape)}"
+    shown = _shown(value)
+    if shown:
         return shown
     kind = type(value).__name__
     return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
 
-def _whole(value: Any) -> int | None:
-    if isinstance(value, bool):
+def _shown(value: Any) -> str:
+    """A value as it is written, where that is plain and short; else nothing."""
+    plain = str | bytes | int | float | complex | np.generic | Tensor | torch.device | range | None
+    if isinstance(value, tuple | list | set | dict):
+        if len(value) > SHORT or not all(_shown(item) for item in value):
+            return ""
+    elif not isinstance(value, plain) or (isinstance(value, Tensor) and value.ndim):
+        return ""
+    if isinstance(value, int) and abs(value) >= 10**SHORT:  # Python refuses to write the longest
+        return ""
+    shown = repr(value)
+    return shown if len(shown) < SHORT and "\n" not in shown else ""
+
+
+def _real(value: Any) -> float | None:
+    """A number of any library's as a float; None for what is none, a bool among it."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return None
     try:
-        return operator.index(value)
-    except TypeError:
+        return float(value)
+    except OverflowError:
         return None

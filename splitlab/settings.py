@@ -7,17 +7,17 @@ the public part (`benchmarks/choose_tiny.py`), never on private images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from splitlab import data, nets
+from splitlab import arguments, data, nets
 from splitlab.data import ImageData, Split
 from splitlab.data.idx import IdxFiles, split_idx
 
@@ -107,13 +107,18 @@ class Setting:
             ValueError: If the data set makes no sense at this setting.
             DataError: If its files are broken, or missing and cannot be downloaded.
         """
-        if name not in LOADERS:
-            raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(LOADERS)}")
-        if name not in self.steps:
+        if not isinstance(name, str) or name not in LOADERS:
             raise ValueError(
-                f"{name} makes no sense at profile {self.name}: choose one of "
-                f"{', '.join(self.steps)} there"
+                f"there is no data set {arguments.described(name)}: choose one of "
+                f"{', '.join(LOADERS)}"
             )
+        if name not in self.steps:
+            having = [profile.name for profile in PROFILES.values() if name in profile.steps]
+            raise ValueError(
+                f"{name} makes no sense at profile {self.name}: use profile "
+                f"{' or '.join(having)}, or choose one of {', '.join(self.steps)} there"
+            )
+        seed = arguments.seed(seed)
         files = data.PUBLISHED.get(name)
         if isinstance(files, IdxFiles):
             return split_idx(files, self.size, self.channels, partial(self._deal, seed=seed))
@@ -131,12 +136,20 @@ class Setting:
         return split
 
     def precision(self, device: torch.device | str) -> torch.dtype | None:
-        """Return the precision for `train(autocast=...)` on a device; None is full precision."""
-        device = torch.device(device)
-        if device.type == "cuda":  # below 8.0, bfloat16 is emulated, and slower
-            fast = torch.cuda.get_device_capability(device) >= (8, 0)
-        else:
-            fast = device.type == "cpu" and cpu_has_bfloat16()
+        """Return the precision for `train(autocast=...)` on a device; None is full precision.
+
+        Raises:
+            ValueError: If this machine has no such device.
+        """
+        try:
+            device = torch.device(device)
+            if device.type == "cuda":  # below 8.0, bfloat16 is emulated, and slower
+                fast = torch.cuda.get_device_capability(device) >= (8, 0)
+            else:
+                fast = device.type == "cpu" and cpu_has_bfloat16()
+        except (RuntimeError, AssertionError, TypeError):
+            arguments.device(device)  # says that there is none of this name
+            raise
         return self.autocast if fast else None
 
     def client_net(self, *, cut: int | None = None, seed: int = 0) -> nn.Module:
@@ -159,7 +172,9 @@ class Setting:
             device: Where the client computes.
             rate: Another learning rate than the setting's.
         """
-        optimizer = self.client_optimizer if rate is None else partial(Adam, lr=rate)
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = self.client_optimizer
+        if rate is not None:
+            optimizer = partial(Adam, lr=arguments.number("rate", rate, above=True))
         return {
             "optimizer": optimizer,
             "batch_size": self.batch_size,
@@ -175,8 +190,9 @@ class Setting:
         """Return the number of steps for a data set and a design.
 
         Raises:
-            ValueError: If this setting has none for the data set.
+            ValueError: If this setting has none for the data set, or there is no such design.
         """
+        arguments.one_of("design", design, get_args(Design))
         if name not in self.steps:
             raise ValueError(f"profile {self.name} has no step count for {name!r}: pass steps")
         return self.steps[name] if design == "fast" else self.paper_steps

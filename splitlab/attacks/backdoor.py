@@ -11,7 +11,9 @@ from typing import ClassVar, Self, Unpack
 
 from torch import Tensor, nn
 
-from splitlab.attacks.triggers import Patch, Trigger, triggered, triggered_set
+from splitlab.arguments import IMAGES, instance, number
+from splitlab.arguments import share as checked_share
+from splitlab.attacks.triggers import Trigger, checked, triggered, triggered_set
 from splitlab.core import setup
 from splitlab.core.client import Client, Turn
 from splitlab.core.curious import HonestClient
@@ -49,7 +51,9 @@ class Backdoor(Client):
         honest: Further arguments of `Client`; `tail` among them, as the honest clients have it.
 
     Raises:
-        ValueError: If there is no tail; or if the target, the share or a scale makes no sense.
+        TypeError: If an argument is of another kind, such as a tensor where images are needed.
+        ValueError: If there is no tail; if the target, the share or a scale makes no sense; or if
+            the trigger does not fit the images.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -78,19 +82,16 @@ class Backdoor(Client):
         seed: int = 0,
         **honest: Unpack[HonestClient],
     ) -> None:
+        instance("data", data, ImageData, IMAGES)
         setup.can_label(honest.get("tail"))
         target = setup.class_number(target, len(data.classes), name="target")
-        if not 0 < share <= 1:
-            raise ValueError(f"share is {share}: choose a share above 0 and at most 1")
-        for name, factor in {"scale": scale, "scale_rest": scale_rest}.items():
-            if not 0 < factor < float("inf"):
-                raise ValueError(
-                    f"{name} is {factor}: choose a factor above 0, or 1 for no scaling"
-                )
+        share = checked_share("share", share)
+        scale = number("scale", scale, above=True)
+        scale_rest = number("scale_rest", scale_rest, above=True)
+        trigger = checked(trigger, data)
         super().__init__(net, data, seed=seed, **honest)
-        self.target, self.share = target, share
+        self.target, self.share, self.trigger = target, share, trigger
         self.scale, self.scale_rest = scale, scale_rest
-        self.trigger = Patch() if trigger is None else trigger
         self.value_range = data.value_range
 
     def __repr__(self) -> str:

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self, Unpack
 
 from torch import Tensor, nn
 
+from splitlab.arguments import IMAGES, NETWORK, count, instance, number
+from splitlab.arguments import seed as whole
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.grants import Granted, Oracle, refused
 from splitlab.core.messages import SmashedData
@@ -44,7 +46,8 @@ class BlackBoxInversion(PassiveServer):
         queries: How many images the oracle has been asked about.
 
     Raises:
-        ValueError: If there are not so many public images.
+        TypeError: If an argument is of another kind, such as a tensor where images are needed.
+        ValueError: If there are not so many public images, or a number is out of range.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -75,16 +78,22 @@ class BlackBoxInversion(PassiveServer):
         **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
+        instance("public", public, ImageData, IMAGES)
+        if decoder is not None:
+            instance("decoder", decoder, nn.Module, NETWORK)
         self.public = public.to(self.device)
-        self.questions = len(public) if questions is None else questions
-        if not 2 <= self.questions <= len(public):
+        self.questions = (
+            len(public) if questions is None else count("questions", questions, least=2)
+        )
+        if self.questions > len(public):
             raise ValueError(
                 f"questions is {questions} and the attacker has {len(public)} public images: "
                 "choose from 2 to that number"
             )
         self.first_decoder = None if decoder is None else decoder.to(self.device)
-        self.steps, self.rate, self.batch_size, self.seed = steps, rate, batch_size, seed
-        self.parameters = parameters
+        self.steps, self.rate = count("steps", steps, least=1), number("rate", rate, above=True)
+        self.batch_size, self.seed = count("batch_size", batch_size, least=1), whole(seed)
+        self.parameters = None if parameters is None else count("parameters", parameters, least=1)
         self.decoder: PairDecoder | None = None
         self.queries = 0
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from splitlab.arguments import IMAGES, NETWORK, count, instance, number
+from splitlab.arguments import optimizer as made_optimizer
 from splitlab.core import setup
 from splitlab.core.client import Client, Turn
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput
@@ -24,6 +26,7 @@ from splitlab.core.randomness import RandomState, with_own_randomness
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets.evaluation import evaluating, in_parts
+from splitlab.nets.shapes import check_shape, output_of
 from splitlab.settings import Setting, tiny
 
 PoisonClass = int | Literal["extra"] | None
@@ -69,6 +72,7 @@ class ClientGAN(Client):
         metrics: Loss and accuracy of the generated images on the labels that it gave them.
 
     Raises:
+        TypeError: If an argument is of another kind, such as a tensor where images are needed.
         ValueError: If there is no tail, or it has no output for a label; if the target, the poison
             class or the scale makes no sense; or if the generator does not make images like `like`.
     """
@@ -106,10 +110,11 @@ class ClientGAN(Client):
         device: torch.device | str = "cpu",
         name: str = "attacker",
     ) -> None:
+        instance("like", like, ImageData, IMAGES)
         poison = len(like.classes) if poison == "extra" else poison
-        _check_labels(tail, like, target, poison)
-        if not 0 < scale < float("inf"):
-            raise ValueError(f"scale is {scale}: choose a factor above 0, or 1 for no scaling")
+        target, poison = _checked_labels(tail, like, target, poison)
+        scale = number("scale", scale, above=True)
+        noise, batch_size = count("noise", noise, least=1), count("batch_size", batch_size, least=1)
         _check_generator(generator, like, noise, batch_size)
         super().__init__(
             net,
@@ -123,7 +128,11 @@ class ClientGAN(Client):
             name=name,
         )
         self.generator = generator.to(self.device)
-        self.generator_optimizer = generator_optimizer(self.generator.parameters())
+        self.generator_optimizer = made_optimizer(
+            *(generator_optimizer, self.generator.parameters()),
+            who="the generator",
+            name="generator_optimizer",
+        )
         self.target, self.poison, self.scale, self.noise = target, poison, scale, noise
         self.value_range = like.value_range
 
@@ -175,10 +184,9 @@ class ClientGAN(Client):
                 so that two calls in a row return the same images.
 
         Raises:
-            ValueError: If `n` is less than 1.
+            ValueError: If `n` is no whole number of at least 1.
         """
-        if n < 1:
-            raise ValueError(f"n is {n}: ask for at least one image")
+        n = count("n", n, least=1)
         own = self.randomness if seed is None else RandomState("generate", seed, self.device)
         with own.lent(keep=False), evaluating(self.generator):
             noise = self._noise(n)
@@ -222,7 +230,13 @@ class ClientGAN(Client):
             seed: Seeds the networks and the attack.
             device: As in the constructor.
             name: As in the constructor.
+
+        Raises:
+            TypeError: If an argument is of another kind.
+            ValueError: As in the constructor.
         """
+        instance("setting", setting, Setting, "pass sl.tiny, or sl.settings.client_side")
+        instance("like", like, ImageData, IMAGES)
         nets, (channels, size, _) = setting.nets, like.shape
         if net is None:
             net = nets.strided_client(channels=channels, seed=seed)
@@ -268,12 +282,16 @@ def _blank(like: ImageData) -> ImageData:
     return ImageData(x, y, like.classes, name=like.name, value_range=like.value_range)
 
 
-def _check_labels(tail: nn.Module | None, like: ImageData, target: int, poison: int | None) -> None:
-    """Raise a ValueError where a label makes no sense, or the tail has no output for it."""
+def _checked_labels(
+    tail: nn.Module | None, like: ImageData, target: Any, poison: Any
+) -> tuple[int, int | None]:
+    """Return target and poison; a ValueError where they make no sense, or lack an output."""
     classes = len(like.classes)
     tail = setup.can_label(tail)
-    setup.class_number(target, classes, name="target")
-    if poison is not None and (poison == target or poison < 0):
+    target = setup.class_number(target, classes, name="target")
+    if poison is not None:
+        poison = count("poison", poison, least=0)
+    if poison == target:
         raise ValueError(
             f"poison is {poison} and target {target}: choose another class for the poison turns, "
             'or poison="extra"'
@@ -285,10 +303,12 @@ def _check_labels(tail: nn.Module | None, like: ImageData, target: int, poison: 
             f"the tail has {outputs[-1]} outputs and the attack needs {wanted}: give all heads one "
             "more class than the task, or choose poison=None"
         )
+    return target, poison
 
 
 def _check_generator(generator: nn.Module, like: ImageData, noise: int, batch_size: int) -> None:
     """Raise a ValueError where the generator cannot learn, or makes images of another shape."""
+    instance("generator", generator, nn.Module, NETWORK)
     first = next(generator.parameters(), None)
     if first is None or not any(one.requires_grad for one in generator.parameters()):
         raise ValueError("the generator has no weights to train: pass a network with some")
@@ -298,15 +318,7 @@ def _check_generator(generator: nn.Module, like: ImageData, noise: int, batch_si
             "images: choose at least 2"
         )
     zeros = torch.zeros(2, noise, dtype=first.dtype, device=first.device)
-    try:
-        made: tuple[int, ...] = tuple(in_parts(generator, zeros).shape[1:])
-    except RuntimeError as error:
-        raise ValueError(
-            f"the generator does not take noise of {noise} numbers: change noise=, or its first "
-            "layer"
-        ) from error
-    if made != like.shape:
-        raise ValueError(
-            f"the generator makes images of shape {made} and the task's are {like.shape}: give it "
-            "the shape of the task's images"
-        )
+    do = "change noise=, or its first layer"
+    made = output_of("the generator", generator, zeros, what="noise", do=do)
+    do = "give it the shape of the task's images"
+    check_shape("the generator", made, like.shape, what="the task's images have", do=do)

@@ -17,7 +17,9 @@ from torch.nn.functional import logsigmoid, softplus
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from splitlab.attacks.schedules import Schedule, constant
+from splitlab.arguments import NETWORK, instance, number, one_of
+from splitlab.arguments import optimizer as made_optimizer
+from splitlab.attacks.schedules import Schedule, constant, factor_of
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.state import Stateful
 
@@ -63,7 +65,8 @@ class Critic(Stateful):
         rate: Factor on its learning rate as a function of the step (from 0).
 
     Raises:
-        ValueError: If a name is unknown.
+        TypeError: If an argument is of another kind, such as a class.
+        ValueError: If a name is unknown, a number is out of range, or there is nothing to train.
     """
 
     def __init__(
@@ -77,11 +80,16 @@ class Critic(Stateful):
         optimizer: OptimizerFactory = partial(Adam, lr=1e-4),
         rate: Schedule = constant,
     ) -> None:
-        _check("loss", loss, get_args(Loss))
-        _check("penalty", penalty, get_args(Penalty))
-        self.net, self.through = net, through
-        self.loss_name, self.penalty, self.penalty_weight = loss, penalty, penalty_weight
-        self.optimizer = optimizer(net.parameters())
+        one_of("loss", loss, get_args(Loss))
+        one_of("penalty", penalty, get_args(Penalty))
+        self.net: nn.Module = instance("net", net, nn.Module, NETWORK)
+        if through is not None:
+            instance("through", through, nn.Module, "pass a decoder, or leave it out")
+        self.through = through
+        self.loss_name, self.penalty = loss, penalty
+        self.penalty_weight = number("penalty_weight", penalty_weight)
+        factor_of("rate", rate)
+        self.optimizer = made_optimizer(optimizer, net.parameters(), who="the critic")
         self.schedule = LambdaLR(self.optimizer, rate)
 
     def __repr__(self) -> str:
@@ -156,8 +164,3 @@ def descend(optimizer: Optimizer, loss: Tensor) -> None:
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         parameter.grad = gradient
     optimizer.step()
-
-
-def _check(argument: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{argument} is {value!r}: choose one of {', '.join(map(repr, known))}")

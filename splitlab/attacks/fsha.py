@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim import Adam
 
+from splitlab.arguments import IMAGES, NETWORK, count, function, instance, one_of
+from splitlab.arguments import optimizer as made_optimizer
 from splitlab.attacks.critic import Critic, descend
-from splitlab.attacks.schedules import Schedule, constant, falling, half_at
+from splitlab.attacks.schedules import Schedule, constant, factor_of, falling, half_at
 from splitlab.core import validate
 from splitlab.core.messages import Gradient, Message, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
@@ -25,7 +27,9 @@ from splitlab.core.server import Server
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import DepthToSpace, SpaceToDepth
+from splitlab.nets.blocks import check_cut
 from splitlab.nets.evaluation import evaluating, in_parts
+from splitlab.nets.shapes import check_shape, output_of
 from splitlab.settings import Design, Setting, tiny
 
 
@@ -61,7 +65,9 @@ class FSHA(Server):
         device: Where the server computes.
 
     Raises:
-        ValueError: If there is no critic step, or the batch is larger than the public data.
+        TypeError: If an argument is of another kind, such as a tensor where images are needed.
+        ValueError: If there is no critic step, the batch is larger than the public data, or pilot,
+            decoder, critic and body do not take what they are shown.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -93,20 +99,24 @@ class FSHA(Server):
     ) -> None:
         super().__init__(seed=seed, device=device)
         self._shown_as: Tensor | None = None  # U-shaped: the output that is under way
-        if critic_steps < 1:
-            raise ValueError(f"critic_steps is {critic_steps}: the critic needs at least one step")
+        instance("public", public, ImageData, IMAGES)
+        shown = {} if body is None else {"body": body}
+        for name, net in ({"pilot": pilot, "decoder": decoder} | shown).items():
+            instance(name, net, nn.Module, NETWORK)
+        instance("critic", critic, Critic, "pass sl.Critic(net), around a network of its own")
+        function("public_loss", public_loss, "pass a function of (decoded, x, y)")
+        factor_of("gradient_scale", gradient_scale)
+        self.critic_steps = count("critic_steps", critic_steps, least=1)
+        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.public = public.to(self.device)
         self.pilot, self.decoder = pilot.to(self.device), decoder.to(self.device)
-        self.critic, self.public_loss = critic, public_loss
+        self.critic, self.public_loss, self.gradient_scale = critic, public_loss, gradient_scale
         self.critic.net.to(self.device)
-        self.body = None if body is None else body.to(self.device)
-        self.z_shape = in_parts(self.pilot, self.public.x[:1]).shape[1:]
-        self.critic_steps, self.critic_first = critic_steps, critic_first
-        self.gradient_scale = gradient_scale
+        self.body, self.critic_first = None if body is None else body.to(self.device), critic_first
+        self.z_shape = self._shape_of_z()
         both = (*self.pilot.parameters(), *self.decoder.parameters())
         learned = [weight for weight in both if weight.requires_grad]
-        self.optimizer = optimizer(learned) if learned else None
-        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
+        self.optimizer = made_optimizer(optimizer, learned, who="the attack") if learned else None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.critic!r}, {self.public!r})"
@@ -116,12 +126,12 @@ class FSHA(Server):
         super().check(message)
         if isinstance(message, OutputGradient) and self._shown_as is not None:
             validate.gradient_fits(message.da, self._shown_as, name="the output", who="client")
-        own = self.z_shape, self.public.x.dtype
-        if isinstance(message, SmashedData) and (message.z.shape[1:], message.z.dtype) != own:
+        own, z = (self.z_shape, self.public.x.dtype), getattr(message, "z", None)
+        if z is not None and (z.shape[1:], z.dtype) != own:
             raise ValueError(
-                f"the client sends z of shape {tuple(message.z.shape[1:])} and the pilot makes "
-                f"{tuple(own[0])}, in {message.z.dtype} and {own[1]}: give the attack the networks "
-                "of the client's cut, in its type"
+                f"the client sends z of shape {tuple(z.shape[1:])} and the pilot makes "
+                f"{tuple(own[0])}, in {z.dtype} and {own[1]}: give the attack the networks of the "
+                "client's cut, in its type"
             )
 
     @with_own_randomness
@@ -189,11 +199,10 @@ class FSHA(Server):
             ValueError: If there is no network to show.
         """
         body = self._shown()
-        self.under_way = message
         with evaluating(body):
             a = body(message.z)
         a = a.to(torch.promote_types(a.dtype, torch.float32))  # autocast may leave bfloat16
-        self._shown_as = a
+        self.under_way, self._shown_as = message, a
         return ServerOutput(a=a, sender=self.name, step=message.step)
 
     @with_own_randomness
@@ -210,6 +219,32 @@ class FSHA(Server):
             ValueError: If there is no network to show.
         """
         return in_parts(self._shown(), message.z)
+
+    def _shape_of_z(self) -> torch.Size:
+        """Show each network one public image, or what the one before makes of it: shapes must fit.
+
+        Returns:
+            The shape of one image's z.
+
+        Raises:
+            ValueError: If a network does not take what it is shown, or makes another shape of it.
+        """
+        images, do = self.public.shape, "give the attack networks for these images, of one cut"
+        z = output_of("pilot", self.pilot, self.public.x[:1], what="public images", do=do)
+        decoded = output_of("decoder", self.decoder, z, what="the pilot's codes", do=do)
+        if self.public_loss is reconstruction_loss:
+            check_shape("decoder", decoded, images, what="the public images have", do=do)
+        if type(self.critic).pull is Critic.pull and type(self.critic).score is Critic.score:
+            shown, what = z, "the pilot's codes"
+            if self.critic.through is not None:
+                self.critic.through.to(self.device)
+                shown = output_of("through", self.critic.through, z, what=what, do=do)
+                what = "decoded images"
+            scores = output_of("the critic's net", self.critic.net, shown, what=what, do=do)
+            check_shape("the critic's net", scores, (1,), what="a score has", do=do)
+        if self.body is not None:
+            output_of("body", self.body, z, what="the pilot's codes", do=do)
+        return z.shape[1:]
 
     def _shown(self) -> nn.Module:
         if self.body is None:
@@ -258,10 +293,21 @@ class FSHA(Server):
             batch_size: As in the constructor; the setting's by default.
             seed: Seeds the networks and the attack.
             device: As in the constructor.
+
+        Raises:
+            TypeError: If an argument is of another kind.
+            ValueError: If there is no such design, or no step count for these images; and as in the
+                constructor.
         """
+        instance("setting", setting, Setting, "pass sl.tiny, sl.gpu or sl.paper")
+        instance("public", public, ImageData, IMAGES)
+        one_of("design", design, get_args(Design))
+        if critic is not None:
+            instance("critic", critic, (Critic, nn.Module), "pass sl.Critic(net), or a network")
         cut = setting.cut if cut is None else cut
         if steps is None:  # a part of a part is called "digits (public)"
-            steps = setting.default_steps(public.name.split()[0], design)
+            steps = setting.default_steps([*public.name.split(), ""][0], design)
+        steps = count("steps", steps, least=1)
         own_pilot, own_decoder, net = _networks(setting, public, design, cut, seed)
         pilot = own_pilot if pilot is None else pilot
         decoder = own_decoder if decoder is None else decoder
@@ -338,6 +384,7 @@ def _networks(
 ) -> tuple[nn.Module, nn.Module, nn.Module]:
     """The pilot, the decoder and the critic's network of a design."""
     nets = setting.nets
+    check_cut(cut)
     if design == "paper":
         return (
             nets.pilot(cut=cut, channels=setting.channels, seed=seed),

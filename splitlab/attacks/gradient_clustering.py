@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from splitlab.arguments import seed as whole
 from splitlab.attacks.label_inference import LabelInference, Received
 from splitlab.core.threat import ThreatModel
 
@@ -52,5 +53,6 @@ def clusters(directions: Tensor, classes: int, *, seed: int = 0) -> Tensor:
     from sklearn.cluster import KMeans  # slow to import, and needed only here
 
     rows = directions.float().cpu().numpy()
-    means = KMeans(min(classes, len(rows)), n_init=STARTS, random_state=seed)
+    state = whole(seed) % 2**32  # what numpy takes
+    means = KMeans(min(classes, len(rows)), n_init=STARTS, random_state=state)
     return torch.from_numpy(means.fit_predict(rows)).long().to(directions.device)

@@ -12,6 +12,7 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
+from splitlab.arguments import chance
 from splitlab.attacks.label_inference import LabelInference, Options, Received
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
@@ -43,14 +44,12 @@ class GradientNorm(LabelInference):
         self, net: nn.Module, data: ImageData, *, share: float = 0.1, **options: Unpack[Options]
     ) -> None:
         super().__init__(net, data, **options)
-        if not 0 < share < 1:
-            raise ValueError(f"share is {share}: label 1 has a share between 0 and 1")
+        self.share = chance("share", share)
         if self.classes != 2:
             raise ValueError(
                 f"a norm cannot distinguish {self.classes} classes: use GradientCosine or "
                 "GradientClustering"
             )
-        self.share = share
 
     def score(self, received: Received) -> Tensor:
         """Return the norm of each gradient, (n,)."""

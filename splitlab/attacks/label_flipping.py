@@ -13,6 +13,7 @@ from typing import ClassVar, Self, Unpack
 import torch
 from torch import Tensor, nn
 
+from splitlab.arguments import described, instance
 from splitlab.core import setup
 from splitlab.core.client import Client, Turn
 from splitlab.core.curious import HonestClient
@@ -34,6 +35,7 @@ class LabelFlipping(Client):
         honest: Further arguments of `Client`; `tail` among them, as the honest clients have it.
 
     Raises:
+        TypeError: If the data are none, or `flips` is no dictionary.
         ValueError: If there is no tail; or if `flips` is empty, names a class that there is not, or
             a class for itself.
     """
@@ -60,6 +62,7 @@ class LabelFlipping(Client):
         seed: int = 0,
         **honest: Unpack[HonestClient],
     ) -> None:
+        instance("data", data, Data, "pass ImageData, such as a part of a split")
         setup.can_label(honest.get("tail"))
         self.flips = _checked(flips, len(data.classes))
         super().__init__(net, data, seed=seed, **honest)
@@ -100,7 +103,9 @@ class LabelFlipping(Client):
 
 
 def _checked(flips: Mapping[int, int], classes: int) -> dict[int, int]:
-    """Return the flips as a dictionary of numbers; a ValueError where they make no sense."""
+    """Return the flips as a dictionary of numbers; an error where they make no sense."""
+    if not isinstance(flips, Mapping):
+        raise TypeError(f"flips is {described(flips)}: pass a dictionary, as {{0: 6}}")
     if not flips:
         raise ValueError("flips is empty: name at least one class and its false label, as {0: 6}")
     checked = {}

@@ -10,15 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from splitlab.arguments import count, described, instance
+from splitlab.core import setup
 from splitlab.core.curious import HonestClient, PassiveClient
 from splitlab.core.messages import Gradient
-from splitlab.data import ImageData
+from splitlab.data import Data, ImageData
 from splitlab.nets import tiny
 
 
@@ -96,6 +98,23 @@ class Options(HonestClient, total=False):
     seed: int
 
 
+def _known(known: Any, rows: int, classes: int) -> dict[int, int]:
+    """Return known labels by row number; an error where a row or a label is not there."""
+    if not isinstance(known, Mapping):
+        raise TypeError(f"known is {described(known)}: pass a dictionary, as known={{row: label}}")
+    checked = {}
+    for row, label in known.items():
+        try:
+            place = setup.class_number(row, rows, name="row")
+            checked[place] = setup.class_number(label, classes, name="label")
+        except ValueError:
+            raise ValueError(
+                f"row {described(row)} is known to be {described(label)}, but rows run from 0 to "
+                f"{rows - 1} and labels from 0 to {classes - 1}"
+            ) from None
+    return checked
+
+
 class LabelInference(PassiveClient, ABC):
     """A passive client that keeps the gradients, and infers labels from them. It sees no label.
 
@@ -111,7 +130,9 @@ class LabelInference(PassiveClient, ABC):
         honest: Further arguments of `Client`. Row numbers are sent unless it says otherwise.
 
     Raises:
-        ValueError: If the data carry labels, or a known row or label is not there.
+        TypeError: If an argument is of another kind, such as a tensor where images are needed.
+        ValueError: If the data carry labels, a known row or label is not there, or a number is out
+            of range.
     """
 
     STATE = ("_kept",)
@@ -128,6 +149,7 @@ class LabelInference(PassiveClient, ABC):
         seed: int = 0,
         **honest: Unpack[HonestClient],
     ) -> None:
+        instance("data", data, Data, "pass ImageData, without labels: data.without_labels()")
         if len(data.classes) > 1:
             raise ValueError(
                 f"{type(self).__name__} must not hold the labels that it infers: "
@@ -135,13 +157,8 @@ class LabelInference(PassiveClient, ABC):
             )
         honest.setdefault("sends_index", True)
         super().__init__(net, data, seed=seed, **honest)
-        self.classes, self.known, self.keep = classes, dict(known or {}), keep
-        for row, label in self.known.items():
-            if not (0 <= row < len(data) and 0 <= label < classes):
-                raise ValueError(
-                    f"row {row} is known to be {label}, but rows run from 0 to {len(data) - 1} "
-                    f"and labels from 0 to {classes - 1}"
-                )
+        self.classes, self.keep = count("classes", classes, least=2), count("keep", keep, least=1)
+        self.known = _known({} if known is None else known, len(data), self.classes)
         self._kept: list[tuple[int, Tensor, Tensor]] = []
 
     def observe(self, message: Gradient, index: Tensor) -> None:

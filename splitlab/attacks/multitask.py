@@ -11,14 +11,17 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
+from splitlab.arguments import count, instance, within
 from splitlab.attacks.fsha import FSHA
 from splitlab.core.messages import Gradient, Message, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.server import HonestServer, Server
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import tiny
+from splitlab.nets.shapes import output_of
 
 
 class MultitaskFSHA(Server):
@@ -47,7 +50,9 @@ class MultitaskFSHA(Server):
             decoder are trained on public images alone. A `gradient_scale` counts these steps, too.
 
     Raises:
-        ValueError: If the weight is not from 0 to 1, or the delay is no whole number from 0.
+        TypeError: If `hijack` is no FSHA, or `task` no honest server.
+        ValueError: If the weight is not from 0 to 1, the delay is no whole number from 0, or the
+            task's network does not take the z that the hijack asks for.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -67,15 +72,15 @@ class MultitaskFSHA(Server):
     def __init__(
         self, hijack: FSHA, *, task: HonestServer, weight: float = 1.0, delay: int = 0
     ) -> None:
+        instance("hijack", hijack, FSHA, "pass an sl.FSHA, such as sl.FSHA.at(sl.tiny, public)")
+        instance("task", task, HonestServer, "pass sl.HonestServer(net), with the task's network")
         super().__init__(seed=hijack.sampler.seed, device=hijack.device)
-        number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not number or not 0 <= weight <= 1:
-            raise ValueError(
-                f"weight is {weight!r}: choose from 0, the task alone, to 1, the hijack alone"
-            )
-        if not isinstance(delay, int) or isinstance(delay, bool) or delay < 0:
-            raise ValueError(f"delay is {delay!r}: choose a whole number of steps from 0")
-        self.hijack, self.task, self.weight, self.delay = hijack, task, weight, delay
+        self.hijack, self.task = hijack, task
+        self.weight = within("weight", weight, 0, 1, "a share of the hijack")
+        self.delay = count("delay", delay, least=0)
+        z = torch.zeros(1, *hijack.z_shape, device=task.device)
+        do = "give hijack and task the networks of one cut"
+        output_of("the task's net", task.net, z, what="the pilot's codes", do=do)
         self.public = hijack.public
 
     def __repr__(self) -> str:

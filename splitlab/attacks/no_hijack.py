@@ -6,6 +6,7 @@ from typing import ClassVar, Self, Unpack
 
 from torch import Tensor, nn
 
+from splitlab.arguments import able
 from splitlab.attacks.fsha import FSHA
 from splitlab.attacks.property_inference import PropertyInference
 from splitlab.core.curious import Honest, PassiveServer
@@ -26,6 +27,9 @@ class NoHijack(PassiveServer):
         attack: A fresh hijack, whose pilot and decoder are trained and used. Its gradients are
             never sent.
         honest: Further arguments of `HonestServer`.
+
+    Raises:
+        TypeError: If the attack is no hijack.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -45,6 +49,9 @@ class NoHijack(PassiveServer):
         **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
+        able(
+            "attack", attack, ("rehearse", "reconstruct"), "pass a hijack, such as sl.FSHA.at(...)"
+        )
         self.attack = attack
         self.public = attack.public
 

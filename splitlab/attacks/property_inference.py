@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
+from splitlab.arguments import IMAGES, NETWORK, instance
 from splitlab.attacks.critic import Critic
 from splitlab.attacks.fsha import FSHA
 from splitlab.attacks.schedules import Schedule, constant, half_at
@@ -25,7 +26,11 @@ from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import DepthToSpace
 from splitlab.nets.evaluation import in_parts
+from splitlab.nets.shapes import check_shape, output_of
 from splitlab.settings import Design, Setting, tiny
+
+HEAD = "make one output for each class"
+DECODER = "pass the inverse of the pilot, such as nets.DepthToSpace"
 
 
 def classification_loss(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -62,6 +67,7 @@ class PropertyInference(Server):
         device: Where the server computes.
 
     Raises:
+        TypeError: If an argument is of another kind.
         ValueError: If all public images are of one class, the head has another number of outputs
             than there are classes, the decoder has something to learn or is not the one that the
             critic looks through, or an argument is wrong for `FSHA`.
@@ -101,6 +107,11 @@ class PropertyInference(Server):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(seed=seed, device=device)
+        instance("public", public, ImageData, IMAGES)
+        instance("head", head, nn.Module, NETWORK)
+        instance("critic", critic, Critic, "pass sl.Critic(net), around a network of its own")
+        if decoder is not None:
+            instance("decoder", decoder, nn.Module, "pass a decoder, or leave it out")
         if len(public.y.unique()) < 2:
             raise ValueError(
                 f"all {len(public)} public images have the label {public.classes[public.y[0]]!r}: "
@@ -133,12 +144,15 @@ class PropertyInference(Server):
         )
         self.public, self.head = self.hijack.public, head
         self.decoder = None if decoder is None else decoder.to(self.device)
-        outputs = self.classify(self.public.x[:1]).shape[1]
-        if outputs != len(public.classes):
+        made = output_of("head", head, self._code(), what="the pilot's codes", do=HEAD)
+        if tuple(made.shape[1:]) != (len(public.classes),):
             raise ValueError(
-                f"the head has {outputs} outputs and the public images have {len(public.classes)} "
-                "classes: make one output for each class"
+                f"the head has {', '.join(map(str, made.shape[1:]))} outputs and the public images "
+                f"have {len(public.classes)} classes: {HEAD}"
             )
+        if self.decoder is not None:
+            drawn = output_of("decoder", self.decoder, self._code(), what="codes", do=DECODER)
+            check_shape("decoder", drawn, public.shape, what="the public images have", do=DECODER)
 
     def __repr__(self) -> str:
         return f"PropertyInference({', '.join(self.public.classes)}; {self.hijack!r})"
@@ -206,6 +220,10 @@ class PropertyInference(Server):
         decoder = self._needed_decoder()
         return in_parts(decoder, in_parts(self.hijack.pilot, x)).clamp(*self.public.value_range)
 
+    def _code(self) -> Tensor:
+        """The code of one public image, (1, ...)."""
+        return in_parts(self.hijack.pilot, self.public.x[:1])
+
     def _needed_decoder(self) -> nn.Module:
         if self.decoder is None:
             raise ValueError(
@@ -245,7 +263,13 @@ class PropertyInference(Server):
             batch_size: As in the constructor; the setting's by default.
             seed: Seeds the networks and the attack.
             device: As in the constructor.
+
+        Raises:
+            TypeError: If an argument is of another kind.
+            ValueError: As in `FSHA.at`, and as in the constructor.
         """
+        instance("setting", setting, Setting, "pass sl.tiny, sl.gpu or sl.paper")
+        instance("public", public, ImageData, IMAGES)
         cut, nets = setting.cut if cut is None else cut, setting.nets
         fast = design == "fast"
         pilot = None

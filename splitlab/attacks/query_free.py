@@ -7,11 +7,15 @@ holds and images of its own, and then inverts what it has reconstructed.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal, Self, Unpack
 
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from splitlab.arguments import IMAGES, NETWORK, count, instance, number, one_of
+from splitlab.arguments import optimizer as made_optimizer
+from splitlab.arguments import seed as whole
 from splitlab.attacks.white_box import invert
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.grants import Granted, refused
@@ -22,6 +26,7 @@ from splitlab.data import ImageData
 from splitlab.nets import tiny, upsampling_decoder
 from splitlab.nets.evaluation import in_parts
 from splitlab.nets.pair_decoder import PairDecoder, train_decoder
+from splitlab.nets.shapes import output_of
 
 
 class QueryFreeInversion(PassiveServer):
@@ -52,7 +57,9 @@ class QueryFreeInversion(PassiveServer):
         losses: The cross-entropy of s(surrogate(x_pub)) in each step of the surrogate's training.
 
     Raises:
-        ValueError: If the inversion is unknown.
+        TypeError: If an argument is of another kind, such as a tensor where images are needed.
+        ValueError: If the inversion is unknown, a number is out of range, or the surrogate does not
+            take the public images.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -90,14 +97,21 @@ class QueryFreeInversion(PassiveServer):
         **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
-        if inversion not in ("descent", "decoder"):
-            raise ValueError(f"inversion is {inversion!r}: choose 'descent' or 'decoder'")
+        instance("public", public, ImageData, IMAGES)
+        instance("surrogate", surrogate, nn.Module, NETWORK)
+        one_of("inversion", inversion, ("descent", "decoder"))
         self.public = public.to(self.device)
         self.surrogate = surrogate.to(self.device)
         self.inversion = inversion
-        self.surrogate_steps, self.steps = surrogate_steps, steps
-        self.rate, self.weight, self.seed, self.parameters = rate, weight, seed, parameters
-        self.surrogate_optimizer = Adam(self.surrogate.parameters(), lr=surrogate_rate)
+        self.surrogate_steps = count("surrogate_steps", surrogate_steps, least=1)
+        self.steps, self.rate = count("steps", steps, least=1), number("rate", rate, above=True)
+        self.weight, self.seed = number("weight", weight), whole(seed)
+        self.parameters = None if parameters is None else count("parameters", parameters, least=1)
+        adam = partial(Adam, lr=number("surrogate_rate", surrogate_rate, above=True))
+        learned = self.surrogate.parameters()
+        self.surrogate_optimizer = made_optimizer(adam, learned, who="the surrogate")
+        do = "give it the architecture of the client's network"
+        output_of("surrogate", surrogate, self.public.x[:1], what="public images", do=do)
         self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.decoder: PairDecoder | None = None
         self.losses: list[float] = []

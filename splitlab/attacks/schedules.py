@@ -10,10 +10,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
+
+from splitlab.arguments import call, chance, count, finite, function, number
 
 Schedule = Callable[[int], float]
 
 ADAM_BETAS = (0.9, 0.999)  # torch's defaults
+
+
+def factor_of(name: str, schedule: Any) -> None:
+    """Refuse what is no schedule, by its factor at step 0.
+
+    Raises:
+        TypeError: If it cannot be called.
+        ValueError: If it makes no finite number of step 0.
+    """
+    do = "pass a function of the step, such as lambda step: 1.0"
+    function(name, schedule, do)
+    finite(f"{name}(0)", call(f"{name} at step 0", lambda: schedule(0), do))
 
 
 def constant(step: int) -> float:
@@ -31,13 +46,17 @@ def growing(growth: float, *, start: float = 1.0) -> Schedule:
     Raises:
         ValueError: If one of the two is not above 0.
     """
-    if growth <= 0 or start <= 0:
-        raise ValueError(f"growing({growth}, start={start}): both must be above 0")
+    growth, start = number("growth", growth, above=True), number("start", start, above=True)
     return lambda step: float(start * growth**step)
 
 
 def half_at(steps: int) -> Schedule:
-    """Return a factor that falls linearly from 1 to 1/2 over `steps` steps, and stays there."""
+    """Return a factor that falls linearly from 1 to 1/2 over `steps` steps, and stays there.
+
+    Raises:
+        ValueError: If `steps` is no whole number of at least 1.
+    """
+    steps = count("steps", steps, least=1)
     return lambda step: 1 - 0.5 * min(step / steps, 1)
 
 
@@ -46,7 +65,13 @@ def falling(steps: int, *, start: float = 140 / 240, to: float = 0.2) -> Schedul
 
     Adam's second moment remembers a thousand steps, so a falling gradient is a falling learning
     rate, in the attacker's hands.
+
+    Raises:
+        ValueError: If `steps` is no whole number of at least 1, or another number is out of range.
     """
+    steps, to = count("steps", steps, least=1), number("to", to, above=True)
+    if start != 0:
+        start = chance("start", start)
 
     def factor(step: int) -> float:
         progress = (step / steps - start) / (1 - start)

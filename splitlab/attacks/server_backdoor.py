@@ -12,8 +12,10 @@ from typing import ClassVar, Self, Unpack
 import torch
 from torch import Tensor, nn
 
+from splitlab.arguments import IMAGES, NETWORK, count, instance
+from splitlab.arguments import optimizer as made_optimizer
 from splitlab.attacks.critic import Critic
-from splitlab.attacks.triggers import Patch, Trigger, triggered, triggered_set
+from splitlab.attacks.triggers import Trigger, checked, triggered, triggered_set
 from splitlab.core import returned, setup, validate
 from splitlab.core.curious import Honest
 from splitlab.core.messages import Gradient, Message, ServerOutput, SmashedData
@@ -22,6 +24,7 @@ from splitlab.core.randomness import Sampler, with_own_randomness
 from splitlab.core.server import HonestServer
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
+from splitlab.nets.shapes import output_of
 from splitlab.settings import tiny
 
 
@@ -55,8 +58,10 @@ class ServerBackdoor(HonestServer):
             ("backdoor_loss") and the surrogate's ("surrogate_loss").
 
     Raises:
-        ValueError: If there is no such target, or no rehearsal; in training, if the surrogate makes
-            z of another shape than the client.
+        TypeError: If an argument is of another kind, such as a tensor where images are needed.
+        ValueError: If there is no such target, or no rehearsal; if the surrogate does not take the
+            public images, net not what it makes of them, or the trigger does not fit; in training,
+            if the surrogate makes z of another shape than the client.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -88,18 +93,35 @@ class ServerBackdoor(HonestServer):
         seed: int = 0,
         **honest: Unpack[Honest],
     ) -> None:
+        instance("public", public, ImageData, IMAGES)
+        instance("surrogate", surrogate, nn.Module, NETWORK)
+        if critic is not None:
+            instance("critic", critic, Critic, "pass sl.Critic(net), or leave it out")
         target = setup.class_number(target, len(public.classes), name="target")
-        if rehearsals < 1:
-            raise ValueError(f"rehearsals is {rehearsals}: choose at least 1")
+        rehearsals = count("rehearsals", rehearsals, least=1)
+        trigger = checked(trigger, public)
         super().__init__(net, seed=seed, **honest)
+        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.public = public.to(self.device)
         self.surrogate = surrogate.to(self.device)
-        self.surrogate_optimizer = surrogate_optimizer(self.surrogate.parameters())
         self.target, self.rehearsals, self.critic = target, rehearsals, critic
+        self.trigger = trigger
+        do = "give it the architecture of the client's network, and s for its z"
+        z = output_of("surrogate", surrogate, self.public.x[:1], what="public images", do=do)
+        logits = output_of("net", self.net, z, what="the surrogate's z", do=do)
+        if logits.dim() != 2 or logits.shape[1] < len(public.classes):
+            raise ValueError(
+                f"net ends in {tuple(logits.shape[1:])} numbers and the public images have "
+                f"{len(public.classes)} classes: give the server one output for each class"
+            )
         if critic is not None:
             critic.net.to(self.device)
-        self.trigger = Patch() if trigger is None else trigger
-        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
+            output_of("the critic's net", critic.net, z, what="the surrogate's z", do=do)
+        self.surrogate_optimizer = made_optimizer(
+            *(surrogate_optimizer, self.surrogate.parameters()),
+            who="the surrogate",
+            name="surrogate_optimizer",
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, target {self.target}, {self.trigger!r})"

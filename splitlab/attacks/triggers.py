@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from splitlab.arguments import call, count, described, ends, finite, function, generator, share
+from splitlab.arguments import seed as whole
 from splitlab.data import ImageData
 
 RANGE = (-1.0, 1.0)
@@ -51,9 +53,8 @@ class Patch(Trigger):
     """
 
     def __init__(self, size: int = 3, *, value: float | None = None) -> None:
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"size is {size!r}: choose a whole number of pixels, at least 1")
-        self.size, self.value = size, value
+        self.size = count("size", size, least=1)
+        self.value = None if value is None else finite("value", value)
 
     def __repr__(self) -> str:
         value = "" if self.value is None else f", value={self.value:g}"
@@ -61,7 +62,7 @@ class Patch(Trigger):
 
     def __call__(self, x: Tensor, value_range: tuple[float, float] = RANGE) -> Tensor:
         """Return the images (N, C, H, W) with the square; arguments as in `Trigger`."""
-        low, high = value_range
+        low, high = ends(value_range)
         value = high if self.value is None else self.value
         if not low <= value <= high:
             raise ValueError(
@@ -89,22 +90,20 @@ class Blend(Trigger):
         seed: Seeds the pattern.
 
     Raises:
-        ValueError: If the strength is out of range.
+        ValueError: If the strength is out of range, or the seed no whole number.
     """
 
     def __init__(self, strength: float = 0.2, *, seed: int = 0) -> None:
-        if not 0 < strength <= 1:
-            raise ValueError(f"strength is {strength}: choose a share above 0 and at most 1")
-        self.strength, self.seed = strength, seed
+        self.strength, self.seed = share("strength", strength), whole(seed)
 
     def __repr__(self) -> str:
         return f"Blend({self.strength:g}, seed={self.seed})"
 
     def __call__(self, x: Tensor, value_range: tuple[float, float] = RANGE) -> Tensor:
         """Return the images (N, C, H, W) with the pattern; arguments as in `Trigger`."""
-        low, high = value_range
-        generator = torch.Generator().manual_seed(self.seed)
-        pattern = torch.randint(2, x.shape[1:], generator=generator).to(x) * (high - low) + low
+        low, high = ends(value_range)
+        drawn = generator(self.seed)
+        pattern = torch.randint(2, x.shape[1:], generator=drawn).to(x) * (high - low) + low
         return ((1 - self.strength) * x + self.strength * pattern).clamp(low, high)
 
 
@@ -124,9 +123,12 @@ def triggered(trigger: Trigger, x: Tensor, value_range: tuple[float, float]) -> 
     """Return images (N, C, H, W) with a trigger, in a tensor of their own.
 
     Raises:
+        TypeError: If the trigger returns no tensor.
         ValueError: If the trigger makes images of another shape, or values outside of the range.
     """
     images = trigger(x.clone(), value_range)  # a copy, for a trigger that writes into what it gets
+    if not isinstance(images, Tensor):
+        raise TypeError(f"{trigger!r} returns {described(images)}: let it return the images")
     if images.shape != x.shape:
         raise ValueError(
             f"{trigger!r} turns images of shape {tuple(x.shape)} into {tuple(images.shape)}: "
@@ -141,3 +143,19 @@ def triggered(trigger: Trigger, x: Tensor, value_range: tuple[float, float]) -> 
             "them"
         )
     return images.to(x)
+
+
+def checked(trigger: Trigger | None, data: ImageData) -> Trigger:
+    """Return a trigger, a `Patch` by default, that was tried on two images; changes nothing.
+
+    Raises:
+        TypeError: If it is none.
+        ValueError: As in `triggered`, or if it fails.
+    """
+    trigger = Patch() if trigger is None else trigger
+    do = "pass a trigger, such as sl.Patch() or sl.Blend()"
+    function("trigger", trigger, do)
+    with torch.random.fork_rng(devices=[]):
+        call(f"{trigger!r} on an image", lambda: trigger(data.x[:2].clone(), data.value_range), do)
+        triggered(trigger, data.x[:2], data.value_range)
+    return trigger

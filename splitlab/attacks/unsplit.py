@@ -12,20 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Self, TypedDict, Unpack
+from typing import Any, ClassVar, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim import Adam
 
+from splitlab.arguments import call, count, described, ends, function, number, within
 from splitlab.attacks.priors import total_variation
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import tiny
+from splitlab.nets.shapes import output_of, shape_of_images
 from splitlab.settings import Setting
+
+SHARE = "a share of the range"
 
 
 class Search(TypedDict, total=False):
@@ -127,8 +131,9 @@ class UnSplit(PassiveServer):
         honest: Further arguments of `HonestServer`.
 
     Raises:
-        ValueError: If a number of steps or starts is less than 1, a share is not from 0 to 1, or
-            the range is empty.
+        TypeError: If `architecture` makes no network.
+        ValueError: If a number of steps or starts is less than 1, a share is not from 0 to 1, the
+            range is empty, or the architecture does not take images of this shape.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -166,29 +171,21 @@ class UnSplit(PassiveServer):
         **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
-        counts = {"rounds": rounds, "image_steps": image_steps, "clone_steps": clone_steps}
-        for name, count in (counts | {"starts": starts}).items():
-            if count < 1:
-                raise ValueError(f"{name} is {count}: the search needs at least 1")
-        for name, share in {"background": background, "start": start}.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} is {share}: give a share of the range, from 0 to 1")
-        low, high = value_range
-        if not low < high:
-            raise ValueError(
-                f"value_range is {value_range}: give the smallest value, then the largest"
-            )
-        self.architecture, self.image_shape, self.value_range = (
-            architecture,
-            image_shape,
-            (low, high),
+        self.value_range = low, high = ends(value_range)
+        self.rounds, self.starts = (
+            count("rounds", rounds, least=1),
+            count("starts", starts, least=1),
         )
-        self.rounds, self.image_steps, self.clone_steps = rounds, image_steps, clone_steps
-        self.image_rate, self.clone_rate = image_rate, clone_rate
-        self.tv_weight, self.background_weight = tv_weight, background_weight
-        self.background = low + background * (high - low)
-        self.start = low + start * (high - low)
-        self.starts = starts
+        self.image_steps = count("image_steps", image_steps, least=1)
+        self.clone_steps = count("clone_steps", clone_steps, least=1)
+        self.image_rate = number("image_rate", image_rate, above=True)
+        self.clone_rate = number("clone_rate", clone_rate, above=True)
+        self.tv_weight = number("tv_weight", tv_weight)
+        self.background_weight = number("background_weight", background_weight)
+        self.background = low + within("background", background, 0, 1, SHARE) * (high - low)
+        self.start = low + within("start", start, 0, 1, SHARE) * (high - low)
+        self.architecture, self.image_shape = architecture, shape_of_images(image_shape)
+        _check_architecture(architecture, self.image_shape)
 
     def reconstruct(self, message: SmashedData) -> Tensor:
         """Search, and return the images (N, C, H, W) of the start that `choose` keeps."""
@@ -222,9 +219,7 @@ class UnSplit(PassiveServer):
             seed: Of the clone's initial weights.
             every: Rounds between two kept moments; None keeps the end only.
         """
-        every = self.rounds if every is None else every
-        if every < 1:
-            raise ValueError(f"every is {every}: keep a moment after 1 round or more")
+        every = self.rounds if every is None else count("every", every, least=1)
         z = z.detach()
         clone = self.architecture(seed=seed).to(z).eval()
         x = torch.full((len(z), *self.image_shape), self.start, dtype=z.dtype, device=z.device)
@@ -384,6 +379,18 @@ def stretched(images: Tensor, value_range: tuple[float, float]) -> Tensor:
     contrast = (brightest - darkest).view(shape)
     shares = (images - darkest.view(shape)) / contrast.clamp_min(1e-12)
     return low + (high - low) * shares
+
+
+def _check_architecture(architecture: Any, image_shape: tuple[int, int, int]) -> None:
+    """Make one network, and show it an image; draws no random numbers of the caller's."""
+    do = "pass a function that makes the client's layers, such as sl.nets.tiny.shallow_client"
+    if isinstance(architecture, nn.Module):
+        raise TypeError(f"architecture is {described(architecture)}, a network: {do}")
+    function("architecture", architecture, do)
+    with torch.random.fork_rng(devices=[]):
+        net = call("architecture(seed=0)", lambda: architecture(seed=0), do)
+    image = torch.zeros(1, *image_shape)
+    output_of("the network of architecture", net, image, what="images", do=do)
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
+from splitlab.arguments import NETWORK, instance
+from splitlab.arguments import optimizer as made_optimizer
 from splitlab.attacks.label_inference import Inferred
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import Message, OutputGradient, SmashedData
@@ -49,6 +51,10 @@ class UnSplitLabels(PassiveServer):
     Attributes:
         guesses: The guessed labels of each step's batch, int64 (B,), in the order of the batches.
         batches: The sender and the step of each.
+
+    Raises:
+        TypeError: If the clone is no network, or `clone_optimizer` makes no optimizer.
+        ValueError: If the clone has nothing to train.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -73,8 +79,11 @@ class UnSplitLabels(PassiveServer):
         **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
+        instance("clone", clone, nn.Module, NETWORK)
         self.clone = clone.to(self.device)
-        self.clone_optimizer = clone_optimizer(self.clone.parameters())
+        self.clone_optimizer = made_optimizer(
+            clone_optimizer, self.clone.parameters(), who="the clone", name="clone_optimizer"
+        )
         self.guesses: list[Tensor] = []
         self.batches: list[tuple[str, int]] = []
         self._a = torch.empty(0)

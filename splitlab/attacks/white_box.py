@@ -12,6 +12,7 @@ from typing import ClassVar, Self, Unpack
 import torch
 from torch import Tensor, nn
 
+from splitlab.arguments import IMAGES, NETWORK, TENSOR, count, described, ends, instance, number
 from splitlab.attacks.priors import total_variation
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.grants import Granted, refused
@@ -20,6 +21,7 @@ from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import tiny
 from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating
+from splitlab.nets.shapes import output_of
 
 
 class WhiteBoxInversion(PassiveServer):
@@ -41,7 +43,9 @@ class WhiteBoxInversion(PassiveServer):
         honest: Further arguments of `HonestServer`.
 
     Raises:
-        ValueError: If there is neither a start nor public images.
+        TypeError: If an argument is of another kind.
+        ValueError: If there is neither a start nor public images, f does not take the start, or a
+            number is out of range.
     """
 
     threat: ClassVar[ThreatModel] = ThreatModel(
@@ -71,8 +75,11 @@ class WhiteBoxInversion(PassiveServer):
         **honest: Unpack[Honest],
     ) -> None:
         super().__init__(net, seed=seed, **honest)
-        if steps < 1:
-            raise ValueError(f"steps is {steps}: the descent needs at least one step")
+        instance("f", f, nn.Module, NETWORK)
+        self.steps, self.rate = count("steps", steps, least=1), number("rate", rate, above=True)
+        self.weight = number("weight", weight)
+        if public is not None:
+            instance("public", public, ImageData, IMAGES)
         if start is None and public is None:
             raise ValueError(
                 "the descent has no image to start from: pass start=, of shape (C, H, W), or "
@@ -83,9 +90,16 @@ class WhiteBoxInversion(PassiveServer):
         if start is None:
             assert public is not None
             start = public.x.mean(0)
-        self.start = start.detach().clone().to(self.device)
-        self.value_range = value_range if public is None else public.value_range
-        self.steps, self.rate, self.weight = steps, rate, weight
+        self.start = instance("start", start, Tensor, TENSOR).detach().clone().to(self.device)
+        self.value_range = ends(value_range) if public is None else public.value_range
+        if self.start.dim() < 3 or not self.start.is_floating_point():
+            raise ValueError(
+                f"start is {described(start)}, {start.dtype}: pass one image, (C, H, W), of "
+                "floating-point numbers"
+            )
+        do = "give the attack the client's architecture, and an image as the client has them"
+        first = self.start.view(-1, *self.start.shape[-3:])[:1]
+        output_of("f", self.f, first, what="images", do=do)
         self.colluded = False
 
     def prepare(self, grant: Weights) -> None:

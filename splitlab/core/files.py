@@ -7,6 +7,7 @@ one, whenever the process dies.
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import math
@@ -24,13 +25,15 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from splitlab.arguments import described
+
 FORMAT = "splitlab state 1"
 HEADER = "state"
 ABANDONED = 3600  # seconds after which a temporary file is one that a killed process left
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or that belongs to another run."""
+    """A checkpoint that cannot be read or written, or that belongs to another run."""
 
 
 def save(state: Any, path: Path | str) -> None:
@@ -42,12 +45,49 @@ def save(state: Any, path: Path | str) -> None:
             exceptions: subclasses come back as the plain type (an OrderedDict as a dict), tensors
             on the CPU and without gradients. A tensor that occurs twice is stored once and comes
             back as one tensor.
-        path: The file. Its folder is made where there is none.
+        path: The file; "~" is the home folder. Its folder is made where there is none.
 
     Raises:
         TypeError: If the state holds anything else; the file is left as it was.
+        CheckpointError: If the file cannot be written; it is left as it was.
     """
-    write_atomically(Path(path), to_bytes(state))
+    _write(located(path), to_bytes(state))
+
+
+def rehearse(state: Any, path: Path | str) -> None:
+    """Write a state beside a file and remove it again: what can be known before it matters.
+
+    Raises:
+        TypeError: As `save`.
+        CheckpointError: As `save`.
+    """
+    _write(located(path), to_bytes(state), rehearsal=True)
+
+
+def located(path: Path | str) -> Path:
+    """Return the full path of a checkpoint, which stays where it is if the process moves.
+
+    Args:
+        path: As the user wrote it: "~" is the home folder, and what is relative begins in the
+            folder where the process is now.
+
+    Raises:
+        TypeError: If it is no path.
+        CheckpointError: If it is a folder or a device, or if there is no such home.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"a checkpoint is a file's path, such as 'run.ckpt', not {described(path)}")
+    try:
+        full = Path(path).expanduser().absolute()
+        is_other = full.exists() and not full.is_file()
+    except (OSError, RuntimeError) as error:  # a name that is too long; a home of nobody
+        raise CheckpointError(
+            f"{_short(path)} cannot be a checkpoint ({_reason(error)}): choose another file"
+        ) from error
+    if is_other:
+        kind = "a folder" if full.is_dir() else "no plain file"
+        raise CheckpointError(f"{full} is {kind}: choose the path of a file, such as run.ckpt")
+    return full
 
 
 def to_bytes(state: Any) -> bytes:
@@ -64,17 +104,22 @@ def load(path: Path | str) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is damaged, or not a state of splitlab.
+        CheckpointError: If the file is damaged, or not a state of splitlab, or cannot be read.
     """
-    path = Path(path)
+    path = located(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint {path}: check the name")
     try:
         content = path.read_bytes()  # once: the file may be replaced while it is being read
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({_reason(error)}): make it readable, or choose another file"
+        ) from error
+    try:
         tensors = from_safetensors(content)
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError) as error:
         raise unreadable(path, "it is not a whole safetensors file") from error
     kind, _, rest = header.get(HEADER, "").partition("\n")
     checksum, _, structure = rest.partition("\n")
@@ -82,16 +127,40 @@ def load(path: Path | str) -> Any:
         raise unreadable(path, f"its format is {kind or 'unknown'}, not {FORMAT}")
     if checksum != _checksum(structure, tensors):
         raise unreadable(path, "its checksum is wrong")
-    return _decode(json.loads(structure), tensors)
+    try:
+        return _decode(json.loads(structure), tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise unreadable(path, "what is around its tensors is not as splitlab writes it") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, *, rehearsal: bool = False) -> None:
+    try:
+        write_atomically(path, content, rehearsal=rehearsal)
+    except (OSError, ValueError) as error:  # a ValueError: a path with a zero in it
+        do = "choose a file in a folder that you can write to"
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            do = "free some space and run the same lines again"
+        kept = " and is as it was before" if path.exists() else ""
+        raise CheckpointError(
+            f"{_short(path)} cannot be written ({_reason(error)}){kept}: {do}"
+        ) from error
+
+
+def write_atomically(path: Path, content: bytes, *, rehearsal: bool = False) -> None:
     """Replace a file's content; whenever the process dies, the old or the new one is there.
 
     Of several that write at once, each writes a temporary file of its own: the last one to finish
     decides what the file holds, and the file is always one of the contents as a whole.
+
+    Args:
+        path: The file. Its folder is made where there is none.
+        content: What it is to hold.
+        rehearsal: Whether to leave the file as it is, once the content is on the disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # says too little of what is wrong
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path.parent) from error
     # Not tempfile: its files can be read by their owner alone, and a folder may be shared.
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -99,6 +168,9 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if rehearsal:
+            part.unlink()
+            return
         os.replace(part, path)
     except BaseException:  # a full disk, or Ctrl-C: leave no half of a file behind
         part.unlink(missing_ok=True)
@@ -108,11 +180,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             if time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink()
     if os.name == "posix":  # elsewhere a folder cannot be opened, nor needs to be
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with suppress(OSError):  # the file is there; some file systems refuse this
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 class _Tensors:
@@ -179,7 +252,19 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
         return float(content)
     if kind == "tuple":
         return tuple(_decode(item, tensors) for item in content)
-    return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
+    if kind == "dict":
+        return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
+    raise ValueError(f"no state has a {kind!r}")
+
+
+def _short(path: Path | str | os.PathLike[str]) -> str:
+    """A path that fits a sentence: a name may be too long for any file."""
+    text = str(path)
+    return text if len(text) < 200 else f"{text[:100]}...{text[-40:]}"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _checksum(structure: str, tensors: dict[str, Tensor]) -> str:

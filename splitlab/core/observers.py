@@ -132,7 +132,14 @@ class Log:
         return {"seconds": self.seconds, "steps": self.steps, "metrics": metrics}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned."""
+        """Continue from a state that `state_dict` returned.
+
+        Raises:
+            ValueError: If it is the state of something else.
+        """
+        metrics = state.get("metrics") if isinstance(state, dict) else None
+        if metrics is None or any(len(values) != state["steps"] for values in metrics.values()):
+            raise ValueError("this is no state of a log: pass what log.state_dict() returned")
         self.seconds = state["seconds"]
         self._rows = [{} for _ in range(state["steps"])]
         for name, values in state["metrics"].items():

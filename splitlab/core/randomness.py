@@ -11,6 +11,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from splitlab import arguments
+from splitlab.core.kinds import Misfit, generator_fits, have_same_keys, kind_of
 from splitlab.core.state import Stateful
 
 P = ParamSpec("P")
@@ -28,12 +30,15 @@ class RandomState:
             differently.
         seed: Any integer.
         device: Device on which the party computes; its stream is lent too when it is a GPU.
+
+    Raises:
+        ValueError: If the seed is no whole number.
     """
 
     def __init__(self, owner: str, seed: int, device: torch.device | str = "cpu") -> None:
-        self.seed = seed
+        self.seed = arguments.seed(seed)
         self.device = torch.device(device)
-        mixed = zlib.crc32(f"{owner}:{seed}".encode())
+        mixed = zlib.crc32(f"{owner}:{self.seed}".encode())
         self._cpu = torch.Generator().manual_seed(mixed).get_state()
         self._gpu = None
         if self.device.type == "cuda":
@@ -81,8 +86,21 @@ class RandomState:
             state["gpu"] = self._gpu.clone()
         return state
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue from a state that `state_dict` returned."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a state that `state_dict` returned, on a CPU or a GPU.
+
+        Raises:
+            ValueError: If it is none. Nothing is changed then.
+        """
+        where, mine = "RandomState", {"cpu": torch.Generator()}
+        if self._gpu is not None:
+            mine["gpu"] = torch.Generator(self.device)
+        if not isinstance(state, Mapping) or set(state) != {"cpu", "gpu"}:
+            # The party may have moved: what it drew on another device has no use on this one.
+            have_same_keys({"cpu": None}, state, where)
+        for name, generator in mine.items():
+            if name in state:
+                generator_fits(generator, state[name], f"{where}[{name!r}]")
         self._cpu = state["cpu"].clone()
         if self._gpu is not None and "gpu" in state:
             self._gpu = state["gpu"].clone()
@@ -120,13 +138,15 @@ class Sampler(Stateful):
         seed: Any integer.
 
     Raises:
-        ValueError: If a batch is larger than the data.
+        ValueError: If a batch is larger than the data, or an argument is no whole number.
     """
 
     STATE = ("permutation", "position")
 
     def __init__(self, n: int, batch_size: int, *, owner: str, seed: int) -> None:
-        if not 1 <= batch_size <= n:
+        n, seed = arguments.count("n", n, least=0), arguments.seed(seed)
+        batch_size = arguments.count("batch_size", batch_size, least=1)
+        if batch_size > n:
             raise ValueError(
                 f"cannot draw batches of {batch_size} from {n} rows: "
                 f"choose a batch_size from 1 to {n}"
@@ -154,11 +174,21 @@ class Sampler(Stateful):
         """Continue from a state that `state_dict` returned.
 
         Raises:
-            ValueError: If it comes from a sampler of another number of rows.
+            ValueError: If it comes from a sampler of another number of rows, or from none. Nothing
+                is changed then.
         """
-        if len(state["permutation"]) != self.n:
+        have_same_keys(self.state_dict(), state, "Sampler")
+        order, position = state["permutation"], state["position"]
+        if not isinstance(order, Tensor) or order.dtype != torch.int64 or order.ndim != 1:
+            raise Misfit(f"Sampler.permutation is {kind_of(order)} and should be row numbers")
+        if len(order) != self.n:
             raise ValueError(
-                f"this sampler draws from {self.n} rows and the saved one from "
-                f"{len(state['permutation'])}: load it beside the data it was saved with"
+                f"this sampler draws from {self.n} rows and the saved one from {len(order)}: "
+                "load it beside the data it was saved with"
             )
+        if not torch.equal(order.cpu().sort().values, torch.arange(self.n)):
+            raise Misfit(f"Sampler.permutation is no order of {self.n} rows")
+        if type(position) is not int or not 0 <= position <= self.n:
+            found = arguments.described(position)
+            raise Misfit(f"Sampler.position is {found} and should be from 0 to {self.n}")
         super().load_state_dict(state)

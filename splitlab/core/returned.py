@@ -73,8 +73,8 @@ def loss_of(loss: Any, *, who: str, step: int) -> Tensor:
         )
     if not loss.isfinite():
         raise ValueError(
-            f"the loss of {who} is {float(loss)} at step {step}, and no step is taken: lower the "
-            "learning rates, or look at the loss and at the images"
+            f"the loss of {who} is {float(loss.detach())} at step {step}, and no step is taken: "
+            "lower the learning rates, or look at the loss and at the images"
         )
     return loss
 

@@ -7,7 +7,6 @@ values cannot be told from settings, so a class names those that change.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import sys
 import types
@@ -19,7 +18,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from splitlab.core import kinds
+from splitlab.core.loading import Loading, copied, refused
 from splitlab.data import Data, ImageData
 
 NOTHING: Any = object()  # the state of what has none; None is a state
@@ -100,9 +103,11 @@ class Stateful:
         """Continue from a state that `state_dict` returned.
 
         Raises:
-            ValueError: If it is the state of an object with other parts.
+            ValueError: If it is the state of an object with other parts, or if a part of it is of
+                another kind, type or shape; names it. Nothing is changed then.
         """
-        self._loaded(state, {})
+        with Loading() as loading:
+            self._loaded(state, type(self).__name__, loading)
 
     def rebuild(self, name: str, state: Any) -> Any:
         """Return a part that `LATER` names, as it was made before its state is loaded.
@@ -133,26 +138,37 @@ class Stateful:
                 state[name] = part
         return state
 
-    def _loaded(self, state: Mapping[str, Any], seen: dict[int, Any]) -> None:
-        seen[id(self)] = self
+    def _loaded(self, state: Mapping[str, Any], where: str, loading: Loading) -> None:
+        loading.seen[id(self)] = self
         plain, later = names(self, "STATE"), names(self, "LATER")
-        if odd := (self._collected(dict(seen)).keys() ^ state.keys()) - set(later):
-            raise ValueError(
-                f"{type(self).__name__} and the state do not fit, for only one of them has "
-                f"{min(odd)!r}: load the state of an object that was made in the same way"
-            )
+        fresh = self._collected(dict(loading.seen))
+        if isinstance(state, Mapping):
+            both_may_lack = dict.fromkeys(set(later) & (fresh.keys() ^ state.keys()))
+            kinds.have_same_keys(fresh | both_may_lack, {**both_may_lack, **state}, where)
+        else:
+            kinds.have_same_keys(fresh, state, where)
         for name in later:
-            if state.get(name) is None:
-                setattr(self, name, None)
-            elif getattr(self, name) is None:
-                setattr(self, name, self.rebuild(name, state[name]))
+            held, value = getattr(self, name), state.get(name)
+            if value is None:
+                loading.set(self, name, None)
+            elif held is None:
+                loading.set(self, name, self._rebuilt(name, value, f"{where}.{name}"))
         for name in plain:
             held = getattr(self, name)
+            kinds.plain_fits(held, state[name], f"{where}.{name}", strict=False)
             device = getattr(held, "device", getattr(self, "device", None))
-            setattr(self, name, _restored(held, state[name], device))
+            loading.set_plain(self, name, state[name], device)
         for name, value in self._parts():
-            if state.get(name) is not None:
-                load(value, state[name], seen)
+            if name in state and not (state[name] is None and name in later):
+                load(value, state[name], f"{where}.{name}", loading, self.PARTICIPANT)
+
+    def _rebuilt(self, name: str, state: Any, where: str) -> Any:
+        try:
+            return self.rebuild(name, state)
+        except NotImplementedError:
+            raise
+        except Exception as error:
+            raise refused(where, error) from error
 
 
 def collected(value: Any, seen: dict[int, Any], parties: bool = True) -> Any:
@@ -191,28 +207,52 @@ def collected(value: Any, seen: dict[int, Any], parties: bool = True) -> Any:
     return states or NOTHING
 
 
-def load(value: Any, state: Any, seen: dict[int, Any]) -> None:
-    """Put back a state that `collected` returned, in the same order."""
-    seen[id(value)] = value
-    if isinstance(value, Stateful):
-        if type(value).load_state_dict is not Stateful.load_state_dict:
-            value.load_state_dict(state)
-        else:
-            value._loaded(state, seen)
+def load(value: Any, state: Any, where: str, loading: Loading, parties: bool = True) -> None:
+    """Put back a state that `collected` returned, in the same order.
+
+    Args:
+        value: What it is loaded into.
+        state: The state.
+        where: The value's path.
+        loading: What has been loaded so far.
+        parties: As in `collected`.
+
+    Raises:
+        Misfit: If it does not fit.
+    """
+    seen = loading.seen
+    own = hasattr(value, "state_dict") and hasattr(value, "load_state_dict")
+    if isinstance(value, Stateful) and type(value).load_state_dict is Stateful.load_state_dict:
+        value._loaded(state, where, loading)
     elif isinstance(value, torch.Generator):
-        value.set_state(state)
+        kinds.generator_fits(value, state, where)
+        loading.put(value.get_state(), value.set_state, state, where)
     elif isinstance(value, nn.Module):
-        value.load_state_dict(state["weights"])
-        for name, part in _held_by_module(value, seen):
-            if name in state.get("parts", {}):
-                load(part, state["parts"][name], seen)
-    elif hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-        # A copy: an optimizer keeps the very tensors that it loads, and steps write into them.
-        value.load_state_dict(copy.deepcopy(state))
+        _has_parts_of(value, state, where, loading, parties)
+        kinds.weights_fit(value, state["weights"], where)
+        loading.put(value.state_dict(), value.load_state_dict, state["weights"], where)
+        parts = {name: part for name, part in _held_by_module(value, seen)}
+        for name in state.get("parts", {}):
+            load(parts[name], state["parts"][name], f"{where}.{name}", loading, parties)
+    elif own:
+        if isinstance(value, Optimizer):
+            kinds.optimizer_fits(value, state, where)
+        elif isinstance(value, LRScheduler):
+            kinds.have_same_keys(value.state_dict(), state, where)
+            kinds.plain_fits(value.state_dict(), state, where, strict=False)
+        loading.put(value.state_dict(), value.load_state_dict, state, where)
     else:
+        _has_parts_of(value, state, where, loading, parties)
+        seen[id(value)] = value
         for name, item in _items(value):
             if name in state:
-                load(item, state[name], seen)
+                load(item, state[name], f"{where}[{name!r}]", loading, parties)
+    seen[id(value)] = value
+
+
+def _has_parts_of(value: Any, state: Any, where: str, loading: Loading, parties: bool) -> None:
+    now = collected(value, dict(loading.seen), parties)
+    kinds.have_same_keys({} if now is NOTHING else now, state, where)
 
 
 def names(value: Any, which: str) -> tuple[str, ...]:
@@ -275,34 +315,3 @@ def _held_by_module(net: nn.Module, seen: dict[int, Any]) -> Iterator[tuple[str,
         for name, value in vars(module).items():
             if name not in OF_MODULES:
                 yield f"{path}.{name}", value
-
-
-def copied(value: Any, device: Any = None) -> Any:
-    """A copy of a plain value; tensors on a device, where one is given."""
-    if isinstance(value, Tensor):
-        return value.detach().clone() if device is None else value.detach().clone().to(device)
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, Mapping):
-        return {key: copied(item, device) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset | deque):
-        make = getattr(type(value), "_make", type(value))  # a named tuple's
-        return make(copied(item, device) for item in value)
-    return value
-
-
-def _restored(held: Any, value: Any, device: Any) -> Any:
-    """A copy of a saved value in place of one that is held.
-
-    A tensor that is learned keeps its memory, for an optimizer has that very tensor.
-    """
-    if isinstance(held, Tensor) and held.requires_grad and held.is_leaf:
-        if isinstance(value, Tensor) and held.shape == value.shape:
-            with torch.no_grad():
-                held.copy_(value)
-            return held
-    elif isinstance(held, dict) and isinstance(value, dict):
-        return {key: _restored(held.get(key), item, device) for key, item in value.items()}
-    elif isinstance(held, list) and isinstance(value, list) and len(held) == len(value):
-        return [_restored(one, item, device) for one, item in zip(held, value, strict=True)]
-    return copied(value, device)

@@ -47,7 +47,7 @@ def train(
         protocol: What one step is.
         observers: Told of the start, each message, each step and the end.
         autocast: A lower precision (torch.bfloat16) for both sides' matrix work; None for full.
-        checkpoint: A file for the run's state; None for none.
+        checkpoint: A file for the run's state, where `~` is the home folder; None for none.
         every: Steps between two checkpoints; there is one after the last step, too.
 
     Returns:
@@ -60,8 +60,9 @@ def train(
         ThreatModelViolation: If parties share memory, a defense or a name, or an observer changes a
             network.
         HijackingDetected: If a client's defense stops the training.
-        CheckpointError: If the checkpoint is damaged, belongs to another run, or is past `steps`;
-            or if something changes that no state holds.
+        CheckpointError: If the checkpoint is damaged, belongs to another run, is past `steps`, or
+            cannot be written, which is found before the first step; or if something changes that no
+            state holds.
     """
     kinds = (Client, Server, Observer)
     setup.run(clients, server, steps, protocol, observers, autocast, every, kinds=kinds)

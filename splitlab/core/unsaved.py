@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from splitlab.core.audit import neighbors
+from splitlab.core.loading import copied
 from splitlab.core.messages import tensors_in
 from splitlab.core.state import (
     OF_MODULES,
     Stateful,
     collected,
-    copied,
     fields,
     is_foreign,
     is_plain,

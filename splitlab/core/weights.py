@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from splitlab.arguments import count, described
+from splitlab.core import kinds
 from splitlab.core.messages import Weights, tensors_in
 
 ADVICE = "leave this party's weights out, and lower its learning rate"
@@ -76,7 +75,7 @@ def fit(state: dict[str, Tensor], own: dict[str, Tensor], *, sender: str, who: s
 def optimizer_takes(optimizer: Optimizer, state: dict[str, Any], *, sender: str, who: str) -> None:
     """Refuse the state of an optimizer of another kind, or for other parameters.
 
-    A copy of the optimizer takes a step with each new kind of state.
+    Each new kind of state is looked at once.
 
     Raises:
         ValueError: If it cannot go on from the state.
@@ -87,21 +86,12 @@ def optimizer_takes(optimizer: Optimizer, state: dict[str, Any], *, sender: str,
     if kind in tried:
         return
     try:
-        groups = zip(own["param_groups"], state["param_groups"], strict=True)
-        if any(one.keys() != other.keys() for one, other in groups):
-            raise ValueError("its settings have other names")
-        trial = copy.deepcopy(optimizer)
-        trial.load_state_dict(copy.deepcopy(state))
-        held = [p for group in trial.param_groups for p in group["params"]]
-        for parameter in held:
-            parameter.grad = torch.zeros_like(parameter)
-        trial.step()
-    except Exception as error:  # the state can be anything
-        why = " ".join(f"{error}".split())[:100]
+        kinds.optimizer_fits(optimizer, state, "the optimizer")
+    except kinds.Misfit as error:
         raise ValueError(
             f"{sender} sends the state of an optimizer that {who}, with "
-            f"{type(optimizer).__name__}, cannot go on from ({why}): give all clients one kind of "
-            "optimizer, or use Sequential(optimizer_state=False)"
+            f"{type(optimizer).__name__}, cannot go on from ({error.what}): give all clients one "
+            "kind of optimizer, or use Sequential(optimizer_state=False)"
         ) from error
     tried.add(kind)
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from splitlab.course import doctor, kernels, runner, timing
+from splitlab.course import doctor, exits, kernels, runner, timing
 from splitlab.course.contents import BookError, chapters, notebooks
 from splitlab.course.contents import toc_files as toc_files
 from splitlab.course.notebook_files import (
@@ -356,6 +356,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + int(stopped.args[0])
     except (BookError, ChapterError) as error:
         print(f"error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # `| head` has read enough
+        exits.let_go()
+        return exits.CLOSED_PIPE
     except OSError as error:
         print(f"error: The book was not built: {storage_fault(error, out)}", file=sys.stderr)
     return 1

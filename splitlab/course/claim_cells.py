@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from splitlab.course import notebook_files
 from splitlab.course.claims import FILE, ClaimError, Standing, pages
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def update_cells(book: Path, standings: Sequence[Standing], *, write: bool) -> l
         after = with_claim_cell(before, chapter, cell_text(own) if own else "")
         if nbformat.writes(before) != nbformat.writes(after):
             if write:
-                nbformat.write(after, path)
+                notebook_files.write(after, path)
                 print(f"wrote the claim cell of {path.stem}")
             else:
                 sentences.append(

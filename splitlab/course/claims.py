@@ -7,20 +7,16 @@ is true at every recorded seed.
 
 from __future__ import annotations
 
-import multiprocessing
 import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import splitlab as sl
 from splitlab.course import experiments, records
 from splitlab.course.experiments import Experiment, find
+from splitlab.course.reruns import measured
 from splitlab.course.rules import check_rule, is_true
 
 FILE = "claims.yml"
@@ -346,49 +342,18 @@ def rerun(claims: Sequence[Claim], *, seed: int | None = None, jobs: int = 1) ->
 
     Returns:
         How each claim stands, by the new figures alone.
+
+    Raises:
+        ValueError: If a process that ran an experiment was killed.
     """
     needed = {
         (claim, at): claim.experiments(at)
         for claim in claims
         for at in (claim.seeds if seed is None else [seed])
     }
-    rows = _measured({one for ones in needed.values() for one in ones.values()}, jobs)
+    rows = measured({one for ones in needed.values() for one in ones.values()}, jobs)
     standings = {claim: Standing(claim) for claim in claims}
     for (claim, at), ones in needed.items():
         figures = claim.figures({short: rows[one] for short, one in ones.items()})
         standings[claim].figures[at] = figures
     return list(standings.values())
-
-
-def _measured(experiments: Iterable[Experiment], jobs: int) -> dict[Experiment, dict[str, Any]]:
-    """Run experiments, `jobs` at a time, with progress on stderr."""
-    # The longest first, so that no process is left with it at the end.
-    queue = sorted(experiments, key=lambda one: (-one.steps, one.name))
-    if jobs == 1:
-        _one_thread()
-        return {
-            one: one.row(observers=[sl.Progress(f"[{n}/{len(queue)}] {one.name}")])
-            for n, one in enumerate(queue, start=1)
-        }
-    from tqdm import tqdm
-
-    rows = {}
-    fresh = multiprocessing.get_context("spawn")  # a forked process would hang on torch's threads
-    pool = ProcessPoolExecutor(jobs, mp_context=fresh, initializer=_one_thread)
-    try:
-        with tqdm(total=len(queue), unit="run", desc="rerunning", file=sys.stderr) as bar:
-            futures = {pool.submit(_row, one): one for one in queue}
-            for future in as_completed(futures):
-                rows[futures[future]] = future.result()
-                bar.update()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return rows
-
-
-def _row(experiment: Experiment) -> dict[str, Any]:
-    return experiment.row()
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import textwrap
 from collections.abc import Sequence
 
@@ -19,14 +20,17 @@ from splitlab.course.claims import (
     recorded,
     rerun,
 )
+from splitlab.course.options import whole
+
+SEEDS = 2**32  # scikit-learn's k-means takes no other
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `splitlab claims` to its parser."""
     parser.set_defaults(run=run)
     parser.add_argument("name", nargs="?", help="a claim to rerun at one seed; none lists them all")
-    parser.add_argument("--seed", type=int, help="the seed (the first recorded one)")
-    parser.add_argument("--jobs", type=int, default=1, help="experiments run at once (1)")
+    parser.add_argument("--seed", type=whole, help="the seed (the first recorded one)")
+    parser.add_argument("--jobs", type=whole, default=1, help="experiments run at once (1)")
     does = parser.add_mutually_exclusive_group()
     does.add_argument(
         "--rerun", action="store_true", help="rerun all claims, or the one named, over all seeds"
@@ -48,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
         raise ClaimError(f"--jobs is {options.jobs}: use at least one process")
     if options.seed is not None and (options.name is None or options.rerun):
         raise ClaimError("--seed goes with the name of a claim: splitlab claims NAME --seed 7")
+    if options.seed is not None and not 0 <= options.seed < SEEDS:
+        raise ClaimError(f"--seed is {options.seed}: choose a whole number from 0 to {SEEDS - 1}")
     if options.name and (options.badges or options.check):
         raise ClaimError("--badges and --check are for all claims: leave out the name")
     claims = load()
@@ -81,9 +87,9 @@ def _named(name: str, claims: Sequence[Claim]) -> Claim:
     for claim in claims:
         if claim.name == name:
             return claim
-    raise ClaimError(
-        f"no claim is called {name!r}: choose from {', '.join(c.name for c in claims)}"
-    )
+    near = difflib.get_close_matches(name, [claim.name for claim in claims], n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise ClaimError(f"no claim is called {name!r}: {meant}`splitlab claims` lists them all")
 
 
 def _report(standings: Sequence[Standing]) -> int:

@@ -7,19 +7,19 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 import splitlab as sl
-from splitlab.course import claims_command, watch
-from splitlab.course.doctor import chosen_device, doctor, whereabouts
-from splitlab.data import download, published
+from splitlab.course import claims_command, data_command, exits, watch
+from splitlab.course.doctor import chosen_device, doctor
+from splitlab.course.options import Parser, chosen, number, whole
 from splitlab.settings import LOADERS, Setting, client_side
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-DATA_SETS = (*sl.data.BUILT_IN, *sl.data.PUBLISHED)  # of Omniglot, each archive by itself
+HIGHEST_RATE = 1000  # far above any that trains; float32 cannot hold all that Python can
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,33 +29,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the command's name; None: those of the process.
 
     Returns:
-        The exit status: 0 done, 1 a check that found something wrong, 2 a request that cannot be
-        met, 130 stopped by the user.
+        The exit status, as `splitlab.course.exits.STATUSES` has it.
     """
-    options = _parser().parse_args(arguments)
-    try:
-        return options.run(options) or 0
-    except (ValueError, TypeError) as error:
-        print(f"splitlab: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nsplitlab: stopped before the end; nothing is left half-written.", file=sys.stderr)
-        return 130
+
+    def command() -> int | None:
+        options = _parser().parse_args(arguments)
+        return options.run(options)
+
+    return exits.run("splitlab", command)
 
 
 def attack_fsha(options: argparse.Namespace) -> None:
     """Hijack a client, score the reconstructions, and print the report."""
-    setting = sl.PROFILES[options.profile]
     names = list(dict.fromkeys(options.watch or ()))
-    watch.check(names, options.norm_limit, setting)
-    device = _device(options.device, setting)
+    watch.check(names, options.norm_limit, sl.PROFILES[options.profile])
+    setting = _setting(options, sl.PROFILES)
+    device = chosen(options.device, setting.name)
     precision = PRECISIONS.get(options.precision, setting.precision(device))
     steps = options.steps
     if steps is not None and steps < 1:
         raise ValueError(f"--steps is {steps}: a hijack needs at least one step")
     rate = setting.client_rate if options.client_rate is None else options.client_rate
-    if rate <= 0:
-        raise ValueError(f"--client-rate is {rate:g}: a learning rate is above 0")
+    if not 0 < rate <= HIGHEST_RATE:
+        raise ValueError(
+            f"--client-rate is {rate:g}: a learning rate is above 0 and at most {HIGHEST_RATE}"
+        )
     private, public, referee = setting.split(options.data, options.seed)
     steps = steps or setting.default_steps(options.data, options.design)
     few = len(private) if len(private) < 500 else None  # 200 of the ORL faces
@@ -131,13 +129,20 @@ def attack_fsha(options: argparse.Namespace) -> None:
 
 def attack_client_gan(options: argparse.Namespace) -> None:
     """Train with a malicious client among honest ones, score its images, and print the report."""
-    setting = {"tiny": sl.tiny, "paper": client_side}[options.profile]
-    device, seed = _device(options.device, setting), options.seed
+    setting = _setting(options, {"tiny": sl.tiny, "paper": client_side})
+    device, seed = chosen(options.device, setting.name), options.seed
     rounds = options.rounds or (500 if setting.name == "tiny" else 5000)
     for name, value in {"--rounds": options.rounds, "--honest": options.honest}.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}: choose at least 1")
     private, public, referee = setting.split(options.data, seed)
+    most = len(private) // setting.batch_size
+    if options.honest > most:
+        raise ValueError(
+            f"--honest is {options.honest}: {options.data} has {len(private):,} private images, "
+            f"and each client needs a batch of {setting.batch_size}: "
+            f"{f'choose at most {most}' if most else 'choose another --data'}"
+        )
     parts = [
         private.select(torch.arange(k, len(private), options.honest)) for k in range(options.honest)
     ]
@@ -214,52 +219,6 @@ def _show(result: dict[str, Any] | None, attack: sl.Party, text: str, report: sl
     print(report)
 
 
-def data_list(options: argparse.Namespace) -> None:
-    """Print each data set and where it is."""
-    for name in DATA_SETS:
-        print(f"{name:<20} {whereabouts(name)[1]}")
-
-
-def data_card(options: argparse.Namespace) -> None:
-    """Print the card of a data set."""
-    print(sl.data_cards.card(options.name))
-
-
-def data_get(options: argparse.Namespace) -> None:
-    """Download a data set if it is not here yet, and print where it is."""
-    if options.name in sl.data.PUBLISHED:
-        files = sl.data.PUBLISHED[options.name]
-        folder = published.named_folder(files, None) or download.fetch(files)
-        published.paths(files, folder)
-    print(f"{options.name:<20} {whereabouts(options.name)[1]}")
-
-
-def data_check(options: argparse.Namespace) -> int:
-    """Compare the data sets that are here with the originals; return 1 if something is wrong.
-
-    Raises:
-        DataError: If the data set asked for is not here.
-    """
-    wrong = False
-    for name in [options.name] if options.name else DATA_SETS:
-        files = sl.data.PUBLISHED.get(name)
-        if name == "digits":
-            sl.data.digits()  # refuses another file than the one whose forms are known
-        found = published.locate(files) if files else None
-        if options.name and files and not found:
-            does = "says how to get it" if files.by_hand else "downloads it"
-            raise sl.DataError(f"{name} is not here; `splitlab data get {name}` {does}.")
-        complaints = files.check(found.folder) if found else []
-        state = ": the original files" if found and not complaints else ""
-        print(f"{name:<20} {whereabouts(name)[1]}{state}")
-        for complaint in complaints:
-            print(f"  {complaint}")
-        if complaints and found.owner == "cache" and not files.by_hand:
-            print(f"  `splitlab data get {name}` downloads these files again.")
-        wrong |= bool(complaints)
-    return int(wrong)
-
-
 def run_doctor(options: argparse.Namespace) -> int:
     """Print what this machine has for the course; return 1 if something stops the course."""
     setting = sl.PROFILES[options.profile]
@@ -269,7 +228,7 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="splitlab", description=sl.__doc__)
+    parser = Parser(prog="splitlab", description=sl.__doc__)
     parser.add_argument("--version", action="version", version=f"splitlab {sl.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     attack = commands.add_parser("attack", help="run an attack and score it")
@@ -291,10 +250,10 @@ def _parser() -> argparse.ArgumentParser:
         help="fast: a fixed pilot and a critic on the decoded image (the default); paper: a "
         "learned pilot and decoder and a critic on z",
     )
-    fsha.add_argument("--cut", type=int, choices=(1, 2, 3, 4), help="where the network is split")
-    fsha.add_argument("--steps", type=int, help="training steps (the profile's)")
-    fsha.add_argument("--seed", type=int, default=0, help="seeds split, networks and batches (0)")
-    fsha.add_argument("--client-rate", type=float, help="the client's Adam rate (the profile's)")
+    fsha.add_argument("--cut", type=whole, choices=(1, 2, 3, 4), help="where the network is split")
+    fsha.add_argument("--steps", type=whole, help="training steps (the profile's)")
+    fsha.add_argument("--seed", type=whole, default=0, help="seeds split, networks and batches (0)")
+    fsha.add_argument("--client-rate", type=number, help="the client's Adam rate (the profile's)")
     fsha.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     fsha.add_argument(
         "--precision",
@@ -306,21 +265,8 @@ def _parser() -> argparse.ArgumentParser:
     fsha.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     watch.add_arguments(fsha)
     _add_client_gan(attacks)
-    sets = commands.add_parser("data", help="list, describe, download and check the data sets")
-    actions = sets.add_subparsers(title="actions", required=True, metavar="ACTION")
-    actions.add_parser("list", help="where each set is").set_defaults(run=data_list)
-    card = actions.add_parser("card", help="what a set contains, its terms, what to watch out for")
-    card.set_defaults(run=data_card)
-    card.add_argument(
-        "name", choices=sl.data_cards.CARDS, metavar="NAME", help=", ".join(sl.data_cards.CARDS)
-    )
-    get = actions.add_parser("get", help="download a set to the cache, if it is not here yet")
-    get.set_defaults(run=data_get)
-    get.add_argument("name", choices=DATA_SETS, metavar="NAME", help=", ".join(DATA_SETS))
-    check = actions.add_parser("check", help="compare the files with the originals (checksums)")
-    check.set_defaults(run=data_check)
-    check.add_argument(
-        "name", choices=DATA_SETS, metavar="NAME", nargs="?", help="one set; all by default"
+    data_command.add_arguments(
+        commands.add_parser("data", help="list, describe, download and check the data sets")
     )
     claims_command.add_arguments(
         commands.add_parser("claims", help="what the chapters claim, and rerun it")
@@ -345,32 +291,35 @@ def _add_client_gan(attacks: Any) -> None:
         help="tiny: tiny networks, 16x16, seconds on a CPU core (the default); paper: the public "
         "code's networks and 28x28 pixels",
     )
-    gan.add_argument("--target", type=int, default=0, help="the class to draw (0)")
-    gan.add_argument("--honest", type=int, default=3, help="number of honest clients (3)")
-    gan.add_argument("--rounds", type=int, help="turns of each client (500; 5000 at profile paper)")
+    gan.add_argument("--target", type=whole, default=0, help="the class to draw (0)")
+    gan.add_argument("--honest", type=whole, default=3, help="number of honest clients (3)")
+    gan.add_argument("--rounds", type=whole, help="turns of each client (500; paper: 5000)")
     gan.add_argument(
         "--scale",
-        type=float,
+        type=number,
         default=1e-5,
         help="factor on the gradient that the server receives in a generator turn (1e-5)",
     )
     gan.add_argument("--no-poison", action="store_true", help="train the generator in every turn")
-    gan.add_argument("--seed", type=int, default=0, help="seeds split, networks and batches (0)")
+    gan.add_argument("--seed", type=whole, default=0, help="seeds split, networks and batches (0)")
     gan.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     gan.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
-def _device(name: str, setting: Setting) -> torch.device:
-    name = chosen_device(name, setting.name)
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"there is no device {name!r}: choose auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {name}: this machine has no usable GPU; use --device cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device {name} is not supported: choose auto, cpu, cuda or cuda:N")
-    return device
+def _setting(options: argparse.Namespace, profiles: Mapping[str, Setting]) -> Setting:
+    """Return the profile asked for, unless it makes no sense for the data set asked for.
+
+    Raises:
+        ValueError: Names the profiles that have the data set, and the profile's other sets.
+    """
+    setting, data = profiles[options.profile], options.data
+    if data not in setting.steps:
+        others = [name for name, other in profiles.items() if data in other.steps]
+        raise ValueError(
+            f"{data} makes no sense at profile {options.profile}: add --profile "
+            f"{' or '.join(others)}, or choose --data from {', '.join(setting.steps)}"
+        )
+    return setting
 
 
 def _finite(value: Any) -> Any:

@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 import splitlab as sl
+from splitlab.arguments import described
 from splitlab.core.tables import Table
 from splitlab.course.timing import SECONDS, Expected, about, scaled, step_seconds
 from splitlab.data import download, published
@@ -123,8 +124,11 @@ def doctor(profile: str = "tiny", device: str = "cpu") -> Card:
     Raises:
         ValueError: If there is no such profile.
     """
-    if profile not in sl.PROFILES:
-        raise ValueError(f"there is no profile {profile!r}: choose one of {', '.join(sl.PROFILES)}")
+    if not isinstance(profile, str) or profile not in sl.PROFILES:
+        raise ValueError(
+            f"there is no profile {described(profile)}: choose one of {', '.join(sl.PROFILES)}, "
+            "by its name"
+        )
     setting, device = sl.PROFILES[profile], str(device)
     timing, expected, recorded = _time(profile, device)
     findings = [
@@ -159,14 +163,14 @@ def whereabouts(name: str) -> tuple[Place, str]:
     Returns:
         "here"; "absent", if loading it would download it; or "broken", if the folder where it is
         would first have to be put right. And where it is, or what to do, in words.
-
-    Raises:
-        DataError: If SPLITLAB_DATA names no folder.
     """
     if name in sl.data.BUILT_IN:
         return "here", sl.data.BUILT_IN[name]
     files = sl.data.PUBLISHED[name]
-    found = published.locate(files)
+    try:
+        found = published.locate(files)
+    except sl.DataError as error:
+        return "broken", str(error).rstrip(".")
     if found is None:
         does = f"downloads {published.megabytes(files, files.files)}"
         if files.by_hand:
@@ -287,10 +291,7 @@ def _data_sets(setting: Setting) -> Iterator[Finding]:
     # Of Omniglot, each archive by itself.
     sets = [[files.name for files in sl.data_cards.card(s).files] or [s] for s in setting.steps]
     for name in itertools.chain.from_iterable(sets):
-        try:
-            place, where = whereabouts(name)
-        except sl.DataError as error:
-            place, where = "broken", str(error).rstrip(".")
+        place, where = whereabouts(name)
         by_hand = name in sl.data.PUBLISHED and sl.data.PUBLISHED[name].by_hand
         if place == "absent" and offline and not by_hand:
             place, where = "broken", f"{where}, but {download.OFFLINE} forbids it: unset that"

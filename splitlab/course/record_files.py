@@ -13,17 +13,20 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from splitlab.arguments import described
 from splitlab.core import files
 from splitlab.core.identity import NUMERICS
 
+PATIENCE = 60  # seconds to wait for another process that writes to the same table
 SECONDS = "chapter_seconds_"  # + a profile: the table of the notebooks' seconds
 
 
@@ -31,17 +34,23 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
     """Return the rows of a table by name, stale or not; none where there is no file.
 
     Raises:
-        ValueError: If the file is damaged, or holds no table or one of another name, or if a row
-            is not as it was recorded.
+        ValueError: If the file is damaged or cannot be read, or holds no table or one of another
+            name, or if a row is not as it was recorded.
     """
     if not path.exists():
         return {}
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): make it readable") from error
+    except ValueError as error:  # no text at all
+        raise _refusal(path, "is not a complete table of runs", command_of(path.stem)) from error
+    try:
         content = json.loads(text, parse_float=_as_written, object_pairs_hook=_once_each)
         name, command, rows = (content[entry] for entry in ("table", "command", "rows"))
         changed = [k for k, r in rows.items() if k != _key(r) or r.get("hash") != row_hash(r)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        odd = [k for k, row in rows.items() if not _is_row(row)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refusal(path, "is not a complete table of runs", command_of(path.stem)) from error
     if name != path.stem:
         why = f"holds the table {name!r}, under another name"
@@ -50,6 +59,8 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
         raise _refusal(
             path, f"has a row, {changed[0]}, that was changed since it was recorded", command
         )
+    if odd:
+        raise _refusal(path, f"has a row, {odd[0]}, that says too little of its run", command)
     return dict(rows)
 
 
@@ -69,13 +80,35 @@ def add_rows(
         anew: Whether to remove all other rows of the table.
 
     Raises:
-        ValueError: If the file is there and damaged.
+        TypeError: If a row is no dictionary, or holds what JSON cannot.
+        ValueError: If the file is there and damaged, if it cannot be written, or if another process
+            keeps it locked; or if a row does not say which run it is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    new = [_finished(row, device) for row in rows]
+    with _locked(path):
         before = {} if anew else rows_of(path)
-        after = before | {_key(row): _finished(row, device) for row in rows}
+        after = before | {_key(row): row for row in new}
         write_table(path, command_of(path.stem), dict(sorted(after.items())))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep others from writing to a table; a lock that a dead process left behind is none."""
+    lock = path.with_suffix(".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=PATIENCE):
+            yield
+    except Timeout as error:
+        raise ValueError(
+            f"{path} is locked by another process: wait until that one has ended, and delete "
+            f"{lock} if there is none"
+        ) from error
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror or error}): make its folder writable, or "
+            "choose another one"
+        ) from error
 
 
 def write_table(path: Path, command: str, rows: Mapping[str, Any]) -> None:
@@ -108,10 +141,21 @@ def _key(row: Mapping[str, Any]) -> str:
     return f"{row['run']}/{row['seed']}" if "seed" in row else str(row["run"])
 
 
+def _is_row(row: Mapping[str, Any]) -> bool:
+    """Whether a row says of its run what every reader of it asks for, in the right kinds."""
+    kinds = {"run": str, "seed": int, "config": dict, "made": str, "device": str, "historical": str}
+    right = all(isinstance(row.get(name, kind()), kind) for name, kind in kinds.items())
+    return right and ("device" in row or "made" not in row)
+
+
 def _finished(row: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
     """Return a row as it is written: ready for JSON, with where it comes from and its hash."""
     import splitlab  # its version, known only when all of it is imported
 
+    if not isinstance(row, Mapping):
+        raise TypeError(f"a row is {described(row)}: pass a dictionary with run, seed and figures")
+    if "run" not in row:
+        raise ValueError(f"a row has {', '.join(map(str, row)) or 'nothing'}: give it a run, too")
     finished = dict(row)
     finished |= {
         "made": datetime.date.today().isoformat(),
@@ -124,7 +168,13 @@ def _finished(row: Mapping[str, Any], device: torch.device | str) -> dict[str, A
         },
         "numerics": NUMERICS,
     }
-    finished = json.loads(json.dumps(finished))
+    try:
+        finished = json.loads(json.dumps(finished))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"row {_key(row)} cannot be written ({error}): make its figures numbers, text, lists "
+            "and dictionaries"
+        ) from error
     return finished | {"hash": row_hash(finished)}
 
 

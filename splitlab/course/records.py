@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from splitlab.arguments import described
 from splitlab.core.identity import NUMERICS
 from splitlab.core.tables import Spread, Table, numbers
 from splitlab.course.record_files import add_rows, command_of, row_hash, rows_of
@@ -99,8 +100,12 @@ def write_row(
         folder: Where to write; the default is the package's own folder.
 
     Raises:
-        ValueError: If the name cannot be a file's name, or the file there is damaged.
+        TypeError: If the row is no dictionary, or holds what JSON cannot.
+        ValueError: If the name cannot be a file's name, or the file there is damaged or cannot be
+            written.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a record's name is {described(name)}: pass text, such as 'digits_tiny'")
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"a record cannot be called {name!r}: use letters, digits, - and _")
     add_rows((folder or RUNS) / f"{name}.json", [row], device=device)
@@ -169,6 +174,9 @@ def ranges(
         columns: Heading -> where a run keeps the figure ("metrics.matched"), or a function of the
             run, which returns None where the figure makes no sense.
         caption: One line of text.
+
+    Raises:
+        KeyError: If a run does not keep a figure there; names the figures that it has.
     """
     rows = []
     for kind in dict.fromkeys(run["run"] for run in runs):
@@ -206,6 +214,9 @@ def _figure(
         return where(run)
     value: Any = run
     for name in where.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            known = ", ".join(map(str, value)) if isinstance(value, Mapping) else "nothing below it"
+            raise KeyError(f"no figure {where!r} in run {run['run']!r}: at {name!r} it has {known}")
         value = value[name]
     return value
 

@@ -12,6 +12,7 @@ import splitlab as sl
 from splitlab.core.tables import Table
 from splitlab.course.experiments.hijack_settings import LIMIT
 from splitlab.course.experiments.watched import OTHER_WEIGHTS
+from splitlab.course.options import number
 from splitlab.defenses import (
     FeatureTest,
     GradientRank,
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--norm-limit",
-        type=float,
+        type=number,
         metavar="X",
         help="the highest norm of the gradient that raises no alarm of --watch norm "
         f"({LIMIT:g} at profile tiny, from honest runs on digits; needed at the others)",
@@ -75,7 +76,8 @@ def check(names: Sequence[str], limit: float | None, setting: Setting) -> None:
             )
         if name not in DETECTORS:
             raise ValueError(
-                f"--watch {name}: there is no such detector; choose from {', '.join(DETECTORS)}"
+                f"--watch {name or repr(name)}: there is no such detector; choose from "
+                f"{', '.join(DETECTORS)}"
             )
     if limit is not None and "norm" not in names:
         raise ValueError("--norm-limit is the limit of --watch norm: add that, or leave it out")

@@ -14,18 +14,26 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from splitlab.arguments import described, whole
 from splitlab.data.download import fetch, show_terms
 from splitlab.data.errors import DataError
 from splitlab.data.pixels import resize
 from splitlab.data.published import Published, named_folder, paths
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 MAX_MEMBER = 2**23  # bytes: pictures, labels and lists of names that are larger are no originals
 CHUNK = 128  # pictures decoded at a time: a few megabytes
+PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LAB")  # Pillow's names: 8 bits or fewer
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits of grey
+TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)
 
 
@@ -184,13 +192,15 @@ class Zip:
             name: The member's name.
             shape: The height and width that it must have, in pixels.
             kind: Its format in Pillow's words: "PNG", "PPM" (also PGM) or "JPEG".
-            mode: "L" for grey, "RGB" for colour; a picture of another mode is converted.
+            mode: "L" for grey, "RGB" for colour; a picture of another mode is converted. 16 bits
+                become 8, and what is transparent shows white.
 
         Returns:
             Uint8, shape (H, W) or (H, W, 3), values 0..255.
 
         Raises:
-            DataError: If the member is damaged, no picture of that format, or of another size.
+            DataError: If the member is damaged, no picture of that format, of another size, or of
+                a kind that has no levels from 0 to 255.
         """
         from PIL import Image
 
@@ -204,7 +214,7 @@ class Zip:
                         f"{self.path}: {name} has {image.height} x {image.width} pixels instead of "
                         f"{height} x {width}; download the original archive."
                     )
-                return np.asarray(image.convert(mode))
+                return _levels(image, mode, f"{self.path}: {name}")
         except DataError:
             raise
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
@@ -212,6 +222,40 @@ class Zip:
                 f"{self.path}: {name} is not a {kind} picture that can be decoded; "
                 f"download the archive again."
             ) from None
+
+
+def _levels(image: "Image", mode: str, where: str) -> np.ndarray:
+    """Decode a picture into 256 levels, as Pillow alone does only for 8 bits that cover all.
+
+    Args:
+        image: The picture, as Pillow has opened it.
+        mode: "L" or "RGB".
+        where: The picture's name, for messages.
+
+    Returns:
+        Uint8, shape (H, W) or (H, W, 3).
+
+    Raises:
+        DataError: If it has more than 16 bits, or 16 bits and transparency.
+    """
+    from PIL import Image
+
+    transparent = image.mode in TRANSPARENT or "transparency" in image.info
+    if image.mode in DEEP and not transparent:
+        levels = np.asarray(image).astype(np.float64) / 257  # Pillow scales a PGM to 16 bits
+        if levels.min() >= 0 and levels.max() <= 255:
+            grey = Image.fromarray(levels.round().astype(np.uint8))
+            return np.asarray(grey.convert(mode))
+    elif transparent and image.mode not in DEEP:
+        picture = image.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return np.asarray(Image.alpha_composite(white, picture).convert(mode))
+    elif image.mode in PLAIN:
+        return np.asarray(image.convert(mode))
+    raise DataError(
+        f"{where} is a picture of the kind {image.mode}{' with transparency' * transparent}, which "
+        "cannot be read rightly; convert it to 8 bits, or download the original archive."
+    )
 
 
 def spread(count: int, n: int | None, name: str) -> list[int]:
@@ -230,8 +274,10 @@ def spread(count: int, n: int | None, name: str) -> list[int]:
     """
     if n is None:
         return list(range(count))
-    if not isinstance(n, int) or not 1 <= n <= count:
-        raise DataError(f"{name}: n must be a whole number of images from 1 to {count}, not {n!r}.")
+    if whole(n) is None or not 1 <= n <= count:
+        raise DataError(
+            f"{name}: n must be a whole number of images from 1 to {count}, not {described(n)}."
+        )
     return [i * count // n for i in range(n)]
 
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from splitlab.arguments import described, reason
 from splitlab.data.errors import DataError
 
 MOST_CLASSES = 100_000  # a larger label without names is a mistake, such as a time or an identifier
@@ -122,6 +123,40 @@ def blocks_of(block: ArrayLike | Tensor, count: int, name: str) -> Tensor:
         DataError: If these are not `count` blocks.
     """
     return _whole_or_words(block, "block", count, name)[0]
+
+
+def tensor_of(values: Any, what: str, device: torch.device) -> Tensor:
+    """Return a tensor as it is, and a copy of what a list or an array holds.
+
+    Args:
+        values: Numbers, as a tensor, a list or an array.
+        what: What they are, for messages.
+        device: Where a new tensor lives.
+
+    Raises:
+        DataError: If no tensor can be made of them.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.array(values)
+        array = array.astype(np.int64) if array.dtype.kind in "iu" else array
+        return torch.from_numpy(array).to(device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{what} is {described(values)}, and no tensor can be made of it ({reason(error)}); "
+            "pass whole numbers, or for images of your own call ImageData.from_arrays."
+        ) from None
+
+
+def names_of(classes: Any, name: str) -> tuple[str, ...]:
+    """Return the names of the classes as a tuple; a DataError where they are none."""
+    if not isinstance(classes, tuple | list) or not all(isinstance(one, str) for one in classes):
+        raise DataError(
+            f"{name}: classes is {described(classes)}; pass the names of the classes, such as "
+            "('no', 'yes')."
+        )
+    return tuple(classes)
 
 
 def _single(value: Any) -> float:

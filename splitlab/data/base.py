@@ -8,6 +8,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from splitlab.arguments import described, instance, whole
+from splitlab.arguments import device as checked_device
+from splitlab.data.arrays import names_of, tensor_of
 from splitlab.data.errors import DataError
 from splitlab.data.splits import PARTS, Split, deal, permutation
 
@@ -22,8 +25,9 @@ class Data:
     Images are `ImageData`, which also knows the range of their values.
 
     Attributes:
-        x: The rows, numbers of any type, shape (N, ...), N at least 1.
-        y: Labels, int64, shape (N,), each a position in `classes`.
+        x: The rows, a tensor of numbers of any type, shape (N, ...), N at least 1.
+        y: Labels, int64, shape (N,), each a position in `classes`. A list or a numpy array of whole
+            numbers is copied into a tensor, and so it is with `block`, `row` and `attributes`.
         classes: The names of the classes.
         name: The name of the data set.
         block: The block of rows (a form, a stretch of a file) that each row belongs to, int64,
@@ -54,19 +58,34 @@ class Data:
     attributes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise DataError(f"name is {described(self.name)}; pass the data set's name, a string.")
+        if not isinstance(self.x, Tensor):
+            raise DataError(
+                f"{self.name}: x is {described(self.x)} and must be a torch tensor; pass "
+                "torch.as_tensor(x), or for images ImageData.from_arrays(x, y, value_range=...)."
+            )
         self._check_x()
+        self.classes = names_of(self.classes, self.name)
         count, device = len(self.x), self.x.device
         if self.row is None:
             self.row = torch.arange(count, device=device)
         if self.block is None:
             self.block = self.row.clone()
         for name in ("y", "block", "row"):
-            tensor = getattr(self, name)
+            tensor = tensor_of(getattr(self, name), f"{self.name}: {name}", device)
+            setattr(self, name, tensor)
             if tensor.dtype != torch.int64 or tensor.shape != (count,):
                 raise DataError(
                     f"{self.name}: {name} must be int64 of shape ({count},), one for each "
                     f"{self.ROW}, not {tensor.dtype} of shape {tuple(tensor.shape)}."
                 )
+        if not isinstance(self.attributes, Mapping):
+            raise DataError(f"{self.name}: attributes is no dictionary; pass name -> bool tensor.")
+        self.attributes = {
+            name: tensor_of(given, f"{self.name}: the attribute {name}", device)
+            for name, given in self.attributes.items()
+        }
         for name, present in self.attributes.items():
             if present.dtype != torch.bool or present.shape != (count,):
                 raise DataError(
@@ -146,7 +165,7 @@ class Data:
         Raises:
             DataError: If no row is asked for, or one that is not there.
         """
-        rows = torch.as_tensor(rows, device=self.x.device)
+        rows = tensor_of(rows, f"{self.name}: rows", self.x.device).to(self.x.device)
         if rows.dtype == torch.bool and rows.shape == (len(self),):
             rows = rows.nonzero().flatten()
         if rows.ndim != 1 or rows.numel() == 0 or rows.is_floating_point():
@@ -182,10 +201,10 @@ class Data:
         Raises:
             DataError: If `n` is not between 1 and N.
         """
-        if not 1 <= n <= len(self):
+        if whole(n) is None or not 1 <= n <= len(self):
             raise DataError(
-                f"{self.name}: a subset of {n} {self.ROW}s was asked for, but this part holds "
-                f"{len(self)}; choose n from 1 to {len(self)}."
+                f"{self.name}: a subset of {described(n)} {self.ROW}s was asked for, but this part "
+                f"holds {len(self)}; choose n from 1 to {len(self)}."
             )
         return self.select(permutation(len(self), seed)[:n].sort().values)
 
@@ -201,7 +220,8 @@ class Data:
         Raises:
             DataError: If a class is unknown, or if nothing would be left.
         """
-        wanted = [classes] if isinstance(classes, int | str) else list(classes)
+        several = isinstance(classes, Sequence) and not isinstance(classes, str)
+        wanted: list[Any] = list(classes) if several else [classes]
         dropped = torch.tensor([self._class_number(c) for c in wanted], device=self.y.device)
         keep = ~torch.isin(self.y, dropped)
         if not keep.any():
@@ -213,10 +233,11 @@ class Data:
     def _class_number(self, wanted: int | str) -> int:
         if isinstance(wanted, str) and wanted in self.classes:
             return self.classes.index(wanted)
-        if not isinstance(wanted, str) and 0 <= wanted < len(self.classes):
-            return int(wanted)
+        number = whole(wanted)
+        if number is not None and 0 <= number < len(self.classes):
+            return number
         names = ", ".join(f"{i} {name!r}" for i, name in enumerate(self.classes))
-        raise DataError(f"{self.name} has no class {wanted!r}; it has {names}.")
+        raise DataError(f"{self.name} has no class {described(wanted)}; it has {names}.")
 
     def labelled(self, attribute: str) -> Self:
         """Give the same rows another label: whether an attribute is present.
@@ -231,10 +252,10 @@ class Data:
         Raises:
             DataError: If these rows have no such attribute.
         """
-        if attribute not in self.attributes:
+        if not isinstance(attribute, str) or attribute not in self.attributes:
             known = ", ".join(self.attributes) or "none"
             raise DataError(
-                f"{self.name} has no attribute {attribute!r}; its attributes are: {known}."
+                f"{self.name} has no attribute {described(attribute)}; its attributes are: {known}."
             )
         words = attribute.replace("_", " ")
         return replace(self, y=self.attributes[attribute].long(), classes=(f"no {words}", words))
@@ -278,7 +299,11 @@ class Data:
 
         Returns:
             A data set on `device`; this very object if it is there already.
+
+        Raises:
+            ValueError: If this machine has no such device.
         """
+        device = checked_device(device)
         stored = self._stored().to(device)
         if stored.device == self.x.device:
             return self
@@ -363,7 +388,11 @@ def fingerprint(data: Data) -> str:
 
     Returns:
         16 hexadecimal digits.
+
+    Raises:
+        TypeError: If it is no data set.
     """
+    instance("data", data, Data, "pass ImageData, or other Data")
     digest = hashlib.blake2b(repr(data._hashed_about()).encode(), digest_size=8)
     digest.update(data.y.cpu().numpy().tobytes())
     for stored in data._stored().split(HASH_CHUNK):

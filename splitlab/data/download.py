@@ -9,11 +9,13 @@ compared with its checksum and renamed, which is one step: a run that is killed 
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from splitlab.data.errors import DataError
 from splitlab.data.published import (
@@ -23,11 +25,13 @@ from splitlab.data.published import (
     Published,
     cache_folder,
     count,
+    folder_from,
     megabytes,
     missing,
 )
 
 OFFLINE = "SPLITLAB_OFFLINE"
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # as requests reads them, the first one first
 
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and to wait for more bytes
 CHUNK = 2**16
@@ -50,8 +54,9 @@ def fetch(published: Published) -> Path:
 
     Raises:
         DataError: If no mirror gave the right file, if the cache cannot be written, if
-            SPLITLAB_OFFLINE is set and a file is missing or damaged, or if a file is missing that
-            somebody has to get by hand; the message then says how.
+            SPLITLAB_OFFLINE is set and a file is missing or damaged, if a variable names a file of
+            certificates that is not there, or if a file is missing that somebody has to get by
+            hand; the message then says how.
     """
     folder = cache_folder() / published.folder
     if published.by_hand:
@@ -71,10 +76,11 @@ def fetch(published: Published) -> Path:
             f"{published.name}: {wanted[0]} is {'damaged' if damaged else 'missing'} in {folder}, "
             f"and {OFFLINE} forbids to download it; unset it, or {_elsewhere(published)}"
         )
+    _have_certificates(published)
     _make_ready(folder, published)
     for name in damaged:
         _tell(published, f"{folder / name} is damaged and is downloaded again.")
-    root = os.environ.get(DATA)
+    root = folder_from(DATA)
     _tell(
         published,
         f"downloading {megabytes(published, wanted)} to {folder}"
@@ -133,7 +139,7 @@ def _fetch_file(name: str, mirrors: list[str], folder: Path, published: Publishe
         _tell(published, f"{failures[-1]} ({name}).")
     raise DataError(
         f"{published.name}: {name} could not be downloaded ({'; '.join(failures)}); "
-        f"check the network, or {_elsewhere(published)}"
+        f"check the network{_and_proxy(mirrors[0])}, or {_elsewhere(published)}"
     )
 
 
@@ -144,7 +150,6 @@ def _transfer(url: str, part: Path, name: str, published: Published) -> str | No
         OSError: If `part` cannot be written.
     """
     import pooch
-    import requests
     from tqdm import tqdm
 
     pin = published.files[name]
@@ -152,7 +157,14 @@ def _transfer(url: str, part: Path, name: str, published: Published) -> str | No
         part.open("xb") as file,
         # Never None: pooch asks whether there is a bar, and tqdm without a total cannot
         # answer. pooch then puts the size that the server states in its place.
-        tqdm(desc=name, total=pin.size or 1, unit="B", unit_scale=True, bar_format=BAR) as bar,
+        tqdm(
+            desc=name,
+            total=pin.size or 1,
+            unit="B",
+            unit_scale=True,
+            bar_format=BAR,
+            disable=None,  # where stderr is no terminal
+        ) as bar,
     ):
         download = pooch.HTTPDownloader(
             progressbar=bar,
@@ -162,8 +174,10 @@ def _transfer(url: str, part: Path, name: str, published: Published) -> str | No
             headers={"Accept-Encoding": "identity"},
         )
         try:
-            download(url, file, None)
-        except requests.RequestException as error:
+            download(url, _Written(file), None)
+        except _WriteFailed as error:
+            raise error.cause from None
+        except (OSError, ValueError) as error:  # ValueError: urllib3 cannot read a proxy's address
             return _reason(error, file.tell(), pin)
         file.flush()
         # The name must never come to stand for content that a power cut can still take away.
@@ -189,10 +203,70 @@ def _reason(error: Exception, received: int, pin: Pin) -> str:
     if isinstance(error, requests.Timeout):
         return "did not answer in time"
     if isinstance(error, requests.exceptions.SSLError):
-        return "has no certificate that this machine trusts"
+        bundle = _bundle()
+        trusting = f"{os.environ[bundle]} ({bundle})" if bundle else "this machine"
+        return f"has no certificate that {trusting} trusts"
     if isinstance(error, requests.ConnectionError):
         return "cannot be reached"
     return f"failed with {type(error).__name__}"
+
+
+class _WriteFailed(Exception):
+    """The disk's OSError: requests raises others, which are the network's."""
+
+    def __init__(self, cause: OSError) -> None:
+        self.cause = cause
+
+
+class _Written:
+    """A file whose errors are told from those of the transfer."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def write(self, content: bytes) -> None:
+        try:
+            self.file.write(content)
+        except OSError as error:
+            raise _WriteFailed(error) from error
+
+    def flush(self) -> None:
+        """Nothing to do: the file is flushed once, when it is whole."""
+
+
+def _bundle() -> str | None:
+    """Return the variable that names the certificates to trust; None where there is none."""
+    return next((variable for variable in BUNDLES if os.environ.get(variable)), None)
+
+
+def _have_certificates(published: Published) -> None:
+    """Refuse to ask a mirror where a variable names certificates that are not there."""
+    variable = _bundle()
+    if variable is None or not any(url.startswith("https:") for url in published.mirrors):
+        return
+    if not os.path.exists(os.environ[variable]):
+        raise DataError(
+            f"{published.name} cannot be downloaded: {variable} names the certificates "
+            f"{os.environ[variable]}, which are not there; correct it or unset it, or "
+            f"{_elsewhere(published)}"
+        )
+
+
+def _and_proxy(url: str) -> str:
+    """Name the proxy that a request to `url` goes through, if any, as a part of a sentence.
+
+    Its address is shown without the password that it may hold.
+    """
+    import requests
+
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    if not proxy:
+        return ""
+    host = proxy.rpartition("@")[2].rpartition("://")[2]
+    names = [f"{url.partition(':')[0]}_proxy", "all_proxy"]
+    known = [name for low in names for name in (low, low.upper()) if os.environ.get(name) == proxy]
+    source = known[0] if known else "the system's settings"
+    return f" and the proxy {host} ({source})"
 
 
 def _make_ready(folder: Path, published: Published) -> None:
@@ -208,9 +282,11 @@ def _make_ready(folder: Path, published: Published) -> None:
 
 
 def _not_writable(folder: Path, error: OSError, published: Published) -> DataError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    do, with_ = ("make room, or set", "has room") if full else ("set", "you may write to")
     return DataError(
-        f"{published.name} cannot be saved in {folder} ({error.strerror or error}); set {CACHE} "
-        f"to a folder where you may write, or {_elsewhere(published)}"
+        f"{published.name} cannot be saved in {folder} ({error.strerror or error}); {do} {CACHE} "
+        f"to a folder that {with_}, or {_elsewhere(published)}"
     )
 
 

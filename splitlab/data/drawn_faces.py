@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from splitlab.arguments import described, whole
 from splitlab.data.errors import DataError
 from splitlab.data.face_parameters import DISCS, RATES, Array, Parameters, parameters
 from splitlab.data.images import ImageData
@@ -97,18 +98,18 @@ def drawn_faces(
 
 
 def _check(n: int, size: int, channels: int, seed: int) -> None:
-    if not _whole(n) or not 1 <= n <= MOST:
-        raise DataError(f"n is the number of faces to draw, from 1 to {MOST:,}, not {n!r}.")
-    if not _whole(size) or size not in SIZES:
-        raise DataError(f"size must be a multiple of 16 pixels from 16 to 128, not {size!r}.")
-    if channels not in (1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3 (colour), not {channels!r}.")
-    if not _whole(seed) or seed < 0:
-        raise DataError(f"seed must be a whole number, 0 or more, not {seed!r}.")
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    if whole(n) is None or not 1 <= n <= MOST:
+        raise DataError(
+            f"n is the number of faces to draw, from 1 to {MOST:,}, not {described(n)}."
+        )
+    if whole(size) not in SIZES:
+        raise DataError(
+            f"size must be a multiple of 16 pixels from 16 to 128, not {described(size)}."
+        )
+    if whole(channels) not in (1, 3):
+        raise DataError(f"channels must be 1 (grey) or 3 (colour), not {described(channels)}.")
+    if whole(seed) is None or seed < 0:
+        raise DataError(f"seed must be a whole number, 0 or more, not {described(seed)}.")
 
 
 # --- drawing ----------------------------------------------------------------------------------

@@ -12,6 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from splitlab.arguments import (
+    IMAGES,
+    TENSOR,
+    count,
+    described,
+    finite,
+    function,
+    instance,
+    whole,
+    within,
+)
 from splitlab.data.errors import DataError
 from splitlab.data.images import ImageData
 from splitlab.data.pixels import check_size_and_channels, resize, stored_channels
@@ -50,7 +61,7 @@ def photographs(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) 
     if size > most:
         raise DataError(f"patches of the photographs are at most {most} pixels wide, not {size}.")
     patches = np.empty((_number(n), 1, size, size))
-    random = np.random.default_rng(seed)
+    random = _random(seed)
     for patch in patches:
         picture = pictures[random.integers(len(pictures))]
         factor = int(random.choice(REDUCTIONS))
@@ -79,7 +90,7 @@ def strokes(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) -> I
         DataError: For a number, a size or a number of channels that cannot be had.
     """
     check_size_and_channels(size, channels)
-    random = np.random.default_rng(seed)
+    random = _random(seed)
     # Drawn before the lines are counted out, so that a drawing depends on the seed and its number.
     ends = torch.from_numpy(random.uniform(0.0, 1.0, (_number(n), max(SEGMENTS), 2, 2))) * CANVAS
     lines = torch.from_numpy(random.choice(SEGMENTS, n))
@@ -107,8 +118,21 @@ def changed(data: ImageData, change: Callable[[Tensor], Tensor]) -> ImageData:
 
     Returns:
         A data set that shares no image with `data`, but its labels and row numbers.
+
+    Raises:
+        TypeError: If the data are no images, or `change` returns none.
+        DataError: If it returns images of another shape, or NaN.
     """
-    x = change(stored_channels(data.x)).clamp(*data.value_range)
+    instance("data", data, ImageData, IMAGES)
+    stored = stored_channels(data.x)
+    made = function("change", change, "pass a function of images")(stored)
+    instance("what change returns", made, Tensor, "let it return images of the same shape")
+    if made.shape != stored.shape:
+        raise DataError(
+            f"change makes {described(made)} of images of shape {tuple(stored.shape)}; let it "
+            "return the same shape."
+        )
+    x = made.clamp(*data.value_range)
     return replace(data, x=x.expand(-1, data.shape[0], -1, -1))
 
 
@@ -126,6 +150,8 @@ def thickened(x: Tensor, pixels: float) -> Tensor:
     Raises:
         ValueError: If `pixels` is no multiple of a quarter, or the pen wider than the image.
     """
+    instance("x", x, Tensor, TENSOR)
+    pixels = finite("pixels", pixels)
     reach = round(abs(pixels) * FINE)
     if reach != abs(pixels) * FINE or 2 * reach >= x.shape[-1] * FINE:
         raise ValueError(
@@ -149,8 +175,12 @@ def slanted(x: Tensor, shear: float) -> Tensor:
     Returns:
         Images of the same shape. What comes in from outside has the median value of the image's own
         border.
+
+    Raises:
+        TypeError: If `x` is no tensor.
+        ValueError: If the shear is no finite number.
     """
-    return _mapped(x, torch.tensor([[1.0, shear], [0.0, 1.0]]))
+    return _mapped(x, torch.tensor([[1.0, finite("shear", shear)], [0.0, 1.0]]))
 
 
 def scaled(x: Tensor, factor: float) -> Tensor:
@@ -167,8 +197,7 @@ def scaled(x: Tensor, factor: float) -> Tensor:
     Raises:
         ValueError: If the factor is out of its range.
     """
-    if not 0.25 <= factor <= 4:
-        raise ValueError(f"factor is what heights are multiplied with, 0.25 to 4, not {factor}.")
+    factor = within("factor", factor, 0.25, 4)
     return _mapped(x, torch.eye(2) / factor)
 
 
@@ -189,12 +218,17 @@ def few(data: ImageData, n: int, seed: int = 0, *, rows: int = 64) -> ImageData:
     Raises:
         DataError: If `n` is not between 1 and N.
     """
+    instance("data", data, ImageData, IMAGES)
+    rows = count("rows", rows, least=1)
     kept = data.subset(n, seed)
     return kept.select(torch.arange(n).repeat(max(1, -(-rows // n))))
 
 
 def _mapped(x: Tensor, linear: Tensor) -> Tensor:
     """Show at each place what stood where `linear`, (2, 2), sends the place, from the middle."""
+    instance("x", x, Tensor, TENSOR)
+    if x.ndim != 4:
+        raise ValueError(f"x has the shape {tuple(x.shape)}: pass images, (N, C, H, W)")
     border = torch.cat([x[..., [0, -1], :].flatten(2), x[..., 1:-1, [0, -1]].flatten(2)], dim=2)
     outside = border.median(dim=2).values[..., None, None]
     maps = torch.cat([linear, torch.zeros(2, 1)], dim=1).to(x).expand(len(x), 2, 3)
@@ -204,9 +238,15 @@ def _mapped(x: Tensor, linear: Tensor) -> Tensor:
 
 
 def _number(n: int) -> int:
-    if not isinstance(n, int) or n < 1:
-        raise DataError(f"n is the number of images to make, at least 1, not {n!r}.")
+    if whole(n) is None or n < 1:
+        raise DataError(f"n is the number of images to make, at least 1, not {described(n)}.")
     return n
+
+
+def _random(seed: int) -> np.random.Generator:
+    if whole(seed) is None or seed < 0:
+        raise DataError(f"seed must be a whole number, 0 or more, not {described(seed)}.")
+    return np.random.default_rng(seed)
 
 
 def _grey(x: Tensor, channels: int, name: str, kind: str) -> ImageData:

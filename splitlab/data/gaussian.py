@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from splitlab.arguments import described, generator, whole
 from splitlab.data.base import NOT_KNOWN
 from splitlab.data.errors import DataError
 from splitlab.data.images import ImageData
@@ -34,10 +35,10 @@ def gaussian_like(data: ImageData, n: int = ROWS, *, seed: int = 0) -> ImageData
     Raises:
         DataError: If there is nothing to take the moments of, or the images have colours.
     """
-    if len(data) < 2 or not data.grey:
-        raise DataError(f"gaussian_like needs at least two grey images, not {data!r}.")
-    if n < 1:
-        raise DataError(f"n is the number of images to draw, at least 1, not {n}.")
+    if not isinstance(data, ImageData) or len(data) < 2 or not data.grey:
+        given = repr(data) if isinstance(data, ImageData) else described(data)
+        raise DataError(f"gaussian_like needs at least two grey images, not {given}.")
+    _check(n)
     rows = data.x[:, 0].flatten(1).double()
     mean = rows.mean(0)
     weights = _normal(n, len(rows), seed).to(rows.device)
@@ -65,15 +66,18 @@ def white_noise(n: int = ROWS, size: int = 16, channels: int = 1, *, seed: int =
         DataError: For a size, a number of channels or of images that cannot be had.
     """
     check_size_and_channels(size, channels)
-    if n < 1:
-        raise DataError(f"n is the number of images to draw, at least 1, not {n}.")
+    _check(n)
     x = _normal(n, size * size, seed).float().view(n, 1, size, size)
     return _images(x.expand(-1, channels, -1, -1), "white noise")
 
 
+def _check(n: int) -> None:
+    if whole(n) is None or n < 1:
+        raise DataError(f"n is the number of images to draw, at least 1, not {described(n)}.")
+
+
 def _normal(rows: int, columns: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, columns, generator=generator, dtype=torch.float64)
+    return torch.randn(rows, columns, generator=generator(seed), dtype=torch.float64)
 
 
 def _images(x: Tensor, name: str) -> ImageData:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, ClassVar, Self
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from splitlab.arguments import ends
 from splitlab.data.arrays import blocks_of, labels_of, pixels_of
 from splitlab.data.base import Data
 from splitlab.data.errors import DataError
@@ -101,9 +103,15 @@ class ImageData(Data):
             )
 
     def _check_values(self) -> None:
-        low, high = self.value_range
+        try:
+            low, high = ends(self.value_range)
+        except ValueError as error:
+            raise DataError(f"{self.name}: {error}.") from None
         smallest, largest = (float(v) for v in stored_channels(self.x).aminmax())
-        # Written so that NaN, which compares false with everything, is refused too.
+        if isnan(smallest):
+            raise DataError(
+                f"{self.name}: x contains NaN; replace it with numbers, or drop those images."
+            )
         if not (low <= smallest <= largest <= high):
             raise DataError(
                 f"{self.name}: pixels run from {smallest:g} to {largest:g}, outside the value "

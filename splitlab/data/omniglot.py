@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from splitlab.arguments import described
 from splitlab.data.archives import Zip, obtain, spread, stack
 from splitlab.data.errors import DataError
 from splitlab.data.images import ImageData
@@ -129,9 +130,11 @@ def omniglot(
             downloaded.
     """
     check_size_and_channels(size, channels)
-    if isinstance(archives, str) or not archives or not set(archives) <= set(ARCHIVES):
+    listed = isinstance(archives, Sequence) and not isinstance(archives, str)
+    if not listed or not archives or not all(name in [*ARCHIVES] for name in archives):
         raise DataError(
-            f"omniglot: archives must be a list of some of {', '.join(ARCHIVES)}, not {archives!r}."
+            f"omniglot: archives must be a list of some of {', '.join(ARCHIVES)}, "
+            f"not {described(archives)}."
         )
     with ExitStack() as opened:
         drawings = {}

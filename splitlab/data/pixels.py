@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from splitlab.arguments import described, whole
 from splitlab.data.errors import DataError
 
 RESIZE_CHUNK = 2000  # images resized at a time: keeps the working memory at a few megabytes
@@ -56,10 +57,12 @@ def check_size_and_channels(size: int, channels: int) -> None:
     Raises:
         DataError: If either is outside what is stated above.
     """
-    if not isinstance(size, int) or not 4 <= size <= 256:
-        raise DataError(f"size must be a whole number of pixels from 4 to 256, not {size!r}.")
-    if channels not in (1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3, not {channels!r}.")
+    if whole(size) is None or not 4 <= size <= 256:
+        raise DataError(
+            f"size must be a whole number of pixels from 4 to 256, not {described(size)}."
+        )
+    if whole(channels) not in (1, 3):
+        raise DataError(f"channels must be 1 (grey) or 3, not {described(channels)}.")
 
 
 def resize(images: Tensor, size: int) -> Tensor:

@@ -96,10 +96,10 @@ class Published:
         """
         faults = [
             self.fault(name, folder / name)
-            if (folder / name).exists()
+            if os.path.exists(folder / name)
             else f"{folder / name} is missing; {self.how(name)} and put it there."
             for name in (*self.files, *self.optional)
-            if name in self.files or (folder / name).exists()
+            if name in self.files or os.path.exists(folder / name)
         ]
         return [fault for fault in faults if fault]
 
@@ -111,18 +111,37 @@ class Found(NamedTuple):
     folder: Path
 
 
+def absolute(folder: str | Path) -> Path:
+    """Return a folder's whole path: with the home folder for `~`, and from the current one on."""
+    return Path(os.path.abspath(os.path.expanduser(folder)))
+
+
+def folder_from(variable: str) -> Path | None:
+    """Return the folder that SPLITLAB_DATA or SPLITLAB_CACHE names, made absolute.
+
+    To start processes in another folder, give them the variables as this returns them.
+
+    Args:
+        variable: `DATA` or `CACHE`.
+
+    Returns:
+        The folder, which need not exist; None where the variable is unset or empty.
+    """
+    named = os.environ.get(variable)
+    return absolute(named) if named else None
+
+
 def cache_folder() -> Path:
     """Return the folder for downloads: SPLITLAB_CACHE, else `splitlab` in the user's cache.
 
     Returns:
         The folder, which need not exist; on Linux, without the variable, `~/.cache/splitlab`.
     """
-    named = os.environ.get(CACHE)
-    if named:
-        return Path(named).expanduser()
+    if named := folder_from(CACHE):
+        return named
     import pooch
 
-    return Path(pooch.os_cache("splitlab"))
+    return absolute(pooch.os_cache("splitlab"))
 
 
 def named_folder(published: Published, folder: str | Path | None) -> Path | None:
@@ -140,7 +159,7 @@ def named_folder(published: Published, folder: str | Path | None) -> Path | None
         DataError: If `folder` lacks the data set, or if SPLITLAB_DATA names no folder.
     """
     if folder is not None:
-        found = Path(folder).expanduser() / published.folder
+        found = absolute(folder) / published.folder
         if not os.path.isdir(found):
             origin = f"from {published.mirrors[0]} " if published.mirrors else ""
             how = f"; get them {published.by_hand}" if published.by_hand else ""
@@ -149,16 +168,26 @@ def named_folder(published: Published, folder: str | Path | None) -> Path | None
                 f"{count(published)} {origin}into it{how}."
             )
         return found
-    root = os.environ.get(DATA)
-    if not root:
+    root = folder_from(DATA)
+    if root is None:
         return None
-    if not os.path.isdir(Path(root).expanduser()):
+    if not os.path.isdir(root):
+        named = os.environ[DATA]
+        whole = "" if named == str(root) else f" (looked for at {root})"
         raise DataError(
-            f"{DATA} names {root}, which is not a folder; correct it, or unset it to have "
-            f"{published.name} downloaded."
+            f"{DATA} names {named}, which is not a folder{whole}; correct it, or unset it"
+            f"{_without_it(published)}."
         )
-    found = Path(root).expanduser() / published.folder
+    found = root / published.folder
     return found if any(_present(found, name) for name in published.files) else None
+
+
+def _without_it(published: Published) -> str:
+    """Say what unsetting SPLITLAB_DATA is good for; the end of a sentence."""
+    cached = cache_folder() / published.folder
+    if any(_present(cached, name) for name in published.files):
+        return f" to use {cached}"
+    return "" if published.by_hand else f" to have {published.name} downloaded"
 
 
 def locate(published: Published) -> Found | None:
@@ -211,7 +240,7 @@ def paths(published: Published, folder: Path) -> dict[str, Path]:
     for name in missing(published, folder):
         raise DataError(f"{folder / name} is missing; {published.how(name)} and put it there.")
     return {
-        name: next(path for path in _candidates(folder, name) if path.exists())
+        name: next(path for path in _candidates(folder, name) if os.path.exists(path))
         for name in published.files
     }
 

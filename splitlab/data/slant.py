@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from splitlab.arguments import IMAGES, TENSOR, finite, instance
 from splitlab.data.images import ImageData
 from splitlab.data.pixels import stored_channels
 
@@ -25,8 +26,10 @@ def slant(x: Tensor, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
         The covariance in squared pixels, shape (N,). A blank image has none: 0.
 
     Raises:
+        TypeError: If `x` is no tensor.
         ValueError: If `x` is not of four dimensions.
     """
+    instance("x", x, Tensor, TENSOR)
     if x.ndim != 4:
         raise ValueError(f"x must be images of shape (N, C, H, W), not {tuple(x.shape)}.")
     ink = stored_channels(x).mean(1) - value_range[0]
@@ -52,6 +55,12 @@ def by_slant(data: ImageData, threshold: float) -> ImageData:
     Returns:
         A data set of two classes, 0 "falling" (more like a backslash) and 1 "rising" (more like a
         slash). It shares images and attributes with this one.
+
+    Raises:
+        TypeError: If the data are no images.
+        ValueError: If the threshold is no finite number.
     """
+    instance("data", data, ImageData, IMAGES)
+    threshold = finite("threshold", threshold)
     label = (slant(data.x, data.value_range) < threshold).long()
     return replace(data, y=label, classes=("falling", "rising"))

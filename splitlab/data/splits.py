@@ -1,10 +1,12 @@
 """Dealing whole blocks of rows to the three parties of an experiment."""
 
+import math
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from splitlab.arguments import described, generator, reals
 from splitlab.data.errors import DataError
 
 PARTS = ("private", "public", "referee")
@@ -41,10 +43,14 @@ def deal(block: Tensor, seed: int, shares: tuple[int, int, int], name: str) -> l
     Raises:
         DataError: If there are too few blocks to give each part at least one.
     """
-    if len(shares) != 3 or min(shares) <= 0:
+    try:
+        numbers = reals("shares", shares)
+    except TypeError:
+        numbers = []
+    if len(numbers) != 3 or not all(0 < number < math.inf for number in numbers):
         raise DataError(
             f"{name}: shares must be three numbers above 0 (private, public, referee), "
-            f"not {shares}."
+            f"not {described(shares)}."
         )
     blocks = block.unique().cpu()
     order = blocks[permutation(len(blocks), seed)].to(block.device)
@@ -68,5 +74,8 @@ def permutation(n: int, seed: int) -> Tensor:
 
     Returns:
         Int64, shape (n,).
+
+    Raises:
+        ValueError: If the seed is no whole number.
     """
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(n, generator=generator(seed))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from splitlab.arguments import chance
+from torch import nn
+
+from splitlab.arguments import chance, finite, one_of
 from splitlab.core.client import Defense, HijackingDetected
 
 if TYPE_CHECKING:
@@ -41,11 +43,7 @@ class Detector(Defense):
     NEEDS: ClassVar[tuple[str, ...]] = ("the gradient that arrives",)
 
     def __init__(self, threshold: float, *, stop: bool = True) -> None:
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-            raise ValueError(f"threshold is {threshold!r}: choose a number")
-        if not math.isfinite(threshold):
-            raise ValueError(f"threshold is {threshold}: choose a finite number")
-        self.threshold, self.stop = threshold, stop
+        self.threshold, self.stop = finite("threshold", threshold), stop
         self.seen: list[tuple[int, float]] = []
         self.alarms: list[int] = []
 
@@ -92,6 +90,7 @@ def most_suspicious(scores: Sequence[tuple[int, float]], alarms: Side = "above")
     Returns:
         The score; where no step was judged, the infinity that never alarms.
     """
+    one_of("alarms", alarms, get_args(Side))
     values = [math.nan if math.isnan(score) else score for _, score in scores]
     if any(map(math.isnan, values)):
         return math.inf if alarms == "above" else -math.inf
@@ -115,8 +114,11 @@ def alarm_threshold(extremes: Sequence[float], budget: float, alarms: Side = "ab
         alarms: The detector's `ALARMS`.
 
     Raises:
-        ValueError: If the budget is out of range, or there are too few runs for it.
+        ValueError: If the budget is out of range, there are too few runs for it, or a score is NaN.
     """
+    one_of("alarms", alarms, get_args(Side))
+    if any(map(math.isnan, extremes)):
+        raise ValueError("one of the extremes is NaN: take those that most_suspicious returns")
     k = math.floor(chance("budget", budget) * (len(extremes) + 1) + 1e-9)
     if k < 1:
         raise ValueError(
@@ -125,3 +127,17 @@ def alarm_threshold(extremes: Sequence[float], budget: float, alarms: Side = "ab
         )
     ordered = sorted(extremes, reverse=alarms == "above")
     return ordered[k - 1]
+
+
+def first_parameter_learns(who: str, net: nn.Module) -> None:
+    """Refuse a network f whose first parameter gets no gradient to look at.
+
+    Raises:
+        ValueError: In this case.
+    """
+    first = next(net.parameters(), None)
+    if first is None or not first.requires_grad:
+        raise ValueError(
+            f"{who} looks at the gradient of the first parameter of the client's network, which "
+            f"{'has none' if first is None else 'is frozen'}: leave out {who}, or let it learn"
+        )

@@ -94,7 +94,7 @@ class DPSGD(Defense):
         replace_batch_norm: bool = False,
     ) -> None:
         self.noise, self.clip = number("noise", noise), number("clip", clip, above=True)
-        self.delta = chance("delta", delta)
+        self.delta = chance("delta", delta, such_as="1e-5")
         self.poisson, self.replace_batch_norm = poisson, replace_batch_norm
         self.rows, self.expected = 0, 0  # of the data, and of a batch; known once there is a client
         self.steps, self.empty = 0, 0

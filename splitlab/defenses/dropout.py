@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from torch import Tensor
 from torch.nn import functional as F
 
+from splitlab.arguments import number
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
 
@@ -32,9 +33,9 @@ class CutDropout(Defense):
     """
 
     def __init__(self, p: float) -> None:
-        if not 0 <= p < 1:
+        self.p = number("p", p)
+        if self.p >= 1:
             raise ValueError(f"p is {p}: choose a probability from 0 to below 1")
-        self.p = p
 
     def __repr__(self) -> str:
         return f"CutDropout({self.p:g})"

@@ -39,7 +39,7 @@ class GradientRank(Detector):
         self, threshold: float = 0.75, *, tolerance: float = 1e-4, stop: bool = True
     ) -> None:
         super().__init__(threshold, stop=stop)
-        self.tolerance = chance("tolerance", tolerance)
+        self.tolerance = chance("tolerance", tolerance, such_as="1e-4")
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
         """Return dz as it is.

@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from splitlab.arguments import number
 from splitlab.core.server import LabelDefense
 from splitlab.data import ImageData
 
@@ -31,7 +32,7 @@ class GradientNoise(LabelDefense):
     """
 
     def __init__(self, strength: float) -> None:
-        self.strength = _not_negative("GradientNoise", strength)
+        self.strength = number("strength", strength)
 
     def outgoing(self, dz: Tensor, labels: Tensor) -> Tensor:
         """Add the noise."""
@@ -108,7 +109,7 @@ class Marvell(LabelDefense):
     STATE = ("variances", "eps", "direction")
 
     def __init__(self, strength: float) -> None:
-        self.strength = _not_negative("Marvell", strength)
+        self.strength = number("strength", strength)
         self.variances: tuple[tuple[float, float], tuple[float, float]] | None = None
         self.eps = float("inf")
         self.direction = torch.empty(0)
@@ -238,9 +239,3 @@ def _sum_kl(a: Tensor, b: Tensor, across_a: Tensor, across_b: Tensor, gap: float
 def _ratios(a: Tensor, b: Tensor) -> Tensor:
     """a/b + b/a - 2, and 0 where the two are equal, be they 0."""
     return torch.where(a == b, 0.0, (a - b).square() / (a * b))
-
-
-def _not_negative(who: str, strength: float) -> float:
-    if strength < 0:
-        raise ValueError(f"{who}({strength}): the strength is 0 or more")
-    return strength

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from splitlab.arguments import count
+from splitlab.arguments import count, generator
+from splitlab.arguments import seed as whole
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
 
@@ -40,15 +41,15 @@ class LabelPermutation(Defense):
     PROTOCOLS = ("vanilla",)
 
     def __init__(self, classes: int, *, renamed: int | None = None, seed: int) -> None:
-        self.classes, self.seed = count("classes", classes, least=2), seed
+        self.classes, self.seed = count("classes", classes, least=2), whole(seed)
+        classes = self.classes
         self.renamed = classes if renamed is None else count("renamed", renamed, least=0)
         if not 2 <= self.renamed <= classes:
             raise ValueError(
                 f"{self.renamed} of {classes} classes cannot get other names: rename 2 or more, "
                 f"and at most all of them"
             )
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(classes, generator=generator)[: self.renamed]
+        chosen = torch.randperm(classes, generator=generator(seed))[: self.renamed]
         self.names = torch.arange(classes)
         self.names[chosen] = chosen.roll(1)  # a cycle: each chosen class gets another's number
 

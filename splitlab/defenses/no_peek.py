@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
+from splitlab.arguments import TENSOR, count, function, generator, instance, number
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
 
@@ -44,6 +45,7 @@ class NoPeek(Defense):
             then with the server's. Both are taken at the old weights, and share one Adam state.
 
     Raises:
+        TypeError: If `statistic` is no function.
         ValueError: If `alpha` is negative or not finite.
     """
 
@@ -52,10 +54,9 @@ class NoPeek(Defense):
     def __init__(
         self, alpha: float, *, statistic: Statistic | None = None, own_step: bool = False
     ) -> None:
-        if not 0 <= alpha < float("inf"):
-            raise ValueError(f"alpha is {alpha}: choose a weight of at least 0")
-        self.alpha = alpha
+        self.alpha = number("alpha", alpha)
         self.statistic = distance_correlation if statistic is None else statistic
+        function("statistic", self.statistic, "pass a function of images and z, to a scalar")
         self.own_step = own_step
         self.gradients: list[Tensor | None] = []
 
@@ -140,6 +141,7 @@ def bias_corrected(x: Tensor, z: Tensor) -> float:
     Raises:
         ValueError: If there are fewer rows, or their numbers differ.
     """
+    instance("x", x, Tensor, TENSOR)
     if len(x) < 4:
         raise ValueError(f"there are {len(x)} rows: the bias-corrected statistic needs at least 4")
     a, b = _u_centered(_distances(x, z)), _u_centered(_distances(z, x))
@@ -170,10 +172,9 @@ def permuted(
     Raises:
         ValueError: If there is no permutation, or the numbers of rows differ.
     """
-    if times < 1:
-        raise ValueError(f"times is {times}: ask for at least one permutation")
-    generator = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(len(z), generator=generator).to(z.device) for _ in range(times)]
+    times, drawn = count("times", times, least=1), generator(seed)
+    instance("z", z, Tensor, TENSOR)
+    orders = [torch.randperm(len(z), generator=drawn).to(z.device) for _ in range(times)]
     return sum(float(statistic(x, z[order])) for order in orders) / times
 
 
@@ -190,6 +191,8 @@ def _set_gradients(weights: list[Tensor], gradients: list[Tensor | None]) -> Non
 
 def _distances(rows: Tensor, others: Tensor) -> Tensor:
     """Euclidean distances (n, n) between rows (n, ...), in the precision of both samples."""
+    for sample in (rows, others):
+        instance("a sample", sample, Tensor, TENSOR)
     if len(rows) != len(others):
         raise ValueError(
             f"the samples have {len(rows)} and {len(others)} rows: pass the same rows of both"

@@ -10,7 +10,7 @@ sees everything that is sent.
 
 from __future__ import annotations
 
-from math import exp, inf, sqrt
+from math import exp, sqrt
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
@@ -83,7 +83,9 @@ class ClippedNoise(Defense):
         Raises:
             ValueError: If an argument is out of its range.
         """
-        return self._epsilon(count("releases", releases, least=1), chance("delta", delta))
+        return self._epsilon(
+            count("releases", releases, least=1), chance("delta", delta, such_as="1e-5")
+        )
 
     def _epsilon(self, releases: int, delta: float) -> float:
         raise NotImplementedError
@@ -159,11 +161,7 @@ def gaussian_epsilon(ratio: float, delta: float) -> float:
     from scipy.optimize import brentq
     from scipy.stats import norm
 
-    if not (0 <= ratio < inf and 0 < delta < 1):
-        raise ValueError(
-            f"gaussian_epsilon({ratio}, {delta}): choose a ratio of at least 0 and a delta between "
-            "0 and 1"
-        )
+    ratio, delta = number("ratio", ratio), chance("delta", delta, such_as="1e-5")
 
     def excess(epsilon: float) -> float:
         """The mechanism's own delta at an epsilon, less the one that is granted."""

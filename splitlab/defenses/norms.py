@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
+from splitlab.arguments import number
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
 from splitlab.defenses.detector import Detector
@@ -28,7 +29,7 @@ class ClipGradient(Defense):
     """
 
     def __init__(self, max_norm: float) -> None:
-        self.max_norm = _above_0("ClipGradient", max_norm)
+        self.max_norm = number("max_norm", max_norm, above=True)
 
     def __repr__(self) -> str:
         return f"ClipGradient({self.max_norm:g})"
@@ -55,7 +56,7 @@ class SetNorm(Defense):
     """
 
     def __init__(self, norm: float = 1.0) -> None:
-        self.norm = _above_0("SetNorm", norm)
+        self.norm = number("norm", norm, above=True)
 
     def __repr__(self) -> str:
         return f"SetNorm({self.norm:g})"
@@ -84,13 +85,12 @@ class NormAlarm(Detector):
     """
 
     def __init__(self, highest: float, *, lowest: float = 0.0, stop: bool = True) -> None:
-        super().__init__(_above_0("NormAlarm", highest), stop=stop)
-        number = isinstance(lowest, int | float) and not isinstance(lowest, bool)
-        if not number or not 0 <= lowest < highest:
+        super().__init__(number("highest", highest, above=True), stop=stop)
+        self.lowest = number("lowest", lowest)
+        if not self.lowest < self.threshold:
             raise ValueError(
-                f"NormAlarm({highest!r}, lowest={lowest!r}): choose 0 <= lowest < highest"
+                f"lowest is {self.lowest:g} and highest {self.threshold:g}: choose lowest < highest"
             )
-        self.lowest = lowest
 
     def __repr__(self) -> str:
         return f"NormAlarm({self.threshold:g}, lowest={self.lowest:g})"
@@ -119,10 +119,3 @@ class NormAlarm(Detector):
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
         """Return one that alarms and counts."""
         return cls(0.01, stop=False)
-
-
-def _above_0(who: str, value: float) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not value > 0:
-        raise ValueError(f"{who}({value!r}): the norm must be above 0")
-    return value

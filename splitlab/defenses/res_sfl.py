@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from splitlab.arguments import count, number
+from splitlab.arguments import seed as whole
 from splitlab.core.client import Defense, Turn
 from splitlab.core.randomness import RandomState, Sampler
 from splitlab.data import ImageData
@@ -80,9 +81,7 @@ class ResSFL(Defense):
         self.rate = number("rate", rate, above=True)
         self.steps = count("steps", steps, least=0)
         self.bottleneck = None if bottleneck is None else count("bottleneck", bottleneck, least=1)
-        if not isinstance(seed, int):
-            raise ValueError(f"seed is {seed!r}: choose a whole number")
-        self.seed = seed
+        self.seed = whole(seed)
         self.variance = 1.0
         self.decoder: nn.Module | None = None
         self.optimizer: Optimizer | None = None

@@ -16,6 +16,8 @@ from scipy.fft import dct
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
+from splitlab.arguments import count
+from splitlab.arguments import share as checked_share
 from splitlab.core.curious import Honest
 from splitlab.core.messages import Gradient, ServerOutput, SmashedData, Weights
 from splitlab.core.server import HonestServer
@@ -79,12 +81,7 @@ class SafeSplit(HonestServer):
         seed: int = 0,
         **honest: Unpack[Honest],
     ) -> None:
-        if not isinstance(window, int) or window < 3:
-            raise ValueError(
-                f"window is {window}: choose a whole number of turns, at least 3 for a majority"
-            )
-        if not 0 < share <= 1:
-            raise ValueError(f"share is {share}: choose a share above 0 and at most 1")
+        window, share = count("window", window, least=3), checked_share("share", share)
         super().__init__(net, seed=seed, **honest)
         self.window, self.share = window, share
         self.turns: list[dict[str, Any]] = []

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from splitlab.arguments import count
+from splitlab.arguments import count, generator
+from splitlab.arguments import seed as whole
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
+from splitlab.nets.shapes import output_of
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client
@@ -38,11 +40,19 @@ class OrthogonalProjection(Defense):
 
     def __init__(self, keep: int | None = None, *, seed: int) -> None:
         self.keep = None if keep is None else count("keep", keep, least=1)
-        self.seed = seed
+        self.seed = whole(seed)
         self.matrix: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"OrthogonalProjection({self.keep})"
+
+    def prepare(self, client: Client) -> None:
+        """Look whether z has so many numbers.
+
+        Raises:
+            ValueError: If it has not.
+        """
+        self._check(z_of_one_image(client))
 
     def smash(self, client: Client, turn: Turn, z: Tensor) -> Tensor:
         """Return z, (B, ...), in secret coordinates.
@@ -50,16 +60,20 @@ class OrthogonalProjection(Defense):
         Raises:
             ValueError: If z has fewer numbers than `keep`.
         """
+        self._check(z)
         rows = z.flatten(1)
         n = rows.shape[1]
-        if self.keep is not None and self.keep > n:
-            raise ValueError(f"keep is {self.keep} and z has {n} numbers: choose at most {n}")
         if self.matrix is None or len(self.matrix) != n:
             self.matrix = orthogonal(n, seed=self.seed)
         sent = rows @ self.matrix.to(rows).T
         if self.keep is not None:
             sent = torch.cat([sent[:, : self.keep], torch.zeros_like(sent[:, self.keep :])], dim=1)
         return sent.view_as(z)
+
+    def _check(self, z: Tensor) -> None:
+        n = z[0].numel()
+        if self.keep is not None and self.keep > n:
+            raise ValueError(f"keep is {self.keep} and z has {n} numbers: choose at most {n}")
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
@@ -83,10 +97,18 @@ class PatchShuffle(Defense):
 
     def __init__(self, patch: int = 1, *, fresh: bool = False, seed: int = 0) -> None:
         self.patch = count("patch", patch, least=1)
-        self.fresh, self.seed = fresh, seed
+        self.fresh, self.seed = fresh, whole(seed)
 
     def __repr__(self) -> str:
         return f"PatchShuffle({self.patch}{', fresh' if self.fresh else ''})"
+
+    def prepare(self, client: Client) -> None:
+        """Look whether patches tile z.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        self._check(z_of_one_image(client))
 
     def smash(self, client: Client, turn: Turn, z: Tensor) -> Tensor:
         """Return z, (B, C, H, W), with its patches in another order.
@@ -94,12 +116,8 @@ class PatchShuffle(Defense):
         Raises:
             ValueError: If z has no height and width, or patches do not tile it.
         """
+        self._check(z)
         patch = self.patch
-        if z.dim() != 4 or z.shape[2] % patch or z.shape[3] % patch:
-            raise ValueError(
-                f"z has shape {tuple(z.shape[1:])} for an image, and patches of {patch} places do "
-                "not tile it: choose a side that divides its height and its width"
-            )
         b, c, h, w = z.shape
         tiles = z.view(b, c, h // patch, patch, w // patch, patch).permute(0, 2, 4, 1, 3, 5)
         tiles = tiles.reshape(b, -1, c, patch, patch)
@@ -108,12 +126,19 @@ class PatchShuffle(Defense):
         moved = moved.view(b, h // patch, w // patch, c, patch, patch).permute(0, 3, 1, 4, 2, 5)
         return moved.reshape(b, c, h, w)
 
+    def _check(self, z: Tensor) -> None:
+        patch = self.patch
+        if z.dim() != 4 or z.shape[2] % patch or z.shape[3] % patch:
+            raise ValueError(
+                f"z has shape {tuple(z.shape[1:])} for an image, and patches of {patch} places do "
+                "not tile it: choose a side that divides its height and its width"
+            )
+
     def _order(self, images: int, patches: int) -> Tensor:
         """Which patch goes to which place, (images, patches)."""
         if self.fresh:
             return torch.rand(images, patches).argsort(1)
-        generator = torch.Generator().manual_seed(self.seed)
-        return torch.randperm(patches, generator=generator).expand(images, -1)
+        return torch.randperm(patches, generator=generator(self.seed)).expand(images, -1)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
@@ -121,8 +146,13 @@ class PatchShuffle(Defense):
         return cls(2, fresh=True)
 
 
+def z_of_one_image(client: Client) -> Tensor:
+    """Return what f makes of the client's first image, (1, ...), without its defenses."""
+    images, do = client.data.x[:1], "give the client a network for its images"
+    return output_of("the client's network", client.net, images, what="images", do=do)
+
+
 def orthogonal(n: int, *, seed: int) -> Tensor:
     """Return a random orthogonal matrix, (n, n) in float64: the Haar measure (Mezzadri, 2007)."""
-    generator = torch.Generator().manual_seed(seed)
-    q, r = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    q, r = torch.linalg.qr(torch.randn(n, n, generator=generator(seed), dtype=torch.float64))
     return torch.mul(q, r.diag().sign())

@@ -14,7 +14,7 @@ from torch import Tensor
 from splitlab.arguments import chance, count
 from splitlab.core.client import Turn
 from splitlab.data import ImageData
-from splitlab.defenses.detector import Detector
+from splitlab.defenses.detector import Detector, first_parameter_learns
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client
@@ -71,7 +71,13 @@ class SplitGuard(Detector):
         self.raw: list[float] = []
 
     def prepare(self, client: Client) -> None:
-        """Look whether false labels would reach anybody."""
+        """Look whether false labels would reach anybody.
+
+        Raises:
+            ValueError: If they would not, or f's first parameter, whose gradient it compares, does
+                not learn.
+        """
+        first_parameter_learns("SplitGuard", client.net)
         if not client.sends_labels and client.tail is None:
             raise ValueError(
                 "SplitGuard falsifies labels, and this client's labels stay with the server: leave "

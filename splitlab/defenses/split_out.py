@@ -6,19 +6,20 @@ Detection in Split Learning via Outlier Detection", CANS 2024, arXiv 2302.08618.
 
 from __future__ import annotations
 
-import copy
 import statistics
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
-from splitlab.arguments import count
+from splitlab import arguments
+from splitlab.arguments import NETWORK, count, instance
 from splitlab.core.client import Turn
 from splitlab.core.randomness import RandomState, Sampler
 from splitlab.data import ImageData
-from splitlab.defenses.detector import Detector
+from splitlab.defenses.detector import Detector, first_parameter_learns
 from splitlab.nets import tiny
+from splitlab.nets.evaluation import duplicate
 
 if TYPE_CHECKING:
     from splitlab.core.client import Client
@@ -68,15 +69,19 @@ class SplitOut(Detector):
         stop: bool = True,
     ) -> None:
         super().__init__(threshold, stop=stop)
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-            raise ValueError(f"share is {share!r}: choose a number above 0 and at most 1")
-        self.share, self.steps = share, count("steps", steps, least=2)
-        self.window, self.seed = count("window", window, least=1), seed
-        self.server_net = copy.deepcopy(server_net)
+        instance("server_net", server_net, nn.Module, NETWORK)
+        self.share, self.steps = arguments.share("share", share), count("steps", steps, least=2)
+        self.window, self.seed = count("window", window, least=1), arguments.seed(seed)
+        self.server_net = duplicate(server_net, server_net)
         self.factors: list[float] = []
 
     def prepare(self, client: Client) -> None:
-        """Rehearse, and fit the outlier detector to the gradients."""
+        """Rehearse, and fit the outlier detector to the gradients.
+
+        Raises:
+            ValueError: If `server_net` does not fit, or f's first parameter does not learn.
+        """
+        first_parameter_learns("SplitOut", client.net)
         randomness = RandomState("SplitOut", self.seed, client.device)
         with randomness.lent():
             self.fit(self._rehearse(client))
@@ -116,10 +121,10 @@ class SplitOut(Detector):
 
     def _rehearse(self, client: Client) -> Tensor:
         """Train a copy of the whole network, and return the gradients, (steps, n)."""
-        net = copy.deepcopy(client.net)
-        rest = nn.Sequential(copy.deepcopy(self.server_net).to(client.device))
+        net = duplicate(client.net, client.net)
+        rest = nn.Sequential(duplicate(self.server_net, self.server_net).to(client.device))
         if client.tail is not None:
-            rest.append(copy.deepcopy(client.tail))
+            rest.append(duplicate(client.tail, client.tail))
         parameters = [*net.parameters(), *rest.parameters()]
         kind = type(client.optimizer)
         optimizer = kind(parameters, **client.optimizer.defaults)

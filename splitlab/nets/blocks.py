@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, unfold
+
+from splitlab.arguments import count, described, finite, generator, number, torch_seed
+from splitlab.nets.shapes import shape_of_images
+
+# Arguments of the factories that are numbers of something.
+COUNTS = ("channels", "classes", "layers", "size", "units", "width")
 
 P = ParamSpec("P")
 
@@ -53,14 +60,18 @@ class SpaceToDepth(nn.Module):
         mean: Mean of the public pixels.
         std: Standard deviation of the public pixels.
         grey: Whether the image channels repeat one grey channel; only that one is coded then.
+
+    Raises:
+        ValueError: If a number is out of range, such as a standard deviation of 0.
     """
 
     def __init__(
         self, patch: int, channels: int, *, mean: float, std: float, grey: bool = True
     ) -> None:
         super().__init__()
-        self.patch, self.channels, self.grey = patch, channels, grey
-        self.mean, self.std = mean, std
+        self.patch, self.grey = count("patch", patch, least=1), grey
+        self.channels = count("channels", channels, least=1)
+        self.mean, self.std = finite("mean", mean), number("std", std, above=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the code of images x."""
@@ -85,14 +96,18 @@ class DepthToSpace(nn.Module):
         mean: As in `SpaceToDepth`.
         std: As in `SpaceToDepth`.
         grey: As in `SpaceToDepth`; the one decoded channel is repeated C times.
+
+    Raises:
+        ValueError: As in `SpaceToDepth`.
     """
 
     def __init__(
         self, patch: int, image_channels: int, *, mean: float, std: float, grey: bool = True
     ) -> None:
         super().__init__()
-        self.patch, self.image_channels, self.grey = patch, image_channels, grey
-        self.mean, self.std = mean, std
+        self.patch, self.grey = count("patch", patch, least=1), grey
+        self.image_channels = count("image_channels", image_channels, least=1)
+        self.mean, self.std = finite("mean", mean), number("std", std, above=True)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the images that z codes."""
@@ -105,12 +120,15 @@ class LastChannels(nn.Module):
     """Sets all channels of z but the last ones to zero; the gradient of the others is zero, too.
 
     Args:
-        kept: How many of the last channels pass.
+        kept: How many of the last channels pass, at least 1. Where z has no more, all pass.
+
+    Raises:
+        ValueError: If that is no whole number of at least 1.
     """
 
     def __init__(self, kept: int) -> None:
         super().__init__()
-        self.kept = kept
+        self.kept = count("kept", kept, least=1)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return z, (B, C, H, W), with zeros in its first C - kept channels."""
@@ -141,8 +159,8 @@ class Shuffle(nn.Module):
 
     def __init__(self, size: int, *, seed: int = 0) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.register_buffer("order", torch.randperm(size * size, generator=generator))
+        pixels = count("size", size, least=1) ** 2
+        self.register_buffer("order", torch.randperm(pixels, generator=generator(seed)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the images with pixel `order[i]` at place i, counted row by row.
@@ -201,11 +219,15 @@ class FreeImages(nn.Module):
         n: How many images.
         shape: The shape (C, H, W) of an image.
         seed: Draws the images at the start, which are gray but for a little noise.
+
+    Raises:
+        ValueError: If there is no image, or the shape is none.
     """
 
     def __init__(self, n: int, shape: tuple[int, int, int], *, seed: int = 0) -> None:
         super().__init__()
-        drawn = torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
+        n, shape = count("n", n, least=1), shape_of_images(shape, "shape")
+        drawn = torch.randn(n, *shape, generator=generator(seed))
         self.pixels = nn.Parameter(0.1 * drawn)
 
     def forward(self, noise: Tensor) -> Tensor:
@@ -217,14 +239,19 @@ class FreeImages(nn.Module):
 def seeded(make: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
     """Decorate a network's factory so that its `seed` fixes the initial weights.
 
-    The global random stream is left as it was.
+    The global random stream is left as it was. Numbers of channels, classes and the like are
+    checked here: a ValueError says which is no whole number of at least 1.
     """
 
     @functools.wraps(make)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> nn.Module:
+        seed = torch_seed(kwargs.get("seed", 0))
+        for name in COUNTS:
+            if kwargs.get(name) is not None:
+                kwargs[name] = count(name, kwargs[name], least=1)
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would reseed every GPU, too.
-            torch.default_generator.manual_seed(int(kwargs.get("seed", 0)))
+            torch.default_generator.manual_seed(seed)
             return make(*args, **kwargs)
 
     return wrapped
@@ -256,7 +283,14 @@ def upsampling_decoder(
         ValueError: If doubling does not lead from z's height and width to the image's, or no number
             of channels from 1 to 1024 comes within a tenth of `parameters`.
     """
-    channels, height, width = image_shape
+    channels, height, width = shape_of_images(image_shape)
+    if parameters is not None:
+        parameters = count("parameters", parameters, least=1)
+    if len(z_shape) not in (1, 3):
+        raise ValueError(
+            f"there is no upsampling decoder for z of shape {tuple(z_shape)}: pass a decoder of "
+            "your own, or z of shape (F,) or (C, H, W)"
+        )
     layers: list[nn.Module] = []
     if len(z_shape) == 1:
         layers += [
@@ -307,10 +341,18 @@ def strided(channels_in: int, channels_out: int) -> nn.Module:
     )
 
 
-def check_cut(cut: int) -> None:
+def check_cut(cut: Any) -> None:
     """Raise a ValueError unless `cut` is 1, 2, 3 or 4."""
-    if cut not in (1, 2, 3, 4):
-        raise ValueError(f"there is no cut {cut!r}: choose 1 (shallow), 2, 3 or 4 (deep)")
+    whole = isinstance(cut, int | np.integer) and not isinstance(cut, bool)
+    if not whole or cut not in (1, 2, 3, 4):
+        raise ValueError(f"there is no cut {described(cut)}: choose 1 (shallow), 2, 3 or 4 (deep)")
+
+
+def quarter(size: int) -> int:
+    """Return a quarter of the images' side; a ValueError where that is no whole number."""
+    if size % 4:
+        raise ValueError(f"size is {size}: choose a multiple of 4")
+    return size // 4
 
 
 def parameter_count(net: nn.Module) -> int:

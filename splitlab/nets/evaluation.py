@@ -19,6 +19,9 @@ T = TypeVar("T")
 def evaluating(*nets: nn.Module, training: bool = False) -> Iterator[None]:
     """Evaluation mode and no gradients inside; modes and buffers are afterwards as they were.
 
+    So are tensors that a layer computes in every forward pass and keeps beside its parameters
+    (`torch.nn.utils.weight_norm`).
+
     Args:
         nets: The networks.
         training: Whether they are in training mode inside, as what a server receives in training
@@ -27,6 +30,7 @@ def evaluating(*nets: nn.Module, training: bool = False) -> Iterator[None]:
     modules = [module for net in nets for module in net.modules()]
     modes = [module.training for module in modules]
     buffers = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
+    computed = [(m, k, t) for m in modules for k, t in vars(m).items() if isinstance(t, Tensor)]
     copies = {id(buffer): buffer.clone() for _, _, buffer in buffers}
     for module, name, buffer in buffers:
         setattr(module, name, copies[id(buffer)])
@@ -40,6 +44,8 @@ def evaluating(*nets: nn.Module, training: bool = False) -> Iterator[None]:
             module.training = mode
         for module, name, buffer in buffers:
             setattr(module, name, buffer)
+        for module, name, tensor in computed:
+            vars(module)[name] = tensor
 
 
 def in_parts(net: nn.Module, x: Tensor) -> Tensor:

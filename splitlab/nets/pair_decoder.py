@@ -11,8 +11,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from splitlab.arguments import TENSOR, count, generator, instance, number
 from splitlab.nets.blocks import upsampling_decoder
 from splitlab.nets.evaluation import in_parts
+from splitlab.nets.shapes import check_shape, output_of
 
 
 class PairDecoder(nn.Module):
@@ -91,20 +93,25 @@ def train_decoder(
         The trained decoder.
 
     Raises:
-        ValueError: If there are not as many z as images, or fewer than two pairs; or if the default
-            decoder does not fit.
+        TypeError: If z or x is no tensor, or `decoder` no network.
+        ValueError: If there are not as many z as images, or fewer than two pairs; if the decoder
+            does not fit; or if a number is out of range.
     """
     _check_pairs(z, x)
     if decoder is None:
         channels, height, width = x.shape[1:]
         shapes = tuple(z.shape[1:]), (channels, height, width)
         decoder = upsampling_decoder(*shapes, parameters=parameters, seed=seed)
+    steps, rate = count("steps", steps, least=0), number("rate", rate, above=True)
+    batch_size, drawn = count("batch_size", batch_size, least=1), generator(seed)
     both = PairDecoder(decoder, z.mean(0), z.std(0).clamp_min(1e-6), value_range).to(z)
+    do = "give it a decoder from the z of this cut to these images"
+    made = output_of("decoder", both.decoder, z[:1], what="z", do=do)
+    check_shape("decoder", made, x.shape[1:], what="the images have", do=do)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=rate)
-    generator = torch.Generator().manual_seed(seed)
     both.train()
     for _ in range(steps):
-        rows = torch.randint(len(x), (batch_size,), generator=generator).to(z.device)
+        rows = torch.randint(len(x), (batch_size,), generator=drawn).to(z.device)
         loss = nn.functional.mse_loss(both(z[rows]), x[rows])
         optimizer.zero_grad()
         loss.backward()
@@ -136,6 +143,7 @@ def fit_linear_decoder(
         ValueError: If there are not as many z as images, or fewer than two pairs.
     """
     _check_pairs(z, x)
+    ridge = number("ridge", ridge, above=True)
     mean = z.mean(0)
     std = (z - mean).square().mean().sqrt().clamp_min(1e-6)
     features, images = ((z - mean) / std).flatten(1).double(), x.flatten(1).double()
@@ -152,7 +160,9 @@ def fit_linear_decoder(
 
 
 def _check_pairs(z: Tensor, x: Tensor) -> None:
-    """Raise a ValueError unless there is one z for each image, and at least two pairs."""
+    """Raise an error unless there is one z for each image, and at least two pairs."""
+    for name, value in {"z": z, "x": x}.items():
+        instance(name, value, Tensor, TENSOR)
     if len(z) != len(x) or len(x) < 2:
         raise ValueError(
             f"a decoder needs at least two pairs and was given {len(z)} z and {len(x)} images: "

@@ -14,7 +14,8 @@ from typing import Literal
 
 from torch import nn
 
-from splitlab.nets.blocks import FirstChannel, ResBlock, check_cut, seeded, strided
+from splitlab.arguments import number, one_of, within
+from splitlab.nets.blocks import FirstChannel, ResBlock, check_cut, quarter, seeded, strided
 
 NOISE = 100  # numbers from which the generator makes an image
 Z_SHAPE = {1: (64, 16, 16), 2: (128, 8, 8), 3: (128, 8, 8), 4: (256, 4, 4)}
@@ -34,6 +35,7 @@ def client(
         seed: Seeds the initial weights.
     """
     check_cut(cut)
+    momentum, eps = within("momentum", momentum, 0, 1), number("eps", eps, above=True)
     layers = [
         nn.Conv2d(channels, 64, 3, 1, 1),
         nn.BatchNorm2d(64, eps=eps, momentum=momentum),
@@ -100,6 +102,7 @@ def decoder(
         seed: Seeds the initial weights.
     """
     check_cut(cut)
+    one_of("output", output, ("tanh", "linear"))
     width = Z_SHAPE[cut][0]
     if cut == 1:
         layers = [_up(width, 256), nn.Conv2d(256, channels, 3, 1, 1)]
@@ -183,7 +186,7 @@ def strided_tail(*, classes: int = 11, size: int = 28, seed: int = 0) -> nn.Modu
         size: Side of the images in pixels, a multiple of 4.
         seed: Seeds the initial weights.
     """
-    return nn.Sequential(nn.Flatten(), nn.Linear(128 * (size // 4) ** 2, classes))
+    return nn.Sequential(nn.Flatten(), nn.Linear(128 * quarter(size) ** 2, classes))
 
 
 @seeded
@@ -197,7 +200,7 @@ def generator(*, channels: int = 1, size: int = 28, seed: int = 0) -> nn.Module:
         size: Side of the images in pixels, a multiple of 4.
         seed: Seeds the initial weights.
     """
-    side = size // 4
+    side = quarter(size)
     return nn.Sequential(
         nn.Linear(NOISE, 256 * side**2, bias=False),
         nn.BatchNorm1d(256 * side**2, eps=1e-3, momentum=0.01),

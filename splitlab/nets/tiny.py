@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from splitlab.arguments import one_of
 from splitlab.nets.blocks import (
     FirstChannel,
     Patches,
@@ -20,6 +21,7 @@ from splitlab.nets.blocks import (
     Shuffle,
     Unpatch,
     check_cut,
+    quarter,
     seeded,
     strided,
 )
@@ -216,7 +218,7 @@ def strided_tail(*, classes: int = 11, size: int = 16, seed: int = 0) -> nn.Modu
         size: Side of the images in pixels, a multiple of 4.
         seed: Seeds the initial weights.
     """
-    return nn.Sequential(nn.Flatten(), nn.Linear(32 * (size // 4) ** 2, classes))
+    return nn.Sequential(nn.Flatten(), nn.Linear(32 * quarter(size) ** 2, classes))
 
 
 @seeded
@@ -228,7 +230,7 @@ def generator(*, channels: int = 1, size: int = 16, seed: int = 0) -> nn.Module:
         size: Side of the images in pixels, a multiple of 4.
         seed: Seeds the initial weights.
     """
-    side = size // 4
+    side = quarter(size)
     return nn.Sequential(
         nn.Linear(NOISE, 32 * side**2, bias=False),
         nn.BatchNorm1d(32 * side**2),
@@ -280,6 +282,7 @@ def decoder(
         seed: Seeds the initial weights.
     """
     check_cut(cut)
+    one_of("output", output, ("linear", "tanh"))
     widths = {1: [8], 2: [32, 24], 3: [32, 24], 4: [64, 32, 24]}[cut]
     layers: list[nn.Module] = []
     for width, following in zip(widths, [*widths[1:], channels], strict=True):
@@ -322,8 +325,4 @@ def image_critic(*, grey: bool = True, seed: int = 0) -> nn.Module:
 
 def _width(cut: int, width: int | None) -> int:
     """Channels of z: those asked for, or the cut's own."""
-    if width is None:
-        return Z_SHAPE[cut][0]
-    if width < 1:
-        raise ValueError(f"z cannot have {width} channels: choose a width of at least 1")
-    return width
+    return Z_SHAPE[cut][0] if width is None else width

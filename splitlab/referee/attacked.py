@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from splitlab.arguments import described
 from splitlab.core.client import Client
 from splitlab.core.messages import SmashedData
 from splitlab.data import Data, ImageData
@@ -66,20 +68,33 @@ class AttackedClients:
             about: Smashed data of one client -> a tensor, (m, ...).
             rows: Rows of `data`, int64 (n,).
             training_mode: As in `Client.smash`.
+
+        Raises:
+            TypeError: If the answer is no tensor with one row for each.
         """
         if len(self.clients) == 1:
             x = self.data.select(rows).x
-            return about(self.clients[0].smash(x, training_mode=training_mode))
+            return _asked(about, self.clients[0].smash(x, training_mode=training_mode))
         answers, places = [], []
         for number, client in enumerate(self.clients):
             first, end = self._first[number : number + 2]
             place = ((rows >= first) & (rows < end)).nonzero().flatten()
             if len(place):
                 x = client.data.select(rows[place] - first).x
-                answers.append(about(client.smash(x, training_mode=training_mode)))
+                answers.append(_asked(about, client.smash(x, training_mode=training_mode)))
                 places.append(place)
         order = torch.cat(places).argsort().to(answers[0].device)
         return torch.cat(answers)[order]
+
+
+def _asked(about: Callable[[SmashedData], Tensor], message: SmashedData) -> Tensor:
+    answer: Any = about(message)
+    if not isinstance(answer, Tensor) or answer.dim() == 0 or len(answer) != len(message.z):
+        raise TypeError(
+            f"the attack returns {described(answer)} for smashed data of {len(message.z)} images: "
+            "let it return a tensor with one row for each"
+        )
+    return answer
 
 
 def _together(data: Sequence[Data]) -> ImageData:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from splitlab.arguments import IMAGES, TENSOR, count, instance, number, torch_seed
 from splitlab.data.images import ImageData
 from splitlab.data.pixels import stored_channels
 
@@ -40,6 +41,7 @@ class _Trained:
         self.grey = data.grey
 
     def _inputs(self, images: Tensor) -> Tensor:
+        instance("images", images, Tensor, TENSOR)
         if tuple(images.shape[1:]) != self.shape:
             raise ValueError(
                 f"this classifier was trained on images {self.shape}, not "
@@ -121,7 +123,7 @@ def _own_random_state(seed: int) -> Iterator[None]:
     """Seed the CPU's random stream for a while, then put the caller's stream back."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would also reseed every GPU.
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(torch_seed(seed))
         yield
 
 
@@ -157,10 +159,21 @@ def train_cnn_classifier(
 
     Returns:
         A classifier of images of the same shape as the data's.
+
+    Raises:
+        TypeError: If the data are no images.
+        ValueError: If they are too small, or a number is out of range.
     """
+    instance("data", data, ImageData, IMAGES)
+    if min(data.shape[1:]) < 4:
+        raise ValueError(f"the images have the shape {data.shape}: use at least 4x4 pixels")
+    steps, batch_size = count("steps", steps, least=1), count("batch_size", batch_size, least=1)
+    learning_rate = number("learning_rate", learning_rate, above=True)
+    noise = number("noise", noise)
     x, y = stored_channels(data.x).cpu(), data.y.cpu()
     if deform is None:
         deform = 0.16 if len(data) < 5000 else 0.05
+    deform = number("deform", deform)
     sigma = noise * (data.value_range[1] - data.value_range[0]) / 2
     for halvings in range(HALVINGS + 1):
         with _own_random_state(seed):
@@ -204,10 +217,13 @@ def train_svm_classifier(data: ImageData, seed: int = 0, *, rows: int = 4000) ->
         A classifier of images of the same shape as the data's.
 
     Raises:
-        ValueError: If the data hold one class only.
+        TypeError: If the data are no images.
+        ValueError: If they hold one class only, or `rows` is out of range.
     """
     from sklearn.svm import SVC
 
+    instance("data", data, ImageData, IMAGES)
+    rows = count("rows", rows, least=2)
     if len(data.y.unique()) < 2:
         raise ValueError(
             f"{data.name}, {data.part}: all images are of one class; "

@@ -8,9 +8,12 @@ Nothing here reaches a party, and looking changes nothing.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from splitlab.arguments import IMAGES, described, instance
+from splitlab.arguments import seed as whole
 from splitlab.core.client import Client
 from splitlab.core.server import Server
 from splitlab.data import ImageData
@@ -102,18 +105,16 @@ def evaluate(
     everyone = list(clients) if isinstance(clients, Sequence) else [clients]
     if odd := [one for one in everyone if not isinstance(one, Client)]:
         raise TypeError(
-            f"clients holds {type(odd[0]).__name__}, which is no Client: write "
+            f"clients holds {described(odd[0])}, which is no Client: write "
             "evaluate(client, attack, referee), or a list of clients first"
         )
     if not everyone:
         raise ValueError("there is no client to evaluate: pass the client, or a list of clients")
     goal = goal_of(attack, goal)
     for name, data in {"referee": referee, "truth": truth, "public": public}.items():
-        if data is not None and not isinstance(data, ImageData):
-            raise TypeError(
-                f"{name} is a {type(data).__name__} and must be ImageData: pass one part of the "
-                "split, such as the third one as referee"
-            )
+        if data is not None:
+            instance(name, data, ImageData, IMAGES)
+    seed = whole(seed)
     given: dict[str, Any] = {"truth": truth, "public": public, "n_match": n_match}
     given |= {"windows": windows, "server": server}
     _refuse_others(goal, {name for name, value in given.items() if value is not None})
@@ -126,7 +127,9 @@ def evaluate(
     if goal == "images":
         return score_images(attacked, attack, referee, public=public, n_match=n_match, seed=seed)
     if goal == "labels":
-        return score_labels(attacked, attack, truth, windows=windows or WINDOWS)
+        return score_labels(
+            *(attacked, attack, truth), windows=WINDOWS if windows is None else windows
+        )
     if goal == "prototypes":
         return score_prototypes(attacked, attack, referee, seed=seed)
     return score_property(attacked, attack, truth, seed=seed)
@@ -134,14 +137,19 @@ def evaluate(
 
 def goal_of(attack: Any, goal: Goal | None = None) -> Goal:
     """Return what is to be scored; arguments and errors as in `evaluate`."""
+    if inspect.isclass(attack):
+        raise TypeError(
+            f"attack is the class {attack.__name__}, and not one of its objects: pass the attack "
+            "that was trained"
+        )
     able: list[Goal] = [name for name, method in METHODS.items() if hasattr(attack, method)]
     if not able:
         raise TypeError(
             f"{type(attack).__name__} infers nothing that can be scored: give it "
             f"{', '.join(METHODS.values())}, or pass an attack such as sl.FSHA"
         )
-    if goal is not None and goal not in METHODS:
-        raise ValueError(f"there is no goal {goal!r}: choose from {', '.join(METHODS)}")
+    if goal is not None and (not isinstance(goal, str) or goal not in METHODS):
+        raise ValueError(f"there is no goal {described(goal)}: choose from {', '.join(METHODS)}")
     if goal is not None and goal not in able:
         raise TypeError(
             f"{type(attack).__name__} cannot be scored on {goal!r}, only on {', '.join(able)}: "

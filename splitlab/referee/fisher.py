@@ -15,6 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from splitlab.arguments import TENSOR, count, described, function, instance, number
+
 
 def fisher_information(
     encode: Callable[[Tensor], Tensor], u: Tensor, *, scale: float, releases: int = 1
@@ -33,12 +35,16 @@ def fisher_information(
         (N, n, n), in float64.
 
     Raises:
+        TypeError: If `encode` is no function, or u no tensor.
         ValueError: If an argument is out of its range.
     """
-    if not scale > 0 or releases < 1:
+    function("encode", encode, "pass a function of u, row by row, such as a network")
+    instance("u", u, Tensor, TENSOR)
+    scale, releases = number("scale", scale, above=True), count("releases", releases, least=1)
+    if u.ndim < 2 or len(u) == 0 or not u.is_floating_point():
         raise ValueError(
-            f"scale is {scale} and releases is {releases}: the bound needs noise, with a scale "
-            "above 0, and at least one release"
+            f"u is {described(u)}, {u.dtype}: pass floating-point coordinates, one row for each "
+            "image, (N, n)"
         )
 
     def one(row: Tensor) -> Tensor:
@@ -57,6 +63,7 @@ def dfil_bound(information: Tensor) -> Tensor:
     Args:
         information: (N, n, n), as `fisher_information` returns it.
     """
+    _check(information)
     n = information.shape[-1]
     return n / information.diagonal(dim1=-2, dim2=-1).sum(-1)
 
@@ -69,7 +76,17 @@ def cramer_rao_bound(information: Tensor) -> Tensor:
     Args:
         information: (N, n, n), as `fisher_information` returns it.
     """
+    _check(information)
     values = torch.linalg.eigvalsh(information)
     seen = values > values[:, -1:] * 1e-12
     inverse = torch.where(seen, 1 / values.clamp_min(1e-300), torch.inf)
     return inverse.mean(-1)
+
+
+def _check(information: Tensor) -> None:
+    """Refuse what is no information, (N, n, n)."""
+    instance("information", information, Tensor, TENSOR)
+    if information.ndim != 3 or information.shape[1] != information.shape[2]:
+        raise ValueError(
+            f"information is {described(information)}: pass what fisher_information returns"
+        )

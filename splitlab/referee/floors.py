@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from splitlab.arguments import IMAGES, TENSOR, count, instance, tensor_of
 from splitlab.data.images import ImageData
 from splitlab.data.pixels import repeats_grey, stored_channels, take_rows
 from splitlab.referee.metrics import squared_distances
@@ -25,8 +26,8 @@ def mean_public(public: ImageData, n: int) -> Tensor:
     Raises:
         ValueError: If `n` is less than 1.
     """
-    if n < 1:
-        raise ValueError(f"n is the number of images to guess, at least 1, not {n}.")
+    instance("public", public, ImageData, IMAGES)
+    n = count("n", n, least=1)
     mean = stored_channels(public.x).mean(0, dtype=torch.float64).float()
     return mean.expand(n, *public.shape).clone()
 
@@ -88,6 +89,13 @@ def class_mean_public(public: ImageData, labels: Tensor) -> Tensor:
     Raises:
         ValueError: If a label is not a class of the public data.
     """
+    instance("public", public, ImageData, IMAGES)
+    labels = tensor_of("labels", labels).to(public.x.device)
+    if labels.dtype not in (torch.int64, torch.int32, torch.uint8) or labels.ndim != 1:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: pass one whole number for "
+            "each image"
+        )
     if labels.numel() == 0 or labels.min() < 0 or labels.max() >= len(public.classes):
         raise ValueError(
             f"labels must be at least one number from 0 to {len(public.classes) - 1}, the classes "
@@ -122,8 +130,7 @@ def pca_public(private_x: Tensor, public_x: Tensor, k: int) -> Tensor:
         ValueError: If the images differ in shape, there are none, or `k` is less than 1.
     """
     _refuse_shapes(private_x, public_x)
-    if k < 1:
-        raise ValueError(f"k is the number of components to keep, at least 1, not {k}.")
+    k = count("k", k, least=1)
     grey = repeats_grey(private_x) and repeats_grey(public_x)
     private, public = (stored_channels(x) if grey else x for x in (private_x, public_x))
     mean = public.mean(0, dtype=torch.float64).flatten()
@@ -140,10 +147,13 @@ def pca_public(private_x: Tensor, public_x: Tensor, k: int) -> Tensor:
 
 
 def _refuse_shapes(private_x: Tensor, public_x: Tensor) -> None:
-    """Raise a ValueError unless there are private and public images of one shape."""
-    if private_x.shape[1:] != public_x.shape[1:] or not len(private_x) or not len(public_x):
+    """Raise an error unless there are private and public images of one shape, (C, H, W)."""
+    for name, images in {"private_x": private_x, "public_x": public_x}.items():
+        instance(name, images, Tensor, TENSOR)
+    private, public = tuple(private_x.shape), tuple(public_x.shape)
+    if private[1:] != public[1:] or len(private) != 4 or 0 in private or 0 in public:
         raise ValueError(
-            f"private images {tuple(private_x.shape)} and public images {tuple(public_x.shape)} "
+            f"private images {private} and public images {public} "
             f"must be of one shape (C, H, W), with at least one of each."
         )
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splitlab.arguments import IMAGES, count, generator, instance
+from splitlab.arguments import seed as whole
 from splitlab.core.messages import SmashedData
 from splitlab.core.tables import Table
 from splitlab.data import ImageData
@@ -46,7 +48,15 @@ def score_images(
         raise ValueError(
             f"{type(attack).__name__} has no public images for the floors: pass public= to evaluate"
         )
+    instance("public", public, ImageData, IMAGES)
+    if public.shape != private.shape:
+        raise ValueError(
+            f"the public images have the shape {public.shape} and the private ones {private.shape}:"
+            " pass public images of the clients' shape"
+        )
     refuse_overlap(private, public)
+    if n_match is not None:  # the oracle decoder is scored on half of them
+        n_match = count("n_match", n_match, least=4)
     scorer = Scorer(private, referee, n_match=n_match, seed=seed)
     x, y, n, score = scorer.images.x, scorer.images.y, len(scorer.images), scorer.score
     rows, notes = scorer.order[:n], list(scorer.notes)
@@ -110,7 +120,9 @@ class Scorer:
         notes: What a reader must know to read the figures.
 
     Raises:
-        ValueError: If there are too few private images, or the referee's part holds some of them.
+        TypeError: If private or referee are no images.
+        ValueError: If there are too few private images, or the referee's part holds some of them or
+            is of another shape or value range.
     """
 
     def __init__(
@@ -121,12 +133,29 @@ class Scorer:
         n_match: int | None = None,
         seed: int = 0,
     ) -> None:
-        n = n_match or (1000 if len(private) >= 1000 else 500)
+        instance("private", private, ImageData, IMAGES)
+        n = 1000 if len(private) >= 1000 else 500
+        if n_match is not None:
+            n = count("n_match", n_match, least=2)
         if n > len(private):
             raise ValueError(
                 f"n_match is {n} and there are {len(private)} private images: lower it"
             )
-        self.order = torch.randperm(len(private), generator=torch.Generator().manual_seed(seed))
+        if referee is None and n == len(private):
+            raise ValueError(
+                f"n_match is {n}, all private images, and none is left to train the classifiers on:"
+                " lower it, or pass referee="
+            )
+        if referee is not None:
+            instance("referee", referee, ImageData, IMAGES)
+            if (referee.shape, referee.value_range) != (private.shape, private.value_range):
+                raise ValueError(
+                    f"the referee's images are {referee.shape} from {referee.value_range} and the "
+                    f"private ones {private.shape} from {private.value_range}: pass a part of the "
+                    "same split"
+                )
+        seed = whole(seed)
+        self.order = torch.randperm(len(private), generator=generator(seed))
         self.images = private.select(self.order[:n])
         notes = [f"{n} of {len(private)} private images scored; matched is 1 of {n}."]
         if referee is None:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from splitlab.arguments import chance, count, reals, within
+
 
 def mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """Return the t interval for the mean of a figure over independent runs.
@@ -28,8 +30,8 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, floa
     """
     from scipy import stats
 
-    _check_confidence(confidence)
-    values = [float(value) for value in values]
+    confidence = chance("confidence", confidence, such_as="0.95")
+    values = reals("values", values)
     if len(values) < 2:
         raise ValueError(f"an interval over runs needs at least two runs, not {len(values)}")
     if not all(map(math.isfinite, values)):
@@ -58,8 +60,9 @@ def proportion(successes: int, n: int, confidence: float = 0.95) -> tuple[float,
     """
     from scipy import stats
 
-    _check_confidence(confidence)
-    if n < 1 or not 0 <= successes <= n:
+    confidence = chance("confidence", confidence, such_as="0.95")
+    n, successes = count("n", n, least=1), count("successes", successes, least=0)
+    if successes > n:
         raise ValueError(f"{successes} of {n}: of at least one case, 0 to all of them can succeed")
     interval = stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
     return float(interval.low), float(interval.high)
@@ -81,9 +84,8 @@ def failure_bound(runs: int, confidence: float = 0.95) -> float:
     Raises:
         ValueError: If there is no run, or `confidence` is not between 0 and 1.
     """
-    _check_confidence(confidence)
-    if runs < 1:
-        raise ValueError("without a run nothing is known: there must be at least 1")
+    confidence = chance("confidence", confidence, such_as="0.95")
+    runs = count("runs", runs, least=1)
     return float(1 - (1 - confidence) ** (1 / runs))
 
 
@@ -111,15 +113,9 @@ def epsilon_lower_bound(
     Raises:
         ValueError: If the numbers do not fit, or `delta` or `confidence` is out of range.
     """
-    if not 0 <= delta <= 1:
-        raise ValueError(f"delta is a probability, such as 1e-5, not {delta}")
+    delta = within("delta", delta, 0, 1, "a probability, such as 1e-5,")
     true_low, _ = proportion(hits, trials, confidence)
     _, false_high = proportion(false_alarms, trials, confidence)
     rates = ((true_low, false_high), (1 - false_high, 1 - true_low))
     bounds = [math.log((high - delta) / low) for high, low in rates if high > delta and low > 0]
     return max([0.0, *bounds])
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is between 0 and 1, such as 0.95, not {confidence}")

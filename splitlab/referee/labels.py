@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from splitlab.arguments import able, count, described, tensor_of
 from splitlab.attacks.label_inference import Inferred
 from splitlab.core.client import Client
 from splitlab.core.randomness import Sampler
@@ -44,6 +46,8 @@ def score_labels(
 
     The floors: "chance" (1 in K, AUC 1/2) and "majority" (always the largest class).
     """
+    able("attack", attack, ("inferred",), "let it return what it infers from given steps")
+    _check_windows(windows)
     labels = _truth(attacked, attack, truth)
     classes = len((truth or attacked.data).classes)
     if getattr(attack, "classes", classes) != classes:
@@ -76,6 +80,19 @@ def score_labels(
         attack=scored,
         notes=(note,) if one_class else (),
     )
+
+
+def _check_windows(windows: Any) -> None:
+    """Raise an error unless windows are names of stretches of steps, each of one at least."""
+    do = "pass name -> first step, and the step after the last, as {'early': (0, 20)}"
+    if not isinstance(windows, Mapping) or not windows:
+        raise TypeError(f"windows is {described(windows)}: {do}")
+    for name, steps in windows.items():
+        if not isinstance(steps, tuple | list) or len(steps) != 2:
+            raise TypeError(f"the window {name!r} is {described(steps)}: {do}")
+        first, end = (count(f"the window {name!r}", step, least=0) for step in steps)
+        if first >= end:
+            raise ValueError(f"the window {name!r} is {described(steps)}, and has no step: {do}")
 
 
 def _truth(attacked: AttackedClients, attack: Any, truth: ImageData | None) -> Tensor:
@@ -181,6 +198,7 @@ def leak_auc(scores: Tensor, labels: Tensor) -> float | None:
     Raises:
         ValueError: If the shapes differ, a score is NaN, or a label is neither 0 nor 1.
     """
+    scores, labels = tensor_of("scores", scores), tensor_of("labels", labels)
     if scores.shape != labels.shape or scores.ndim != 1:
         raise ValueError(
             f"scores have the shape {tuple(scores.shape)} and labels {tuple(labels.shape)}: pass "
@@ -214,15 +232,22 @@ def accuracy_after_matching(clusters: Tensor, labels: Tensor) -> float:
     Raises:
         ValueError: If the shapes differ or there is no row.
     """
+    clusters, labels = tensor_of("clusters", clusters), tensor_of("labels", labels)
     if clusters.shape != labels.shape or clusters.ndim != 1 or len(labels) == 0:
         raise ValueError(
             f"clusters have the shape {tuple(clusters.shape)} and labels {tuple(labels.shape)}: "
             "pass one of each for each row, and at least one row"
         )
+    for name, numbers in {"clusters": clusters, "labels": labels}.items():
+        if numbers.is_floating_point() or numbers.is_complex():
+            raise ValueError(f"{name} are {numbers.dtype}: pass whole numbers")
     from scipy.optimize import linear_sum_assignment
 
-    count = int(max(clusters.max(), labels.max())) + 1
-    pairs = torch.bincount(clusters.cpu() * count + labels.cpu(), minlength=count**2)
-    table = pairs.view(count, count)
+    # By place among those that occur, so that a large number makes no large table.
+    (names, cluster), (classes, label) = (
+        numbers.cpu().unique(return_inverse=True) for numbers in (clusters, labels)
+    )
+    shape = len(names), len(classes)
+    table = torch.bincount(cluster * shape[1] + label, minlength=math.prod(shape)).view(shape)
     rows, columns = linear_sum_assignment(-table.numpy())
     return float(table[rows, columns].sum()) / len(labels)

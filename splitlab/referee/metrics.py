@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from splitlab.arguments import TENSOR, ends, function, instance, tensor_of
+
 METRICS = ("mse", "psnr", "ssim", "explained_variance", "recognized", "matched")
 
 CHUNK = 500  # images compared at a time: bounds the memory for float64 copies
@@ -25,6 +27,7 @@ CONSTANT = 1e-6
 
 
 def _check_images(name: str, images: Tensor) -> None:
+    instance(name, images, Tensor, TENSOR)
     if images.ndim != 4 or images.numel() == 0 or not images.is_floating_point():
         raise ValueError(
             f"{name} must be floating-point images of shape (N, C, H, W) with N at least 1, "
@@ -35,6 +38,8 @@ def _check_images(name: str, images: Tensor) -> None:
 
 
 def _check_pair(reconstructed: Tensor, true: Tensor) -> None:
+    for name, images in {"reconstructed": reconstructed, "true": true}.items():
+        instance(name, images, Tensor, TENSOR)
     if reconstructed.shape != true.shape:
         raise ValueError(
             f"the reconstructions have the shape {tuple(reconstructed.shape)} and the true images "
@@ -45,12 +50,8 @@ def _check_pair(reconstructed: Tensor, true: Tensor) -> None:
 
 
 def _span(value_range: tuple[float, float]) -> float:
-    low, high = value_range
-    if not low < high:
-        raise ValueError(
-            f"value_range must be (smallest, largest) with smallest < largest, not {value_range}."
-        )
-    return float(high) - float(low)
+    low, high = ends(value_range)
+    return high - low
 
 
 @torch.no_grad()
@@ -126,7 +127,7 @@ def ssim(reconstructed: Tensor, true: Tensor, value_range: tuple[float, float]) 
             f"SSIM looks through a window of {SSIM_WINDOW}x{SSIM_WINDOW} pixels, but these images "
             f"are {true.shape[-2]}x{true.shape[-1]}; use larger images or another metric."
         )
-    low = value_range[0]
+    low = float(value_range[0])
     pairs = zip(reconstructed.split(CHUNK), true.split(CHUNK), strict=True)
     similar = [_ssim_per_image(x.double() - low, y.double() - low, span) for x, y in pairs]
     return float(torch.cat(similar).mean())
@@ -250,7 +251,7 @@ def _check_candidates(reconstructed: Tensor, true: Tensor, ids: Tensor | None) -
                 f"row of each reconstruction's own image among the true images."
             )
         return torch.arange(count, device=true.device)
-    ids = torch.as_tensor(ids, device=true.device)
+    ids = tensor_of("ids", ids).to(true.device)
     if ids.dtype != torch.int64 or ids.shape != (count,):
         raise ValueError(
             f"ids must be {count} whole numbers, one for each reconstruction, "
@@ -322,13 +323,18 @@ def recognized(classifier: Callable[[Tensor], Tensor], images: Tensor, labels: T
     Raises:
         ValueError: If shapes do not fit or a value is not finite.
     """
+    function("classifier", classifier, "pass a function of images, to one label for each")
     _check_images("images", images)
+    labels = tensor_of("labels", labels)
     if labels.shape != (len(images),):
         raise ValueError(
             f"there are {len(images)} images, but labels have the shape {tuple(labels.shape)}; "
             f"pass one label for each image."
         )
-    predicted = torch.cat([classifier(chunk).cpu() for chunk in images.split(CHUNK)])
+    answers = [classifier(chunk) for chunk in images.split(CHUNK)]
+    for answer in answers:
+        instance("what the classifier returns", answer, Tensor, "let it return a tensor of labels")
+    predicted = torch.cat([answer.cpu() for answer in answers])
     if predicted.shape != labels.shape:
         raise ValueError(
             f"the classifier returned the shape {tuple(predicted.shape)} for {len(images)} "

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splitlab.arguments import described
 from splitlab.core.client import Client
 from splitlab.core.server import Server
 from splitlab.data import ImageData
@@ -131,9 +132,18 @@ def _refuse(
 
 
 def _attack_set(attack: Any, test: ImageData) -> tuple[Tensor, Tensor, Tensor]:
-    """Ask the attack which images it attacks; a ValueError where it is none, or they do not fit."""
-    rows, images, wanted = attack.attack_set(test)
-    name = type(attack).__name__
+    """Ask the attack which images it attacks; an error where it is none, or they do not fit."""
+    name, answer = type(attack).__name__, attack.attack_set(test)
+    if (
+        not isinstance(answer, tuple)
+        or len(answer) != 3
+        or not all(isinstance(part, Tensor) for part in answer)
+    ):
+        raise TypeError(
+            f"{name}.attack_set returns {described(answer)}: return three tensors, rows, images "
+            "and wanted classes"
+        )
+    rows, images, wanted = answer
     if not len(rows):
         raise ValueError(f"{name} attacks none of the {len(test)} test images: pass others")
     if not len(rows) == len(images) == len(wanted):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splitlab.arguments import able, described, generator, tensor_of
 from splitlab.core.messages import SmashedData
 from splitlab.data import ImageData
 from splitlab.referee.attacked import AttackedClients
@@ -38,6 +39,13 @@ def score_property(
     `further` has the "confusion", images of each true class (rows) by inferred class (columns), and
     the names of the "classes".
     """
+    do = "write it, or pass an attack such as sl.PropertyInference"
+    able("attack", attack, ("infer_property", "classify"), do)
+    if not isinstance(getattr(attack, "public", None), ImageData):
+        raise TypeError(
+            f"{type(attack).__name__} has no public images labeled with the property: give it an "
+            "attribute public, of ImageData"
+        )
     if truth is None:
         raise ValueError(
             "the clients do not hold the property: pass truth=, their images in their order, "
@@ -50,19 +58,18 @@ def score_property(
             f"{', '.join(attack.public.classes)}: label both with the same property"
         )
     refuse_overlap(truth, attack.public)
-    rows = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))[:SCORED]
+    rows = torch.randperm(len(truth), generator=generator(seed))[:SCORED]
     images = truth.select(rows)
     x, y = images.x, images.y.cpu()
 
     def inferred(message: SmashedData) -> Tensor:
-        classes: Tensor = attack.infer_property(message).argmax(1).cpu()
-        return classes
+        return _classes(attack.infer_property(message), len(message.z), count)
 
+    count = len(truth.classes)
     guesses = attacked.ask(inferred, rows)
     scores = {"attack": accuracies(guesses, y)}
     if attacked.look_different_in_training():
         scores[AS_RECEIVED] = accuracies(attacked.ask(inferred, rows, training_mode=True), y)
-    count = len(truth.classes)
     task = attacked.data.y[rows.to(attacked.data.y.device)].cpu() if attacked.send_labels else None
     pairs = torch.bincount(y * count + guesses, minlength=count**2).view(count, count)
     return Report(
@@ -73,7 +80,7 @@ def score_property(
         floors=_floors(y, attack.public.y.cpu(), task, count),
         attack=scores,
         ceilings={
-            "own_networks": accuracies(attack.classify(x).argmax(1).cpu(), y),
+            "own_networks": accuracies(_classes(attack.classify(x), len(x), count), y),
             "true_pairs": _true_pairs(attacked.ask(_z, rows), y),
         },
         further={"confusion": pairs.tolist(), "classes": list(truth.classes)},
@@ -83,6 +90,16 @@ def score_property(
 
 def _z(message: SmashedData) -> Tensor:
     return message.z
+
+
+def _classes(scores: Any, rows: int, classes: int) -> Tensor:
+    """The class with the highest of the scores that an attack returns, int64 (rows,)."""
+    if not isinstance(scores, Tensor) or tuple(scores.shape) != (rows, classes):
+        raise ValueError(
+            f"the attack returns {described(scores)} for {rows} images and {classes} classes of "
+            "the property: let it return a score for each, (N, K)"
+        )
+    return scores.argmax(1).cpu()
 
 
 def accuracies(inferred: Tensor, truth: Tensor) -> Scores:
@@ -98,6 +115,7 @@ def accuracies(inferred: Tensor, truth: Tensor) -> Scores:
     Raises:
         ValueError: If the shapes differ or there is no image.
     """
+    inferred, truth = tensor_of("inferred", inferred), tensor_of("truth", truth)
     if inferred.shape != truth.shape or truth.ndim != 1 or len(truth) == 0:
         raise ValueError(
             f"inferred classes have the shape {tuple(inferred.shape)} and true ones "

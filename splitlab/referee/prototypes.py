@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splitlab.arguments import described, generator
+from splitlab.core import setup
 from splitlab.data import ImageData
 from splitlab.referee.attacked import AttackedClients
 from splitlab.referee.classifiers import Classifier
@@ -46,12 +48,19 @@ def score_prototypes(
     `further` has the "distance_by_class", to the nearest real image of each class, and the
     "nearest_class" by that; the notes say at which rank the target is.
     """
-    private, target = attacked.data, int(attack.target)
+    private = attacked.data
+    number = getattr(attack, "target", None)
+    target = setup.class_number(number, len(private.classes), name="the attack's target")
     _refuse(private, referee, target, type(attack).__name__)
     assert referee is not None
     real = _real(private, seed)
     classifier, second = two_classifiers(referee, seed)
     generated = attack.generate(GENERATED)
+    if not isinstance(generated, Tensor) or generated.dim() == 0:
+        raise TypeError(
+            f"{type(attack).__name__}.generate returns {described(generated)}: let it return a "
+            "tensor of images, (n, C, H, W)"
+        )
     if generated.shape[1:] != private.x.shape[1:]:
         raise ValueError(
             f"{type(attack).__name__} generates images of shape {tuple(generated.shape[1:])} and "
@@ -59,7 +68,7 @@ def score_prototypes(
         )
     own = real.pop(target)
     of_others = torch.cat(list(real.values()))
-    order = torch.randperm(len(of_others), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(of_others), generator=generator(seed))
     others = of_others[order[:GENERATED].to(of_others.device)]
     means = {"global_mean": torch.cat([own, of_others]), "class_mean": own}
     gray = torch.full_like(own[:1], sum(private.value_range) / 2)
@@ -164,7 +173,7 @@ def _real(private: ImageData, seed: int) -> dict[int, Tensor]:
     """Equally many real images of each class that occurs, chosen at random."""
     counts = torch.bincount(private.y)
     m = min(int(counts[counts > 0].min()), REAL)
-    order = torch.randperm(len(private), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(private), generator=generator(seed))
     y = private.y.cpu()[order]
     return {int(label): private.select(order[y == label][:m]).x for label in y.unique()}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from splitlab.arguments import IMAGES, TENSOR, instance
 from splitlab.core.client import Client
 from splitlab.core.server import Server
-from splitlab.data import ImageData
+from splitlab.data import Data, ImageData
 from splitlab.nets.evaluation import in_parts
 
 
@@ -26,8 +27,12 @@ def logits(client: Client, server: Server, x: Tensor) -> Tensor:
 
     Raises:
         NotImplementedError: If the server has no layers that work on the task.
+        TypeError: If an argument is of another kind.
         ValueError: If it is an `FSHA` without a body.
     """
+    instance("client", client, Client, "pass the client first, then the server")
+    instance("server", server, Server, "pass the client first, then the server")
+    instance("x", x, Tensor, TENSOR)
     output = server.output(client.smash(x))
     scores = output if client.tail is None else in_parts(client.tail, output)
     for defense in reversed(client.defenses):
@@ -37,5 +42,6 @@ def logits(client: Client, server: Server, x: Tensor) -> Tensor:
 
 def task_accuracy(client: Client, server: Server, data: ImageData) -> float:
     """Return the share of images that client and server classify rightly; as in `logits`."""
+    instance("data", data, Data, IMAGES)
     classes = logits(client, server, data.x).argmax(1)
     return float((classes == data.y.to(classes.device)).double().mean())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from splitlab.arguments import count, tensor_of
 from splitlab.core.client import Client
 from splitlab.core.messages import Message, SmashedData
 from splitlab.core.observers import Observer
@@ -50,9 +51,8 @@ class Snapshots(Observer):
     """
 
     def __init__(self, every: int = 10, *, images: int = 8) -> None:
-        if every < 1 or images < 1:
-            raise ValueError(f"Snapshots(every={every}, images={images}): both must be at least 1")
-        self.every, self.images = every, images
+        self.every = count("every", every, least=1)
+        self.images = count("images", images, least=1)
         self.taken: list[Snapshot] = []
         self.private = torch.empty(0)
         self.value_range = (-1.0, 1.0)
@@ -88,6 +88,8 @@ class Snapshots(Observer):
         Raises:
             ValueError: If it comes from snapshots of another frequency or number of images.
         """
+        if "settings" not in state:
+            raise ValueError("this is no state of snapshots: pass what state_dict() returned")
         if state["settings"] != (self.every, self.images):
             every, images = state["settings"]
             raise ValueError(
@@ -145,15 +147,21 @@ class ReceivedImages(Observer):
         sent: Which of all private images have been sent, bool (N,).
 
     Raises:
-        ValueError: If `every` is below 1.
+        TypeError: If `rows` is no tensor.
+        ValueError: If `every` is below 1, or `rows` are no different row numbers.
     """
 
     STATE = ("curve", "kept", "sent")
 
     def __init__(self, rows: Tensor, *, every: int | None = None) -> None:
-        if every is not None and every < 1:
-            raise ValueError(f"ReceivedImages(every={every}): choose at least 1, or None")
-        self.rows, self.every = rows, every
+        self.every = None if every is None else count("every", every, least=1)
+        self.rows = tensor_of("rows", rows)
+        whole = self.rows.dtype == torch.int64 and self.rows.ndim == 1
+        if not whole or not len(self.rows) or len(self.rows.unique()) < len(self.rows):
+            raise ValueError(
+                f"rows are {self.rows.dtype} of shape {tuple(self.rows.shape)}: pass different row "
+                "numbers, int64, (n,)"
+            )
         self.curve: list[float] = []
         self.kept: Tensor | None = None
         self.sent = torch.empty(0, dtype=torch.bool)
@@ -163,8 +171,14 @@ class ReceivedImages(Observer):
 
         Raises:
             TypeError: If the server has no `reconstruct`, or the client's data are no images.
+            ValueError: If the client has no such rows.
         """
         data = _images("ReceivedImages", clients[0], server)
+        if self.rows.min() < 0 or self.rows.max() >= len(data):
+            raise ValueError(
+                f"ReceivedImages watches rows up to {int(self.rows.max())}, and the client's data "
+                f"have rows 0 to {len(data) - 1}: choose from those"
+            )
         self._client = clients[0]
         self.curve, self.kept = [], None
         self.images = data.x[self.rows].cpu()

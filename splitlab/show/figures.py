@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor
 
-from splitlab.show.pictures import PARTY, Frame, Picture, draw_row, img, png, show
+from splitlab.arguments import described, ends, reals
+from splitlab.show.pictures import (
+    PARTY,
+    Frame,
+    Picture,
+    check_images,
+    color_of,
+    draw_row,
+    img,
+    png,
+    show,
+)
 from splitlab.show.sequences import frames, planes, thresholds
 
 if TYPE_CHECKING:
@@ -50,9 +61,21 @@ def strip(
         value_range: The smallest and largest value that a pixel can take; None for rows that are
             no images (channels of z, say): each is then drawn from its own smallest value, black,
             to its largest.
+
+    Raises:
+        TypeError: If `rows` is no dictionary of tensors.
+        ValueError: If it is empty, or a row has other images than (n, C, H, W) of one n.
     """
     import matplotlib.pyplot as plt
 
+    _check_labeled("rows", rows)
+    for label, images in rows.items():
+        check_images(f"row {label!r}", images)
+    if len({len(images) for images in rows.values()}) > 1:
+        counts = ", ".join(f"{label.strip()} {len(images)}" for label, images in rows.items())
+        raise ValueError(f"rows have different numbers of images, {counts}: pass the same number")
+    if value_range is not None:
+        value_range = ends(value_range)
     count = len(next(iter(rows.values())))
     figure, axes = plt.subplots(
         len(rows), 1, figsize=(6.4, 0.85 * len(rows) + 0.1), squeeze=False, layout="compressed"
@@ -113,19 +136,23 @@ def curves(
         points: Labels drawn as open circles without a line, which hide no line that they lie on.
 
     Raises:
-        ValueError: If `points` names a label that is not in `series`.
+        ValueError: If `points` names a label that is not in `series`, there is no such party, or
+            a line has another number of x than of y values.
     """
     import matplotlib.pyplot as plt
 
+    _check_labeled("series", series)
+    for label, (x, y, _) in series.items():
+        if len(reals(f"x of {label!r}", x)) != len(reals(f"y of {label!r}", y)):
+            raise ValueError(f"{label!r} has {len(x)} x and {len(y)} y values: pass one y for each")
     if unknown := set(points) - set(series):
         raise ValueError(f"points names {min(unknown)!r}, which is none of {', '.join(series)}")
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     drawn: dict[str, int] = {}
     for label, (x, y, party) in series.items():
-        width = 2.0 / (1 + drawn.get(party, 0))
+        color, width = color_of(party), 2.0 / (1 + drawn.get(party, 0))
         drawn[party] = drawn.get(party, 0) + 1
         if label in points:
-            color = PARTY[party]["color"] if party else "#707070"
             axis.plot(x, y, "o", label=label, color=color, fillstyle="none", zorder=3)
         elif party:
             axis.plot(x, y, label=label, linewidth=width, **PARTY[party])
@@ -156,11 +183,14 @@ def bands(
         floors: Label -> height of a thin dotted line.
 
     Raises:
-        ValueError: If a label has no run, or a run another number of values than there are x.
+        ValueError: If a label has no run, or a run another number of values than there are x; or
+            if there is no such party.
     """
     import matplotlib.pyplot as plt
 
-    for label, (x, runs, _) in series.items():
+    _check_labeled("series", series)
+    for label, (x, runs, party) in series.items():
+        color_of(party)
         if not runs or any(len(y) != len(x) for y in runs):
             raise ValueError(f"{label!r} needs at least one run, each with {len(x)} values")
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
@@ -205,16 +235,18 @@ def dots(
 
     Raises:
         ValueError: If no row has figures, one is not finite or does not fit a logarithmic scale,
-            or `parties` names a label that is not in `rows`.
+            or `parties` names a label that is not in `rows`, or no party.
     """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    _check_labeled("rows", rows)
     parties = parties or {}
     if unknown := set(parties) - set(rows):
         raise ValueError(f"parties names {min(unknown)!r}, which is none of {', '.join(rows)}")
     for label, values in rows.items():
-        if not all(isfinite(value) and (value > 0 or not log) for value in values):
+        color_of(parties.get(label, ""))
+        if not all(isfinite(value) and (value > 0 or not log) for value in reals(label, values)):
             raise ValueError(
                 f"row {label!r} has a figure that is not finite"
                 f"{' and above 0' if log else ''}: leave it out, and say so in the text"
@@ -227,7 +259,7 @@ def dots(
     for place, (label, values) in enumerate(rows.items()):
         if not len(values):
             continue
-        color = PARTY[parties[label]]["color"] if label in parties else "#707070"
+        color = color_of(parties.get(label, ""))
         axis.plot([min(values), max(values)], [place] * 2, color=color, linewidth=1, zorder=2)
         axis.plot(values, [place] * len(values), "o", color=color, fillstyle="none", markersize=4)
         axis.plot(median(values), place, "|", color="black", markersize=9, zorder=4)
@@ -246,3 +278,13 @@ def dots(
     if lines:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _check_labeled(name: str, labeled: Any) -> None:
+    """Refuse what is no dictionary, or is empty."""
+    if not isinstance(labeled, Mapping):
+        raise TypeError(
+            f"{name} is {described(labeled)}: pass a dictionary, label -> what is drawn"
+        )
+    if not labeled:
+        raise ValueError(f"{name} is empty: pass at least one label")

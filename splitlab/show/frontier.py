@@ -12,6 +12,8 @@ from math import isfinite, log10
 from numbers import Real
 from typing import Final
 
+from splitlab.arguments import instances
+
 # Four of Okabe and Ito's colors, the blue lightened, stand out from white and from dark pages.
 _COLORS: Final = ("#1F83C0", "#D55E00", "#009E73", "#CC79A7", "currentColor")
 _SHAPES: Final = (
@@ -158,6 +160,7 @@ class Frontier:
         joined: Whether a line joins the points of a group.
 
     Raises:
+        TypeError: If the points are none.
         ValueError: If points cannot be drawn or told apart, or a text is missing.
     """
 
@@ -174,11 +177,12 @@ class Frontier:
 
     def __post_init__(self) -> None:
         for name in ("x_label", "y_label", "caption", "alt"):
-            if not getattr(self, name).strip():
+            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise ValueError(f"{name} is empty: a frontier needs one")
         if len({name.strip() for name in self.switch} - {""}) != 2:
             raise ValueError(f"switch is {self.switch!r}: pass the names of two settings")
-        self.points = list(self.points)
+        do = "pass sl.frontier.Point(group, label, x, y, record)"
+        self.points = instances("points", self.points, Point, do)
         if not self.points:
             raise ValueError("points is empty: a frontier needs at least one point")
         self._groups: dict[str, list[Point]] = {}

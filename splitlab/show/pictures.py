@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from splitlab.arguments import TENSOR, described, instance, one_of, whole
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -58,9 +60,14 @@ def png(fig: "Figure", *, colors: int = 64) -> bytes:
     Args:
         fig: The figure.
         colors: The size of the palette, 2 to 256.
+
+    Raises:
+        TypeError: If it is no figure.
+        ValueError: If the size is out of range.
     """
-    if not 2 <= colors <= 256:
-        raise ValueError(f"A PNG palette has 2 to 256 colors, not {colors}.")
+    _check_figure(fig)
+    if whole(colors) is None or not 2 <= colors <= 256:
+        raise ValueError(f"A PNG palette has 2 to 256 colors, not {described(colors)}.")
     if fig.get_layout_engine() is None:
         fig.set_layout_engine("constrained")
     drawn = io.BytesIO()
@@ -138,7 +145,12 @@ def draw_row(axis: "Axes", images: Tensor, value_range: tuple[float, float]) -> 
         axis: Where to draw; its ticks and its frame are taken away.
         images: Shape (n, C, H, W), with one or three channels.
         value_range: The smallest and largest value that a pixel can take.
+
+    Raises:
+        TypeError: If the images are no tensor.
+        ValueError: If they have another shape.
     """
+    check_images("images", images)
     low, high = value_range
     padded = F.pad(images.detach().cpu().clamp(low, high), (1, 1, 0, 0), value=high)
     row = torch.cat(list(padded), dim=-1).permute(1, 2, 0)
@@ -149,11 +161,32 @@ def draw_row(axis: "Axes", images: Tensor, value_range: tuple[float, float]) -> 
         spine.set_visible(False)
 
 
+def check_images(name: str, images: Tensor) -> None:
+    """Refuse what cannot be drawn as images, (n, C, H, W) with one or three channels."""
+    instance(name, images, Tensor, TENSOR)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
+        raise ValueError(
+            f"{name} has the shape {tuple(images.shape)}: pass images (n, C, H, W) with one or "
+            "three channels, at least one"
+        )
+
+
+def color_of(party: str) -> str:
+    """Return the color of a party, gray for ""; a ValueError where there is none of this name."""
+    one_of("party", party, ("", *PARTY))
+    return PARTY[party]["color"] if party else "#707070"
+
+
+def _check_figure(fig: object) -> None:
+    if not callable(getattr(fig, "savefig", None)) or not hasattr(fig, "get_layout_engine"):
+        raise TypeError(f"fig is {described(fig)}: pass a matplotlib figure")
+
+
 def _check_alt(alt: str) -> None:
-    if not alt.strip():
+    if not isinstance(alt, str) or not alt.strip():
         raise ValueError("A picture needs alt text: say in one sentence what it shows.")
 
 
 def _check_png(png: bytes) -> None:
-    if not png.startswith(_SIGNATURE):
+    if not isinstance(png, bytes) or not png.startswith(_SIGNATURE):
         raise ValueError("A picture must be PNG bytes; figures.png(figure) makes them.")

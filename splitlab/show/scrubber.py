@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import ipywidgets as w
 
+from splitlab.arguments import count, described, instance, instances
 from splitlab.show.pictures import Frame, img
 
 
@@ -33,7 +34,8 @@ class Scrubber(w.VBox):
         caption: A sentence or two under each picture: what to look at.
 
     Raises:
-        ValueError: If there are no frames, or the interval is not positive.
+        TypeError: If the frames are none.
+        ValueError: If there are no frames, or the interval is no whole number above 0.
     """
 
     def __init__(
@@ -44,11 +46,10 @@ class Scrubber(w.VBox):
         interval: int = 400,
         caption: str = "",
     ) -> None:
-        frames = tuple(frames)
+        frames = instances("frames", frames, Frame, "pass frames, such as sl.stepper.frames makes")
         if not frames:
             raise ValueError("A scrubber needs at least one frame; this run recorded none.")
-        if interval <= 0:
-            raise ValueError(f"The interval between frames is in milliseconds above 0: {interval}.")
+        interval = count("interval", interval, least=1)
         figures = [_figure(frame, label, caption) for frame in frames]
         last = len(frames) - 1
         play = w.Play(min=0, max=last, value=0, interval=interval)
@@ -81,10 +82,15 @@ class Choice(w.VBox):
         scrubbers: Name -> scrubber; the first one shows.
 
     Raises:
+        TypeError: If these are no scrubbers.
         ValueError: If there is nothing to choose from.
     """
 
     def __init__(self, scrubbers: Mapping[str, Scrubber]) -> None:
+        if not isinstance(scrubbers, Mapping):
+            raise TypeError(f"scrubbers is {described(scrubbers)}: pass name -> scrubber")
+        for name, scrubber in scrubbers.items():
+            instance(f"scrubbers[{name!r}]", scrubber, Scrubber, "pass a Scrubber")
         if not scrubbers:
             raise ValueError("A choice needs at least one scrubber; this one has none.")
         shown = list(scrubbers.values())

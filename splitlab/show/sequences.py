@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from splitlab.arguments import count as whole_number
+from splitlab.arguments import described, tensor_of
 from splitlab.show.pictures import PARTY, Frame, draw_row, png
 
 if TYPE_CHECKING:
@@ -25,9 +27,17 @@ def frames(snapshots: "Snapshots", log: "Log") -> list[Frame]:
     Args:
         snapshots: The observer that watched the run.
         log: What `train` returned.
+
+    Raises:
+        TypeError: If these are none.
     """
     import matplotlib.pyplot as plt
 
+    if not hasattr(snapshots, "taken") or not hasattr(log, "names"):
+        raise TypeError(
+            f"frames draws Snapshots and a Log, and was given {described(snapshots)} and "
+            f"{described(log)}: write frames(snapshots, log), with what train returned as the log"
+        )
     errors = [(taken.step, taken.mse) for taken in snapshots.taken]
     drawn = []
     for taken in snapshots.taken:
@@ -133,14 +143,28 @@ def thresholds(
         count: How many thresholds, evenly from the lowest score to the highest.
 
     Raises:
-        ValueError: If one of the labels does not occur.
+        TypeError: If scores or labels are no numbers.
+        ValueError: If one of the labels does not occur, or a score is not finite.
     """
     import matplotlib.pyplot as plt
 
+    count = whole_number("count", count, least=1)
+    scores, labels = tensor_of("scores", scores), tensor_of("labels", labels)
+    if scores.ndim != 1 or scores.shape != labels.shape or not len(scores):
+        raise ValueError(
+            f"scores have the shape {tuple(scores.shape)} and labels {tuple(labels.shape)}: pass "
+            "one of each for each row"
+        )
+    if not scores.isfinite().all() or (log and not (scores > 0).any()):
+        raise ValueError(
+            f"a score is not finite{', or none is above 0' * log}: leave out what has no score"
+        )
     if labels.min() == labels.max():
         raise ValueError(
             f"all labels are {int(labels[0])}: a threshold needs rows of both to tell apart"
         )
+    if not ((labels == 0) | (labels == 1)).all():
+        raise ValueError("a label is neither 0 nor 1: pass the labels of one class against another")
     scores, labels = scores.double().cpu(), labels.cpu()
     if log:
         scores = scores.clamp_min(float(scores[scores > 0].min())).log10()

@@ -281,9 +281,10 @@ def loops(rows, weight):
 )
 def test_it_is_not_fooled_cheaply(answer, sentence, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    if answer in (sleeps, loops):
-        monkeypatch.setattr(norms, "seconds", 0.2)
-    verdict = of_norms(answer)
+    with monkeypatch.context() as patched:
+        if answer in (sleeps, loops):
+            patched.setattr(norms, "seconds", 0.2)
+        verdict = of_norms(answer)
     assert not verdict.passed
     assert sentence in verdict.message
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 from packaging.version import Version
 
-from splitlab.course import claims, records, runner
+from splitlab.course import claims, outputs, records, runner
 
 ROOT = Path(__file__).parents[2]
 CHAPTER = ROOT / "book" / "92_data_sets.ipynb"  # the cheapest one that quotes recorded runs
@@ -135,11 +135,11 @@ def test_a_chapter_runs(away):
     notebook.cells.append(new_code_cell("import splitlab\nprint(splitlab.__file__)"))
     client = NotebookClient(
         notebook,
-        timeout=120,
+        timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=ERROR"],
     )
     finished = client.execute(env=environment)
     assert runner.verdict_of(finished) == runner.verdict_of(nbformat.read(CHAPTER, as_version=4))
-    assert is_installed(finished.cells[-1].outputs[0].text, environment)
+    assert is_installed(outputs.printed(finished.cells[-1]), environment)

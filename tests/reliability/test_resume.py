@@ -171,7 +171,7 @@ def run_with(change, make_client, make_attack, digits):
             snapshots = sl.Snapshots(every=3)
         case "precision":
             options["autocast"] = torch.bfloat16
-    clients = [make_client(**client) for _ in range(number)]
+    clients = [make_client(name=name, **client) for name in ("client", "second")[:number]]
     observers = [] if change == "observers" else [snapshots]
     server = server or sl.FSHA.at(sl.tiny, public, batch_size=16)
     return clients, server, observers, options

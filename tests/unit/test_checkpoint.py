@@ -1,5 +1,6 @@
 """States in files: exact, whole or not at all, and refused in one sentence when damaged."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,11 +8,13 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save as to_safetensors
 from safetensors.torch import save_file
 
 from splitlab import CheckpointError
+from splitlab.core import files
 from splitlab.core.files import load, save
 from splitlab.data.base import fingerprint
 
@@ -43,6 +46,7 @@ def kinds(value):
     return repr((type(value), value))
 
 
+@settings(deadline=None)  # a busy machine takes its time
 @given(STATES)
 def test_states_come_back_as_they_were(tmp_path_factory, state):
     path = tmp_path_factory.getbasetemp() / "state"
@@ -175,13 +179,106 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     save("before", path)
 
     def full(descriptor):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    sentence = r"cannot be written \(No space left on device\) and is as it was before: free some"
+    with pytest.raises(CheckpointError, match=sentence):
         save("after", path)
     assert load(path) == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_in_the_middle_of_a_run_keeps_the_last_good_state(
+    tmp_path, make_client, make_attack, monkeypatch
+):
+    import splitlab as sl
+
+    class Fills(sl.Observer):
+        """Fills the disk in a step."""
+
+        def step(self, step, client, server):
+            if step == 2:
+                monkeypatch.setattr(os, "fsync", full)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def train(*observers):
+        return sl.train([make_client()], make_attack(), 4, observers=observers, **options)
+
+    options = {"checkpoint": tmp_path / "run", "every": 1}
+    with pytest.raises(CheckpointError, match="and is as it was before: free some space"):
+        train(Fills())
+    assert load(tmp_path / "run")["step"] == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "run"]
+    monkeypatch.undo()
+    assert train().steps == 4
+
+
+def test_a_run_that_could_not_be_saved_is_not_begun(
+    tmp_path, make_client, make_attack, monkeypatch
+):
+    """And one that is complete needs no room, for it writes nothing."""
+    import splitlab as sl
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "run"
+    sl.train([make_client()], make_attack(), 1, checkpoint=path)
+    monkeypatch.setattr(os, "fsync", full)
+    assert sl.train([make_client()], make_attack(), 1, checkpoint=path).steps == 1
+    client = make_client()
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        sl.train([client], make_attack(), 2, checkpoint=path)
+    assert client.step == 0
+    assert load(path)["step"] == 1
+
+
+def test_a_home_and_a_relative_path_are_where_they_were_at_the_start(
+    tmp_path, make_client, make_attack, monkeypatch
+):
+    import splitlab as sl
+
+    home, begun, other = (tmp_path / name for name in ("home", "begun", "other"))
+    for folder in (home, begun, other):
+        folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(begun)
+    save(1, "~/state")
+    assert load("~/state") == load(home / "state") == 1
+    monkeypatch.chdir(begun)
+
+    class Moves(sl.Observer):
+        """Changes to another folder in the first step."""
+
+        def step(self, step, client, server):
+            monkeypatch.chdir(other)
+
+    for path in ("run.ckpt", "~/run.ckpt"):
+        monkeypatch.chdir(begun)
+        client, attack = make_client(), make_attack()
+        sl.train([client], attack, 2, observers=[Moves()], checkpoint=path, every=1)
+    assert {*tmp_path.rglob("*.ckpt")} == {begun / "run.ckpt", home / "run.ckpt"}
+    assert not list(other.iterdir())
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        '{"tensor": "9"}', '{"tensor": []}', '{"float": "abc"}', '{"a": 1}', "{}", '{"dict": [1]}',
+        '{"dict": [[[1], 2]]}', '{"dict": 3}', '{"tuple": 3}', '{"float": 1, "tuple": []}',
+        "[" * 100_000 + "]" * 100_000, "not JSON",
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_a_structure_that_no_writer_makes_is_refused(structure, tmp_path):
+    path = tmp_path / "state"
+    checksum = files._checksum(structure, {})
+    path.write_bytes(to_safetensors({}, {"state": f"{files.FORMAT}\n{checksum}\n{structure}"}))
+    with pytest.raises(CheckpointError, match="what is around its tensors is not as splitlab"):
+        load(path)
 
 
 def test_of_writers_at_once_the_file_is_always_one_writers_as_a_whole(tmp_path):

@@ -20,10 +20,9 @@ pytestmark = pytest.mark.usefixtures("short_referee")
 
 def test_json_is_one_object_with_the_agreed_names(capsys):
     assert cli.main(["attack", "fsha", "--steps", "3", "--seed", "2", "--json"]) == 0
-    out, err = capsys.readouterr()
+    out = capsys.readouterr().out
     result = json.loads(out)
     assert out.count("\n") == 1
-    assert "hijacking" in err  # the progress bar
     for key, value in {
         "attack": "fsha",
         "data": "digits",
@@ -85,13 +84,22 @@ def test_the_precision_overrides_the_profiles_and_is_reported(
     ("arguments", "sentence"),
     [
         (["--profile", "paper"], "digits makes no sense at profile paper"),
-        (["--profile", "gpu"], "choose one of mnist, fashion_mnist"),
+        (["--profile", "gpu"], "add --profile tiny, or choose --data from mnist, fashion_mnist"),
+        (["--steps", "-1"], "--steps is -1"),
+        (["--device", "cpu:3"], "this machine has no such device"),
+        (["--device", ""], "there is no device ''"),
         (["--steps", "0"], "at least one step"),
         (["--device", "toaster"], "there is no device 'toaster'"),
         (["--device", "meta"], "is not supported"),
         (["--data", "mnist"], "SPLITLAB_OFFLINE forbids to download it"),
-        (["--client-rate", "0"], "--client-rate"),
-        (["--data", "celeba"], "celeba makes no sense at profile tiny"),
+        (["--client-rate", "0"], "--client-rate is 0: a learning rate is above 0"),
+        (["--client-rate", "-1"], "--client-rate is -1: a learning rate is above 0"),
+        (["--client-rate", "nan"], "--client-rate is nan: a learning rate is above 0"),
+        (["--client-rate", "inf"], "--client-rate is inf: a learning rate is above 0"),
+        (["--client-rate", "1e300"], "--client-rate is 1e+300: a learning rate is above 0"),
+        (["--watch", "nosuch"], "--watch nosuch: there is no such detector"),
+        (["--watch", ""], "--watch '': there is no such detector"),
+        (["--data", "celeba"], "celeba makes no sense at profile tiny: add --profile gpu or paper"),
         (["--data", "celeba", "--profile", "gpu"], "must be got by hand"),
         (["--data", "orl_faces", "--profile", "gpu"], "SPLITLAB_OFFLINE forbids to download it"),
         (["--data", "cifar10", "--profile", "paper"], "SPLITLAB_OFFLINE forbids to download it"),
@@ -106,15 +114,55 @@ def test_wrong_requests_get_one_sentence(capsys, monkeypatch, arguments, sentenc
     assert len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [[], ["attack"], ["attack", "fsha", "--cut", "9"], ["attack", "fsha", "--precision", "half"]],
-)
-def test_incomplete_requests_show_the_usage(capsys, arguments):
+@pytest.mark.parametrize("arguments", [[], ["attack"], ["data"], ["data", "steal"], ["atack"]])
+def test_without_a_command_that_is_known_the_known_ones_are_listed(capsys, arguments):
     with pytest.raises(SystemExit) as status:
         cli.main(arguments)
     assert status.value.code == 2
-    assert "usage: splitlab" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out == "" and "usage: splitlab" in err
+    last = err.splitlines()[-1]
+    assert last.startswith("splitlab") and ("required" in last or "invalid choice" in last)
+
+
+HUGE = "1" + 30 * "0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["attack", "fsha", "--cut", "9"], "argument --cut: invalid choice: 9"),
+        (["attack", "fsha", "--precision", "half"], "argument --precision: invalid choice: 'half'"),
+        (["attack", "fsha", "--profile", "huge"], "invalid choice: 'huge'"),
+        (["attack", "fsha", "--steps", "1e3"], "argument --steps: '1e3' is not a whole number"),
+        (["attack", "fsha", "--steps"], "argument --steps: expected one argument"),
+        (["attack", "fsha", "--stpes", "3"], "unrecognized arguments: --stpes 3"),
+        (["attack", "fsha", "--seed", "1.5"], "argument --seed: '1.5' is not a whole number"),
+        (["attack", "fsha", "--seed", HUGE], "is too large: choose a whole number of at most 18"),
+        (["attack", "fsha", "--seed", f"-{HUGE}"], "is too large: choose a whole number"),
+        (["attack", "fsha", "--seed", 5000 * "9"], "is not a whole number"),
+        (["attack", "fsha", "--client-rate", "fast"], "--client-rate: 'fast' is not a number"),
+        (["attack", "client-gan", "--seed", HUGE], "is too large: choose a whole number"),
+        (["attack", "client-gan", "--target", "one"], "argument --target: 'one' is not a whole"),
+        (["attack", "client-gan", "--profile", "gpu"], "invalid choice: 'gpu'"),
+        (["claims", "nosuch", "--seed", "x"], "argument --seed: 'x' is not a whole number"),
+        (["doctor", "--profile", "huge"], "invalid choice: 'huge'"),
+    ],
+)
+def test_arguments_that_cannot_be_read_get_one_line(capsys, arguments, sentence):
+    with pytest.raises(SystemExit) as status:
+        cli.main(arguments)
+    assert status.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == "" and sentence in err and "--help`" in err
+    assert len(err.splitlines()) == 1 and len(err) < 400
+
+
+@pytest.mark.parametrize("seed", ["-1", "-999999999999999999"])
+def test_any_seed_of_18_digits_works(capsys, seed):
+    for attack in (["fsha", "--steps", "1"], ["client-gan", "--rounds", "1"]):
+        assert cli.main(["attack", *attack, "--seed", seed, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["seed"] == int(seed)
 
 
 def test_the_command_is_installed_and_knows_its_version():
@@ -159,10 +207,9 @@ GAN = ["attack", "client-gan"]
 def test_the_client_side_gan_is_one_object_with_the_agreed_names(capsys):
     asked = ["--rounds", "2", "--target", "3", "--honest", "2", "--seed", "1", "--json"]
     assert cli.main([*GAN, *asked]) == 0
-    out, err = capsys.readouterr()
+    out = capsys.readouterr().out
     result = json.loads(out)
     assert out.count("\n") == 1
-    assert "training" in err  # the progress bar
     for key, value in {
         "attack": "client-gan",
         "goal": "prototypes",
@@ -201,10 +248,11 @@ def test_the_client_side_gans_report_is_for_people(capsys):
         (["--target", "10"], "target is 10: choose a class from 0 to 9"),
         (["--rounds", "0"], "--rounds is 0: choose at least 1"),
         (["--honest", "0"], "--honest is 0: choose at least 1"),
-        (["--honest", "40"], "choose a batch_size"),
+        (["--honest", "21"], "and each client needs a batch of 32: choose at most 20"),
+        (["--honest", HUGE[:18]], "digits has 643 private images"),
         (["--scale", "0"], "scale is 0.0: choose a factor above 0"),
         (["--profile", "paper"], "digits makes no sense at profile paper"),
-        (["--data", "orl_faces"], "orl_faces makes no sense at profile tiny"),
+        (["--data", "orl_faces"], "orl_faces makes no sense at profile tiny: add --profile paper,"),
         (["--device", "toaster"], "there is no device 'toaster'"),
     ],
 )

@@ -308,12 +308,12 @@ REFUSED = {
         "the tail has 10 outputs and the attack needs 11: give all heads one more class",
     ),
     "poison beyond": ({"poison": 12}, "the tail has 11 outputs and the attack needs 13"),
-    "scale": ({"scale": 0.0}, "scale is 0.0: choose a factor above 0"),
+    "scale": ({"scale": 0.0}, "scale is 0.0: choose a finite number above 0"),
     "shape": (
         {"generator": NETS.generator(size=20)},
-        r"makes images of shape \(1, 20, 20\) and the task's are \(1, 16, 16\)",
+        r"makes rows of shape \(1, 20, 20\) and the task's images have \(1, 16, 16\)",
     ),
-    "noise": ({"generator": nn.Linear(3, 4)}, "does not take noise of 32 numbers"),
+    "noise": ({"generator": nn.Linear(3, 4)}, r"does not take noise of shape \(32,\)"),
     "nothing to learn": ({"generator": nn.Tanh()}, "the generator has no weights to train"),
     "one image": ({"batch_size": 1}, "batch_size is 1 and the generator has a BatchNorm1d"),
 }
@@ -337,7 +337,7 @@ def test_it_needs_a_tail_and_the_u_shaped_protocol(like, attack):
     ):
         sl.train([attack], server, 1)
     assert not any(moved(before, server.net, attack.net, attack.generator))
-    with pytest.raises(ValueError, match="n is 0: ask for at least one image"):
+    with pytest.raises(ValueError, match="n is 0: choose a whole number of at least 1"):
         attack.generate(0)
 
 

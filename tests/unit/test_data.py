@@ -363,7 +363,7 @@ BAD_FIELDS = [
     ({"y": torch.full((12,), 3)}, "labels run from 3 to 3, but there are 3 classes"),
     ({"y": torch.full((12,), -1)}, "labels run from -1"),
     ({"x": torch.full((12, 1, 4, 4), 1.5)}, "outside the value range -1 to 1"),
-    ({"x": torch.full((12, 1, 4, 4), float("nan"))}, "nan"),
+    ({"x": torch.full((12, 1, 4, 4), float("nan"))}, "x contains NaN"),
     ({"value_range": (0.0, 1.0)}, "outside the value range 0 to 1"),
 ]
 

@@ -24,7 +24,7 @@ import pytest
 from data_sets import BY_HAND
 
 import splitlab as sl
-from splitlab.course import cli
+from splitlab.course import cli, data_command
 from splitlab.data import PUBLISHED, DataError, download, published
 from splitlab.data.download import fetch
 from splitlab.data.idx import IdxFiles, load_idx
@@ -173,7 +173,10 @@ def one_sentence(error):
 # --- what should happen ---------------------------------------------------------------------
 
 
-def test_a_download_shows_progress_and_terms_and_is_complete(files, server, cache, capsys):
+def test_a_download_shows_progress_and_terms_and_is_complete(
+    files, server, cache, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert fetch(files) == cache
     assert held(cache) == FILES
     assert server.requests == [f"/a/{name}" for name in FILES]
@@ -183,6 +186,12 @@ def test_a_download_shows_progress_and_terms_and_is_complete(files, server, cach
         assert f"{name}: 100%" in err
     assert err.count("free for tests.") == 1
     assert str(cache) in err
+
+
+def test_where_stderr_is_no_terminal_there_is_no_bar(files, capsys):
+    fetch(files)
+    err = capsys.readouterr().err
+    assert "free for tests." in err and "%" not in err and "\r" not in err
 
 
 def test_the_cache_spares_the_network_and_says_nothing(files, server, cache, capsys):
@@ -235,6 +244,9 @@ def test_the_cache_follows_the_variable_and_the_platform(monkeypatch, tmp_path):
     assert published.cache_folder() == tmp_path
     monkeypatch.setenv(published.CACHE, "~/here")
     assert published.cache_folder() == Path.home() / "here"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(published.CACHE, "below/../here")
+    assert published.cache_folder() == tmp_path / "here"
     monkeypatch.delenv(published.CACHE)
     assert published.cache_folder().is_absolute()
     assert "splitlab" in published.cache_folder().parts
@@ -412,6 +424,16 @@ def forbid(monkeypatch, where):
             return usual(self, mode, *args, **kwargs)
 
         monkeypatch.setattr(Path, "open", opened)
+    elif where == "write":
+        usual = Path.open
+
+        def onto_full_disk(self, mode="r", *args, **kwargs):
+            if "x" not in mode:
+                return usual(self, mode, *args, **kwargs)
+            usual(self, mode).close()
+            return open("/dev/full", "wb")
+
+        monkeypatch.setattr(Path, "open", onto_full_disk)
     elif where == "fsync":
 
         def fsync(descriptor):
@@ -429,6 +451,7 @@ def forbid(monkeypatch, where):
 STEPS = {
     "mkdir": "Read-only file system",
     "open": "Permission denied",
+    "write": "No space left on device.*make room, or set SPLITLAB_CACHE to a folder that has room",
     "fsync": "No space left on device",
     "replace": "Operation not permitted",
 }
@@ -462,6 +485,100 @@ def test_a_complete_cache_is_only_read(files, cache, monkeypatch):
     for where in STEPS:
         forbid(monkeypatch, where)
     assert len(load_idx(files, 28, 1, None, True)) == 466
+
+
+# --- what the environment says wrongly ------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", download.BUNDLES)
+def test_certificates_that_are_not_there_are_named(
+    files, server, cache, tmp_path, monkeypatch, variable
+):
+    secure = [mirror.replace("http:", "https:") for mirror in files.mirrors]
+    for other in download.BUNDLES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(variable, "/no/such/company.pem")
+    with pytest.raises(DataError, match=f"{variable} names the certificates /no/such/") as error:
+        fetch(dataclasses.replace(files, mirrors=tuple(secure)))
+    assert "SPLITLAB_CACHE" not in one_sentence(error)
+    assert not cache.exists() and server.requests == []
+    stale = tmp_path / "stale.pem"
+    stale.write_text("no certificate")
+    monkeypatch.setenv(variable, str(stale))
+    with pytest.raises(DataError, match=rf"no certificate that {stale} \({variable}\) trusts"):
+        fetch(dataclasses.replace(files, mirrors=tuple(secure)))
+    monkeypatch.setenv(variable, "/no/such/company.pem")
+    fetch(files)  # without https nobody looks at it
+
+
+@pytest.mark.parametrize(
+    ("variable", "proxy"),
+    [
+        ("http_proxy", "http://me:secret@{closed}"),
+        ("HTTP_PROXY", "{closed}"),
+        ("all_proxy", "http://"),
+        ("http_proxy", "http://[::1"),
+        ("http_proxy", "socks9://x:1"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_with_its_variable(
+    files, server, monkeypatch, variable, proxy
+):
+    for low in ("http_proxy", "all_proxy", "no_proxy"):
+        for name in (low, low.upper()):
+            monkeypatch.delenv(name, raising=False)
+    closed = closed_port().split("/")[2]
+    monkeypatch.setenv(variable, proxy.format(closed=closed))
+    with pytest.raises(DataError, match=rf"the network and the proxy .*\({variable}\)") as error:
+        fetch(files)
+    text = one_sentence(error)
+    assert "secret" not in text
+    assert (closed in text) == ("closed" in proxy)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [
+        ("/nowhere", "SPLITLAB_DATA names /nowhere, which is not a folder; "),
+        (
+            "data",
+            r"SPLITLAB_DATA names data, which is not a folder \(looked for at {here}/data\); ",
+        ),
+        (
+            "~no.one/data",
+            r"names ~no.one/data, which is not a folder \(looked for at {here}/~no.one",
+        ),
+    ],
+)
+def test_a_data_folder_that_is_none_is_named_with_where_it_was_looked_for(
+    files, cache, tmp_path, monkeypatch, named, shown
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(published.DATA, named)
+    end = "correct it, or unset it to have mnist downloaded."
+    with pytest.raises(DataError, match=f"{shown.format(here=tmp_path)}.*{end}"):
+        load_idx(files, 28, 1, None, True)
+    cache.mkdir(parents=True)
+    (cache / IMAGES).write_bytes(b"")
+    with pytest.raises(DataError, match=f"correct it, or unset it to use {cache}"):
+        load_idx(files, 28, 1, None, True)
+
+
+def test_a_relative_data_folder_is_looked_for_from_here(files, tmp_path, monkeypatch):
+    folder = tmp_path / "mine" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(published.DATA, "mine")
+    assert published.folder_from(published.DATA) == tmp_path / "mine"
+    assert published.locate(files) == (published.DATA, folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(published.DATA, "~/mine")
+    assert published.locate(files) == (published.DATA, folder)
+    monkeypatch.setenv(published.DATA, "")
+    assert published.folder_from(published.DATA) is None
 
 
 # --- offline --------------------------------------------------------------------------------
@@ -595,6 +712,20 @@ def test_list_says_where_each_set_is(shell, cache, tmp_path, monkeypatch):
     assert line_of(shell("list")[1], "mnist").endswith(f"SPLITLAB_DATA: {folder}")
 
 
+def test_list_and_check_go_on_where_the_data_folder_is_none(shell, monkeypatch):
+    monkeypatch.setenv(published.DATA, "/nowhere")
+    for action, expected in (("list", 0), ("check", 1)):
+        status, out, err = shell(action)
+        assert (status, err) == (expected, "")
+        assert "bundled with scikit-learn" in line_of(out, "digits")
+        assert "made by the program" in line_of(out, "drawn_faces")
+        for name in sl.data.PUBLISHED:
+            assert "SPLITLAB_DATA names /nowhere, which is not a folder" in line_of(out, name)
+        assert out.count("\n") == len(data_command.DATA_SETS)
+    status, out, err = shell("check", "mnist")
+    assert (status, out) == (2, "") and err.count("\n") == 1
+
+
 def test_get_downloads_nothing_that_is_here(shell, server, tmp_path, monkeypatch):
     assert shell("get", "digits")[:2] == (0, f"{'digits':<20} bundled with scikit-learn\n")
     folder = tmp_path / "mine" / "MNIST" / "raw"
@@ -668,7 +799,7 @@ def test_each_set_says_where_it_is_published_and_its_terms(published):
     assert bool(published.mirrors) != bool(published.by_hand)
     assert all(mirror.endswith("/") for mirror in published.mirrors)
     assert published.terms.endswith(".") and not published.by_hand.endswith(".")
-    assert cli.DATA_SETS[0] == "digits" and published.name in cli.DATA_SETS
+    assert data_command.DATA_SETS[0] == "digits" and published.name in data_command.DATA_SETS
 
 
 def test_no_two_sets_share_a_file():

@@ -67,9 +67,9 @@ def test_it_exceeds_the_truth_no_more_often_than_it_says():
     ("arguments", "sentence"),
     [
         ((201, 0, 200, 1e-5), "201 of 200"),
-        ((0, -1, 200, 1e-5), "-1 of 200"),
-        ((0, 0, 0, 1e-5), "at least one case"),
-        ((0, 0, 200, -1.0), r"delta is a probability, such as 1e-5, not -1\.0"),
+        ((0, -1, 200, 1e-5), "successes is -1: choose a whole number"),
+        ((0, 0, 0, 1e-5), "n is 0: choose a whole number of at least 1"),
+        ((0, 0, 200, -1.0), r"delta is -1\.0: choose a probability, such as 1e-5, from 0 to 1"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(arguments, sentence):

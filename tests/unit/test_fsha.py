@@ -225,7 +225,7 @@ def test_a_critics_wrong_arguments_get_a_sentence(options, sentence):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"critic_steps": 0}, "at least one step"),
+        ({"critic_steps": 0}, "critic_steps is 0: choose a whole number of at least 1"),
         ({"batch_size": 10_000}, "cannot draw batches of 10000"),
     ],
 )

@@ -60,9 +60,12 @@ def test_what_n_of_n_leaves_possible(confidence):
     [
         (lambda: intervals.mean([0.3]), "at least two runs, not 1"),
         (lambda: intervals.mean([0.3, math.nan]), "not finite"),
-        (lambda: intervals.mean([0.3, 0.4], 95), "between 0 and 1, such as 0.95, not 95"),
+        (
+            lambda: intervals.mean([0.3, 0.4], 95),
+            "confidence is 95: choose a number between 0 and 1, such as 0.95",
+        ),
         (lambda: intervals.proportion(7, 6), "7 of 6"),
-        (lambda: intervals.proportion(0, 0), "at least one case"),
+        (lambda: intervals.proportion(0, 0), "n is 0: choose a whole number of at least 1"),
         (lambda: intervals.failure_bound(0), "at least 1"),
         (lambda: intervals.failure_bound(6, 1.0), "between 0 and 1"),
     ],

@@ -140,7 +140,7 @@ class TestWhiteBox:
         client, _ = trained
         with pytest.raises(ValueError, match=r"no image to start from: pass start=.* or public="):
             sl.WhiteBoxInversion(net(), f=own())
-        with pytest.raises(ValueError, match="at least one step"):
+        with pytest.raises(ValueError, match="steps is 0: choose a whole number of at least 1"):
             sl.WhiteBoxInversion(net(), f=own(), start=torch.zeros(1, 16, 16), steps=0)
         attack = sl.WhiteBoxInversion(net(), f=own(), start=torch.zeros(1, 16, 16))
         with pytest.raises(RuntimeError, match=r"call attack\.prepare\(client\.weights\(\)\)"):
@@ -260,7 +260,7 @@ class TestQueryFree:
 
     def test_says_what_is_missing(self, trained, digits):
         client, _ = trained
-        with pytest.raises(ValueError, match="choose 'descent' or 'decoder'"):
+        with pytest.raises(ValueError, match="choose one of 'descent', 'decoder'"):
             self.make(digits, inversion="magic")
         attack = self.make(digits)
         with pytest.raises(RuntimeError, match=r"call attack\.prepare\(\)"):

@@ -139,7 +139,9 @@ def test_plain_noise_is_as_long_as_it_says_in_every_direction():
 
 def test_what_a_defense_cannot_do_gets_a_sentence(make_client):
     for kind in (GradientNoise, Marvell):
-        with pytest.raises(ValueError, match="the strength is 0 or more"):
+        with pytest.raises(
+            ValueError, match=r"strength is -1.0: choose a finite number of at least 0"
+        ):
             kind(-1.0)
     with pytest.raises(ValueError, match="use GradientNoise for more classes"):
         Marvell(1.0).outgoing(torch.rand(2, 3), torch.tensor([0, 2]))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import splitlab as sl
+
 ROOT = Path(__file__).parents[2]
 
 # `fake -m venv --clear DIR` makes DIR/bin/python another copy of itself.
@@ -18,7 +20,7 @@ echo "$*" >> "{log}"
 case "$*" in *"$FAIL_ON"*) [ -n "$FAIL_ON" ] && exit 1 ;; esac
 for last; do :; done
 if [ "$1 $2" = "-m venv" ]; then
-  rm -rf "$last"; mkdir -p "$last/bin"; cp "$0" "$last/bin/python"
+  rm -rf "$last"; mkdir -p "$last/bin"; cp "$0" "$last/bin/python"; : > "$last/pyvenv.cfg"
 fi
 """
 
@@ -81,8 +83,8 @@ def test_the_workflows_run_what_there_is():
 def test_setup_installs_torch_first_and_alone(project):
     result, calls = make(project, "setup")
     assert result.returncode == 0, result.stderr
-    check, venv, torch, rest = calls
-    assert "version_info" in check
+    check, modules, venv, torch, rest = calls
+    assert "version_info" in check and "ensurepip" in modules
     assert venv == "-m venv --clear .venv"
     assert torch == "-m pip install torch==2.13.0"
     assert rest == "-m pip install -c constraints.txt torch==2.13.0 -e .[book,test,dp]"
@@ -127,11 +129,51 @@ def test_an_interrupted_update_is_not_taken_for_finished(project):
     assert make(project, "setup")[1][-1].startswith("-m pip install -c constraints.txt")
 
 
-def test_an_old_python_is_refused_in_one_sentence(project):
-    result, calls = make(project, "setup", FAIL_ON="version_info")
+@pytest.mark.parametrize(
+    ("arguments", "fails", "sentence"),
+    [
+        ([], "version_info", "is no Python 3.11 or newer: name one, as in make PYTHON="),
+        ([], "ensurepip", "has no venv or no ensurepip: install python3-venv"),
+        (["PYTHON=nopython"], "", "there is no program nopython: name a Python 3.11 or newer"),
+        (["PYTHON="], "", "there is no program in PYTHON: name a Python 3.11 or newer"),
+        (["VENV=mine"], "", "VENV=mine holds something else, which would be lost"),
+        (["VENV=Makefile"], "", "VENV=Makefile holds something else, which would be lost"),
+        ([], "-m venv", "the environment .venv cannot be made: name a folder where you may write"),
+        (["PROFILE=huge"], "", "PROFILE is huge: choose tiny, gpu or paper"),
+    ],
+)
+def test_what_cannot_be_set_up_is_refused_in_one_sentence(project, arguments, fails, sentence):
+    mine = project / "mine" / "thesis"
+    mine.parent.mkdir()
+    mine.write_text("years of work")
+    result, calls = make(project, "setup", *arguments, FAIL_ON=fails)
     assert result.returncode != 0
-    assert "Python 3.11 or newer" in result.stderr
-    assert len(calls) == 1
+    said, *stop = result.stderr.splitlines()
+    assert sentence in said
+    assert all(line.startswith("make: *** [") for line in stop), result.stderr
+    assert not any("pip" in call and "-m pip" in call for call in calls)
+    assert not (project / ".venv").exists()
+    assert mine.read_text() == "years of work"
+
+
+def test_the_profiles_are_those_of_the_library(project):
+    for profile in sl.PROFILES:
+        assert make(project, "help", f"PROFILE={profile}")[0].returncode == 0
+
+
+def test_the_environment_may_be_in_a_folder_with_spaces(project):
+    for _ in range(2):  # the second time, it is there
+        result, calls = make(project, "test", "VENV=my environment/of python")
+        assert result.returncode == 0, result.stderr
+    assert len(calls) == 1 and calls[0].startswith("-m pytest")
+    assert (project / "my environment" / "of python" / "made-from").exists()
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(project):
+    make(project, "setup")
+    (project / ".venv" / "bin" / "python").unlink()
+    result, calls = make(project, "setup")
+    assert result.returncode == 0 and "-m venv --clear .venv" in calls
 
 
 @pytest.mark.parametrize(
@@ -161,6 +203,7 @@ def test_kernels_and_tests_have_one_thread(project):
     (project / "fake").write_text('#!/bin/sh\necho "threads $OMP_NUM_THREADS" >> log\n')
     venv = project / ".venv" / "bin"
     venv.mkdir(parents=True)
+    (venv.parent / "pyvenv.cfg").touch()
     shutil.copy(project / "fake", venv / "python")
     (project / ".venv" / "made-from").write_text("")
     _, calls = make(project, "test", OMP_NUM_THREADS="7")

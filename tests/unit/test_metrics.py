@@ -28,7 +28,7 @@ def pair(shape, seed=0, low=-1.0, high=1.0):
 def one_sentence(error):
     text = str(error.value)
     assert "\n" not in text
-    assert text.endswith(".")
+    assert len(text) < 400
     return text
 
 

@@ -153,7 +153,7 @@ def test_its_card_says_that_it_is_active_and_has_the_tasks_network():
 
 @pytest.mark.parametrize("weight", [-0.1, 1.5])
 def test_a_weight_that_is_none_gets_a_sentence(digits, weight):
-    with pytest.raises(ValueError, match=f"weight is {weight}: choose from 0, the task alone"):
+    with pytest.raises(ValueError, match=f"weight is {weight}: choose a share"):
         make(digits, weight)
 
 

@@ -136,8 +136,8 @@ def test_the_permuted_value_is_the_mean_over_other_rows():
 
 
 WRONG = {
-    "negative": (lambda: NoPeek(-1.0), r"alpha is -1\.0: choose a weight of at least 0"),
-    "infinite": (lambda: NoPeek(float("inf")), "alpha is inf: choose a weight"),
+    "negative": (lambda: NoPeek(-1.0), r"alpha is -1\.0: choose a finite number of at least 0"),
+    "infinite": (lambda: NoPeek(float("inf")), "alpha is inf: choose a finite number"),
     "rows": (
         lambda: distance_correlation(torch.zeros(3, 1), torch.zeros(4, 1)),
         "the samples have 3 and 4 rows: pass the same rows of both",
@@ -145,7 +145,7 @@ WRONG = {
     "few": (lambda: bias_corrected(torch.zeros(3, 1), torch.zeros(3, 1)), "3 rows: .* at least 4"),
     "times": (
         lambda: permuted(torch.zeros(3, 1), torch.zeros(3, 1), times=0),
-        "times is 0: ask for at least one permutation",
+        "times is 0: choose a whole number of at least 1",
     ),
 }
 

@@ -94,11 +94,11 @@ def test_a_patch_may_be_dark(unit):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: sl.Patch(0), "size is 0: choose a whole number of pixels, at least 1"),
-        (lambda: sl.Patch(2.5), r"size is 2\.5: choose a whole number of pixels"),
+        (lambda: sl.Patch(0), "size is 0: choose a whole number of at least 1"),
+        (lambda: sl.Patch(2.5), r"size is 2\.5: choose a whole number of at least 1"),
         (lambda: sl.Patch(9), r"size is 9 and the images are \(8, 8\) pixels: choose a smaller"),
         (lambda: sl.Patch(value=1.5), r"value is 1\.5 and pixels run from -1 to 1: choose a value"),
-        (lambda: sl.Patch(value=float("nan")), "value is nan and pixels run from -1 to 1: choose"),
+        (lambda: sl.Patch(value=float("nan")), "value is nan: choose a finite number"),
         (lambda: sl.Blend(0.0), r"strength is 0\.0: choose a share above 0 and at most 1"),
         (lambda: sl.Blend(1.1), r"strength is 1\.1: choose a share above 0 and at most 1"),
     ],
@@ -129,7 +129,10 @@ class Mine(sl.attacks.Trigger):
     ids=["narrow", "one image", "bright", "NaN"],
 )
 def test_a_trigger_that_makes_no_images_of_the_kind_gets_a_sentence(private, function, sentence):
-    attack = backdoor(private, trigger=Mine(function), share=1.0)
+    with pytest.raises(ValueError, match=sentence):
+        backdoor(private, trigger=Mine(function))
+    attack = backdoor(private, share=1.0)
+    attack.trigger = Mine(function)  # one that was right for the images it was tried on
     with pytest.raises(ValueError, match=sentence):
         attack.forward()
     with pytest.raises(ValueError, match=sentence):
@@ -298,9 +301,9 @@ REFUSED = {
     "target between": ({"target": 0.5}, r"target is 0\.5: give the class by its number"),
     "share 0": ({"share": 0.0}, r"share is 0\.0: choose a share above 0 and at most 1"),
     "share above": ({"share": 1.5}, r"share is 1\.5: choose a share above 0 and at most 1"),
-    "scale": ({"scale": 0.0}, r"scale is 0\.0: choose a factor above 0, or 1 for no scaling"),
-    "other scale": ({"scale_rest": -1.0}, r"scale_rest is -1\.0: choose a factor above 0"),
-    "batch": ({"batch_size": 0}, "cannot draw batches of 0 from 64 rows: choose a batch_size"),
+    "scale": ({"scale": 0.0}, r"scale is 0\.0: choose a finite number above 0"),
+    "other scale": ({"scale_rest": -1.0}, r"scale_rest is -1\.0: choose a finite number above 0"),
+    "batch": ({"batch_size": 0}, "batch_size is 0: choose a whole number of at least 1"),
 }
 
 
@@ -396,7 +399,7 @@ def test_it_takes_no_part_in_the_u_shaped_protocol(private, digits):
     [
         ({"target": 10}, "target is 10: choose a class from 0 to 9"),
         ({"target": "1"}, "target is '1': give the class by its number"),
-        ({"rehearsals": 0}, "rehearsals is 0: choose at least 1"),
+        ({"rehearsals": 0}, "rehearsals is 0: choose a whole number of at least 1"),
         ({"batch_size": 9999}, "cannot draw batches of 9999 from .* rows: choose a batch_size"),
     ],
 )
@@ -406,6 +409,10 @@ def test_a_servers_backdoor_that_makes_no_sense_gets_a_sentence(digits, options,
 
 
 def test_a_surrogate_of_another_architecture_gets_a_sentence(private, digits):
-    attack = serving(digits[1], surrogate=nn.Sequential(NETS.shallow_client(), nn.AvgPool2d(2)))
+    surrogate = nn.Sequential(NETS.shallow_client(), nn.AvgPool2d(2))
+    with pytest.raises(ValueError, match=r"net does not take the surrogate's z of shape \(8, 4, 4"):
+        serving(digits[1], surrogate=surrogate)
+    attack = serving(digits[1])
+    attack.surrogate = surrogate
     with pytest.raises(ValueError, match=r"z of shape \(8, 4, 4\) and the client sends \(8, 8, 8"):
         sl.train([vanilla_client(private)], attack, 1)

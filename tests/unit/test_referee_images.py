@@ -121,7 +121,7 @@ def test_what_as_many_numbers_could_carry_is_a_floor_where_z_has_fewer_than_the_
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        (lambda d: {"referee": d}, TypeError, "referee is a Split and must be ImageData: pass one"),
+        (lambda d: {"referee": d}, TypeError, "referee is a Split: pass ImageData, such as a part"),
         (lambda d: {"referee": d[0]}, ValueError, "scored images are in the referee's part, too"),
         (lambda d: {"referee": d[2], "goal": "image"}, ValueError, "no goal 'image': choose from"),
     ],
@@ -355,7 +355,7 @@ def test_received_images_are_decoded_from_the_last_z_of_each(make_client, make_a
 
 
 def test_received_images_need_images_an_attack_and_a_step(make_client, make_attack):
-    with pytest.raises(ValueError, match="every=0"):
+    with pytest.raises(ValueError, match="every is 0: choose a whole number of at least 1"):
         sl.ReceivedImages(torch.arange(3), every=0)
     received, honest = sl.ReceivedImages(torch.arange(3)), sl.HonestServer(sl.tiny.server_net())
     with pytest.raises(TypeError, match="HonestServer makes none"):

@@ -286,8 +286,8 @@ def test_weights_that_arrive_twice_are_answered_and_not_judged_twice(digits):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"window": 2}, "window is 2: choose a whole number of turns, at least 3 for a majority"),
-        ({"window": 3.5}, r"window is 3\.5: choose a whole number of turns"),
+        ({"window": 2}, "window is 2: choose a whole number of at least 3"),
+        ({"window": 3.5}, r"window is 3\.5: choose a whole number of at least 3"),
         ({"share": 0.0}, r"share is 0\.0: choose a share above 0 and at most 1"),
         ({"share": 1.2}, r"share is 1\.2: choose a share above 0 and at most 1"),
     ],

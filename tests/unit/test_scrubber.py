@@ -91,7 +91,7 @@ def test_one_frame_is_enough_and_none_is_refused():
     Scrubber(frames(1))
     with pytest.raises(ValueError, match="at least one frame"):
         Scrubber([])
-    with pytest.raises(ValueError, match="above 0: 0"):
+    with pytest.raises(ValueError, match="interval is 0: choose a whole number"):
         Scrubber(frames(), interval=0)
 
 

@@ -55,7 +55,7 @@ def test_unknown_and_senseless_data_get_a_sentence():
 @pytest.mark.parametrize("name", ["orl_faces", "omniglot", "cifar10", "celeba", "tiny_imagenet"])
 def test_photographs_and_alphabets_make_no_sense_at_tiny_scale(name):
     with pytest.raises(
-        ValueError, match=f"{name} makes no sense at profile tiny: choose one of di"
+        ValueError, match=f"{name} makes no sense at profile tiny: use profile gpu or paper, or ch"
     ):
         sl.tiny.split(name, 0)
 

@@ -115,7 +115,9 @@ def test_a_clone_does_not_begin_as_the_client_of_the_same_seed_does(some_z):
         begun[-1][0].register_parameter("first", nn.Parameter(begun[-1][0].weight.clone()))
         return begun[-1]
 
-    attack(spy, starts=2, seed=0).search(some_z)
+    server = attack(spy, starts=2, seed=0)
+    begun.clear()  # one was made to see whether it takes the images
+    server.search(some_z)
     true = sl.nets.tiny.shallow_client(seed=0)[0].weight
     firsts = [net[0].first for net in begun]
     assert not any(torch.equal(first, true) for first in firsts)
@@ -193,11 +195,11 @@ def test_correlations_are_of_each_picture():
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"rounds": 0}, "rounds is 0: the search needs at least 1"),
+        ({"rounds": 0}, "rounds is 0: choose a whole number of at least 1"),
         ({"starts": 0}, "starts is 0"),
         ({"image_steps": 0}, "image_steps is 0"),
         ({"clone_steps": -1}, "clone_steps is -1"),
-        ({"start": -0.9}, "start is -0.9: give a share of the range, from 0 to 1"),
+        ({"start": -0.9}, "start is -0.9: choose a share of the range from 0 to 1"),
         ({"background": 1.5}, "background is 1.5"),
         ({"value_range": (1.0, -1.0)}, "value_range"),
     ],

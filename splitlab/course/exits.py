@@ -1,0 +1,158 @@
+"""How a command of the shell ends: its exit status, and one sentence where it ends early."""
+
+from __future__ import annotations
+
+import errno
+import linecache
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+PACKAGE = Path(__file__).parents[1]
+CLOSED_PIPE = 128 + 13  # what a shell reports of a program that SIGPIPE has ended
+FULL = (errno.ENOSPC, errno.EDQUOT)
+STATUSES = (
+    "Exit status: 0 done; 1 a check found something wrong, such as a claim that does not hold; "
+    "2 wrong use, or something that cannot be done here; 130 stopped by Ctrl-C; 143 stopped by "
+    "SIGTERM; 141 the reader of the output has closed it, as `| head` does. Results go to stdout, "
+    "everything else to stderr."
+)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has arrived: it stops a command as Ctrl-C does."""
+
+
+def stopped_status(error: KeyboardInterrupt) -> int:
+    """Return the exit status of what was stopped: 143 by SIGTERM, 130 by Ctrl-C."""
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` inside, so that it cleans up as after Ctrl-C.
+
+    A SIGTERM that this process was told to ignore stays ignored. Only the main thread may set what
+    a signal does; in another one nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if before is not None:  # None: set outside Python, which cannot put it back
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Start processes inside that ignore Ctrl-C: the process that started them ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run(
+    name: str,
+    command: Callable[[], int | None],
+    *,
+    stopped: str = "nothing is left half-written",
+) -> int:
+    """Run a command; where it ends early, say in one sentence on stderr why.
+
+    An error that nobody has foreseen keeps its traceback.
+
+    Args:
+        name: What the sentence begins with.
+        command: Returns the exit status, or None for 0.
+        stopped: What the user may rely on after Ctrl-C; the end of a sentence.
+
+    Returns:
+        The exit status, as `STATUSES` has it.
+    """
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by the shell; print would take the other one
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115 as long as the process
+    try:
+        with terminable():
+            try:
+                status = command() or 0
+            finally:
+                sys.stdout.flush()  # a closed pipe or a full disk shows here, not after the end
+    except KeyboardInterrupt as error:
+        _say(f"\n{name}: stopped before the end; {stopped}.")
+        status = stopped_status(error)
+    except BrokenPipeError:
+        status = CLOSED_PIPE
+    except (ValueError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+        if not foreseen(error):
+            raise
+        _say(f"{name}: {sentence(error)}")
+        status = 2
+    let_go()
+    return status
+
+
+def foreseen(error: BaseException) -> bool:
+    """Whether an error is no fault of the program: the system's, or one that splitlab raised.
+
+    Other ValueErrors, of torch, numpy or Python itself, are faults of splitlab, which called these.
+    """
+    if not isinstance(error, ValueError) or type(error).__module__.startswith("splitlab."):
+        return True
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return False
+    file = traceback.tb_frame.f_code.co_filename
+    line = linecache.getline(file, traceback.tb_lineno).strip()
+    return PACKAGE in Path(file).parents and (not line or line.startswith("raise"))
+
+
+def sentence(error: BaseException) -> str:
+    """Say an error that was foreseen in one line."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "there is too little memory: use --device cpu, a smaller --profile or fewer --jobs"
+    if not isinstance(error, OSError) or error.strerror is None:
+        return " ".join(str(error).split())
+    what = f"{error.filename} cannot be used" if error.filename else "a write has failed"
+    do = "make room" if error.errno in FULL else "check the path and your right to use it"
+    return f"{what} ({error.strerror}): {do}"
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        print(text, file=sys.stderr)
+
+
+def let_go() -> None:
+    """Drop what cannot be written, lest Python complain of it after the end."""
+    stream: Any
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
