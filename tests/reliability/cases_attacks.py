@@ -28,12 +28,12 @@ def honest(*, cut: int = 2, classes: int = 10) -> sl.HonestServer:
     return sl.HonestServer(NETS.server(cut=cut, classes=classes))
 
 
-def backdoor(given: Given, *, cut: int = 2, classes: int = 10, critic: bool = False) -> sl.Server:
-    """A backdoor by the server whose surrogate is of a cut."""
+def backdoor(given: Given, *, cut: int, critic: bool = False) -> sl.Server:
+    """A backdoor by a server whose surrogate is of a cut, and whose layers take z of both."""
     options = {"surrogate_optimizer": sl.tiny.client_optimizer, "batch_size": 8, "target": 1}
     if critic:
         options["critic"] = Critic(NETS.critic(cut=cut), penalty="sample")
-    net, surrogate = NETS.server(classes=classes), NETS.client(cut=cut)
+    net, surrogate = nn.Sequential(nn.Flatten(), nn.Linear(512, 10)), NETS.client(cut=cut)
     return sl.ServerBackdoor(net, given.public, surrogate=surrogate, **options)
 
 
@@ -41,11 +41,9 @@ def backdoor(given: Given, *, cut: int = 2, classes: int = 10, critic: bool = Fa
 OF_ANOTHER_CUT: Servers = {
     "FSHA": lambda g: hijack(g, 1),
     "PropertyInference": lambda g: sl.PropertyInference.at(sl.tiny, g.public, cut=1, batch_size=8),
-    "MultitaskFSHA, by its hijack": lambda g: sl.MultitaskFSHA(hijack(g, 1), task=honest()),
-    "MultitaskFSHA, by its task": lambda g: sl.MultitaskFSHA(hijack(g, 2), task=honest(cut=1)),
-    "GuardAwareFSHA, by its hijack": lambda g: sl.GuardAwareFSHA(hijack(g, 1), task=honest()),
-    "GuardAwareFSHA, by its task": lambda g: sl.GuardAwareFSHA(hijack(g, 2), task=honest(cut=1)),
-    "NoHijack": lambda g: sl.NoHijack(NETS.server(cut=1), hijack(g, 2)),
+    "MultitaskFSHA": lambda g: sl.MultitaskFSHA(hijack(g, 1), task=honest(cut=1)),
+    "GuardAwareFSHA": lambda g: sl.GuardAwareFSHA(hijack(g, 1), task=honest(cut=1)),
+    "NoHijack": lambda g: sl.NoHijack(NETS.server(cut=1), hijack(g, 1)),
     "ServerBackdoor, by its surrogate": lambda g: backdoor(g, cut=1),
     "ServerBackdoor, by its critic": lambda g: backdoor(g, cut=1, critic=True),
 }
