@@ -19,6 +19,7 @@ from splitlab.arguments import IMAGES, NETWORK, count, function, instance, one_o
 from splitlab.arguments import optimizer as made_optimizer
 from splitlab.attacks.critic import Critic, descend
 from splitlab.attacks.schedules import Schedule, constant, factor_of, falling, half_at
+from splitlab.core import validate
 from splitlab.core.messages import Gradient, Message, OutputGradient, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import Sampler, with_own_randomness
@@ -77,6 +78,7 @@ class FSHA(Server):
         does_not_know=("the private images", "the client's network f: neither weights nor layers"),
         source="Pasquini, Ateniese, Bernaschi, CCS 2021",
     )
+    PASSING = ("_shown_as",)
 
     def __init__(
         self,
@@ -96,23 +98,22 @@ class FSHA(Server):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(seed=seed, device=device)
+        self._shown_as: Tensor | None = None  # U-shaped: the output that is under way
         instance("public", public, ImageData, IMAGES)
-        for name, net in {"pilot": pilot, "decoder": decoder}.items():
+        shown = {} if body is None else {"body": body}
+        for name, net in ({"pilot": pilot, "decoder": decoder} | shown).items():
             instance(name, net, nn.Module, NETWORK)
         instance("critic", critic, Critic, "pass sl.Critic(net), around a network of its own")
-        if body is not None:
-            instance("body", body, nn.Module, NETWORK)
         function("public_loss", public_loss, "pass a function of (decoded, x, y)")
         factor_of("gradient_scale", gradient_scale)
         self.critic_steps = count("critic_steps", critic_steps, least=1)
         self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.public = public.to(self.device)
         self.pilot, self.decoder = pilot.to(self.device), decoder.to(self.device)
-        self.critic, self.public_loss = critic, public_loss
+        self.critic, self.public_loss, self.gradient_scale = critic, public_loss, gradient_scale
         self.critic.net.to(self.device)
-        self.body = None if body is None else body.to(self.device)
+        self.body, self.critic_first = None if body is None else body.to(self.device), critic_first
         self.z_shape = self._shape_of_z()
-        self.critic_first, self.gradient_scale = critic_first, gradient_scale
         both = (*self.pilot.parameters(), *self.decoder.parameters())
         learned = [weight for weight in both if weight.requires_grad]
         self.optimizer = made_optimizer(optimizer, learned, who="the attack") if learned else None
@@ -121,12 +122,16 @@ class FSHA(Server):
         return f"{type(self).__name__}({self.critic!r}, {self.public!r})"
 
     def check(self, message: Message) -> None:
-        """Refuse z of another shape or type than the pilot's output."""
+        """Refuse z unlike the pilot's output, and a gradient unlike the output that was shown."""
         super().check(message)
-        if isinstance(message, SmashedData) and message.z.shape[1:] != self.z_shape:
+        if isinstance(message, OutputGradient) and self._shown_as is not None:
+            validate.gradient_fits(message.da, self._shown_as, name="the output", who="client")
+        own, z = (self.z_shape, self.public.x.dtype), getattr(message, "z", None)
+        if z is not None and (z.shape[1:], z.dtype) != own:
             raise ValueError(
-                f"the client sends z of shape {tuple(message.z.shape[1:])} and the pilot makes "
-                f"{tuple(self.z_shape)}: give the attack the networks of the client's cut"
+                f"the client sends z of shape {tuple(z.shape[1:])} and the pilot makes "
+                f"{tuple(own[0])}, in {z.dtype} and {own[1]}: give the attack the networks of the "
+                "client's cut, in its type"
             )
 
     @with_own_randomness
@@ -194,17 +199,17 @@ class FSHA(Server):
             ValueError: If there is no network to show.
         """
         body = self._shown()
-        self.under_way = message
         with evaluating(body):
             a = body(message.z)
         a = a.to(torch.promote_types(a.dtype, torch.float32))  # autocast may leave bfloat16
+        self.under_way, self._shown_as = message, a
         return ServerOutput(a=a, sender=self.name, step=message.step)
 
     @with_own_randomness
     def backward(self, message: OutputGradient) -> Gradient:
         """Ignore what the tail asks for, and hijack as in the vanilla protocol."""
         answer = self.reply(self.asked(message))
-        self.under_way = None
+        self.under_way = self._shown_as = None
         return answer
 
     def output(self, message: SmashedData) -> Tensor:

@@ -19,7 +19,7 @@ from splitlab.arguments import seed as whole
 from splitlab.attacks.white_box import invert
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.grants import Granted, refused
-from splitlab.core.messages import OutputGradient, SmashedData
+from splitlab.core.messages import Message, SmashedData
 from splitlab.core.randomness import Sampler
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
@@ -144,16 +144,14 @@ class QueryFreeInversion(PassiveServer):
                     seed=self.seed,
                 )
 
-    def observe_output_gradient(self, message: OutputGradient) -> None:
-        """Refuse the U-shaped protocol.
-
-        Raises:
-            ValueError: Always: there s does not end in the classes.
-        """
-        raise ValueError(
-            "QueryFreeInversion trains its surrogate on the classes in which s ends, and in the "
-            "U-shaped protocol s ends before them: use protocol=vanilla"
-        )
+    def check(self, message: Message) -> None:
+        """Refuse the U-shaped protocol, where s does not end in the classes."""
+        if isinstance(message, SmashedData) and message.asks == "output":
+            raise ValueError(
+                "QueryFreeInversion trains its surrogate on the classes in which s ends, and in "
+                "the U-shaped protocol s ends before them: use protocol=vanilla"
+            )
+        super().check(message)
 
     def _imitate_batch(self, s: nn.Module) -> Tensor:
         rows = self.sampler.next().to(self.device)

@@ -16,9 +16,9 @@ from splitlab.arguments import IMAGES, NETWORK, count, instance
 from splitlab.arguments import optimizer as made_optimizer
 from splitlab.attacks.critic import Critic
 from splitlab.attacks.triggers import Trigger, checked, triggered, triggered_set
-from splitlab.core import setup, validate
+from splitlab.core import returned, setup, validate
 from splitlab.core.curious import Honest
-from splitlab.core.messages import Gradient, ServerOutput, SmashedData
+from splitlab.core.messages import Gradient, Message, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.randomness import Sampler, with_own_randomness
 from splitlab.core.server import HonestServer
@@ -126,6 +126,19 @@ class ServerBackdoor(HonestServer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, target {self.target}, {self.trigger!r})"
 
+    def check(self, message: Message) -> None:
+        """Refuse z of another shape than the surrogate's."""
+        super().check(message)
+        if isinstance(message, SmashedData):
+            images = {"name": "the surrogate", "given": "public images"}
+            made = returned.row_of(self.surrogate, self.public.x, **images)
+            if message.z.shape[1:] != made:
+                sent = tuple(message.z.shape[1:])
+                raise ValueError(
+                    f"the surrogate makes z of shape {made} and the client sends {sent}: give it "
+                    "the architecture of the client's network"
+                )
+
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
         """Answer as an honest server does, then rehearse the backdoor."""
@@ -147,11 +160,6 @@ class ServerBackdoor(HonestServer):
         wanted = y.new_full((len(y),), self.target)
         self.surrogate.train()
         z = self.surrogate(x)
-        if z_private is not None and z.shape[1:] != z_private.shape[1:]:
-            raise ValueError(
-                f"the surrogate makes z of shape {tuple(z.shape[1:])} and the client sends "
-                f"{tuple(z_private.shape[1:])}: give it the architecture of the client's network"
-            )
         loss = self.loss(self.net(z), y)
         if self.critic is not None and z_private is not None:
             self.critic.learn(z.detach(), z_private)

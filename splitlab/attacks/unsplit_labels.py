@@ -26,7 +26,7 @@ from splitlab.arguments import NETWORK, instance
 from splitlab.arguments import optimizer as made_optimizer
 from splitlab.attacks.label_inference import Inferred
 from splitlab.core.curious import Honest, PassiveServer
-from splitlab.core.messages import OutputGradient, SmashedData
+from splitlab.core.messages import Message, OutputGradient, SmashedData
 from splitlab.core.party import OptimizerFactory
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
@@ -91,21 +91,18 @@ class UnSplitLabels(PassiveServer):
     def asked(self, message: OutputGradient) -> SmashedData:
         """As in `Server`; keeps the output that da belongs to, before the step that changes s."""
         asked = super().asked(message)
-        if self._graph is not None:
+        if self.receiving and self._graph is not None:  # and not while da is being checked
             self._a = self._graph[1].detach()
         return asked
 
-    def observe(self, message: SmashedData) -> None:
-        """Learn nothing from z.
-
-        Raises:
-            ValueError: If the protocol is vanilla, where no tail's gradient arrives.
-        """
-        if not self._a.numel():
+    def check(self, message: Message) -> None:
+        """Refuse the vanilla protocol, where no tail's gradient arrives."""
+        if isinstance(message, SmashedData) and message.asks == "gradient":
             raise ValueError(
                 f"{type(self).__name__} infers labels from the gradient of the client's tail, and "
                 "there is no tail in the vanilla protocol: use protocol=u_shaped"
             )
+        super().check(message)
 
     def observe_output_gradient(self, message: OutputGradient) -> None:
         """Guess the batch's labels, and let the clone learn from them."""
