@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from splitlab.arguments import TENSOR, count, generator, instance, number
+from splitlab.arguments import TENSOR, count, ends, generator, instance, number
 from splitlab.nets.blocks import upsampling_decoder
 from splitlab.nets.evaluation import in_parts
 from splitlab.nets.shapes import check_shape, output_of
@@ -33,7 +33,7 @@ class PairDecoder(nn.Module):
         self, decoder: nn.Module, mean: Tensor, std: Tensor, value_range: tuple[float, float]
     ) -> None:
         super().__init__()
-        self.decoder, self.value_range = decoder, value_range
+        self.decoder, self.value_range = decoder, ends(value_range)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", mean)
