@@ -156,6 +156,36 @@ def reals(name: str, values: Any) -> list[float]:
     return checked
 
 
+def images(name: str, value: Any, *, finite: bool = False) -> Tensor:
+    """Return images as they are.
+
+    Args:
+        name: The argument's name.
+        value: What was passed.
+        finite: Whether NaN and infinity are refused, too.
+
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If it is no floating-point tensor (N, C, H, W) with N at least 1.
+    """
+    x = instance(name, value, Tensor, TENSOR)
+    if x.ndim != 4 or x.numel() == 0 or not x.is_floating_point():
+        raise ValueError(
+            f"{name} must be floating-point images of shape (N, C, H, W) with N at least 1, "
+            f"not {x.dtype} of shape {tuple(x.shape)}."
+        )
+    if finite and not x.isfinite().all():
+        raise ValueError(f"{name} contains NaN or infinity; check what produced these images.")
+    return x
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False, of numpy, too, or written as 0 or 1; else raise a ValueError."""
+    if isinstance(value, bool | np.bool_) or whole(value) in (0, 1):
+        return bool(value)
+    raise ValueError(f"{name} is {described(value)}: choose True or False")
+
+
 def one_of(name: str, value: Any, known: Sequence[Any]) -> None:
     """Raise a ValueError unless a value is among those known."""
     if type(value) not in {type(one) for one in known} or value not in known:
@@ -230,7 +260,7 @@ def device(value: torch.device | str) -> torch.device:
         found = torch.device(value)
         if found.type != "meta":
             torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"device is {described(value)}, which this machine does not have: choose 'cpu', or "
             "'cuda' where torch.cuda.is_available() is True"

@@ -193,8 +193,9 @@ class Setting:
             ValueError: If this setting has none for the data set, or there is no such design.
         """
         arguments.one_of("design", design, get_args(Design))
-        if name not in self.steps:
-            raise ValueError(f"profile {self.name} has no step count for {name!r}: pass steps")
+        if not isinstance(name, str) or name not in self.steps:
+            given = arguments.described(name)
+            raise ValueError(f"profile {self.name} has no step count for {given}: pass steps")
         return self.steps[name] if design == "fast" else self.paper_steps
 
 

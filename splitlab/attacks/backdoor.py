@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from splitlab.arguments import IMAGES, instance, number
 from splitlab.arguments import share as checked_share
 from splitlab.attacks.triggers import Trigger, checked, triggered, triggered_set
-from splitlab.core import setup
+from splitlab.core import returned, setup
 from splitlab.core.client import Client, Turn
 from splitlab.core.curious import HonestClient
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput
@@ -90,6 +90,7 @@ class Backdoor(Client):
         scale_rest = number("scale_rest", scale_rest, above=True)
         trigger = checked(trigger, data)
         super().__init__(net, data, seed=seed, **honest)
+        returned.images(self, self.data.x)
         self.target, self.share, self.trigger = target, share, trigger
         self.scale, self.scale_rest = scale, scale_rest
         self.value_range = data.value_range

@@ -18,7 +18,7 @@ from torch.optim import Adam
 
 from splitlab.arguments import IMAGES, NETWORK, count, instance, number
 from splitlab.arguments import optimizer as made_optimizer
-from splitlab.core import setup
+from splitlab.core import returned, setup
 from splitlab.core.client import Client, Turn
 from splitlab.core.messages import Gradient, OutputGradient, ServerOutput
 from splitlab.core.party import OptimizerFactory
@@ -111,7 +111,8 @@ class ClientGAN(Client):
         name: str = "attacker",
     ) -> None:
         instance("like", like, ImageData, IMAGES)
-        poison = len(like.classes) if poison == "extra" else poison
+        extra = isinstance(poison, str) and poison == "extra"
+        poison = len(like.classes) if extra else poison
         target, poison = _checked_labels(tail, like, target, poison)
         scale = number("scale", scale, above=True)
         noise, batch_size = count("noise", noise, least=1), count("batch_size", batch_size, least=1)
@@ -127,6 +128,7 @@ class ClientGAN(Client):
             device=device,
             name=name,
         )
+        returned.images(self, self.data.x)
         self.generator = generator.to(self.device)
         self.generator_optimizer = made_optimizer(
             *(generator_optimizer, self.generator.parameters()),
@@ -254,7 +256,9 @@ class ClientGAN(Client):
             scale=scale,
             noise=nets.NOISE,
             optimizer=setting.client_optimizer,
-            generator_optimizer=generator_optimizer or setting.client_optimizer,
+            generator_optimizer=(
+                setting.client_optimizer if generator_optimizer is None else generator_optimizer
+            ),
             batch_size=setting.batch_size if batch_size is None else batch_size,
             seed=seed,
             device=device,
@@ -288,6 +292,7 @@ def _checked_labels(
     """Return target and poison; a ValueError where they make no sense, or lack an output."""
     classes = len(like.classes)
     tail = setup.can_label(tail)
+    instance("tail", tail, nn.Module, NETWORK)
     target = setup.class_number(target, classes, name="target")
     if poison is not None:
         poison = count("poison", poison, least=0)

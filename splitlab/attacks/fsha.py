@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim import Adam
 
-from splitlab.arguments import IMAGES, NETWORK, count, function, instance, one_of
+from splitlab.arguments import IMAGES, NETWORK, count, flag, function, instance, one_of
 from splitlab.arguments import optimizer as made_optimizer
 from splitlab.attacks.critic import Critic, descend
 from splitlab.attacks.schedules import Schedule, constant, factor_of, falling, half_at
@@ -112,10 +112,10 @@ class FSHA(Server):
         self.pilot, self.decoder = pilot.to(self.device), decoder.to(self.device)
         self.critic, self.public_loss, self.gradient_scale = critic, public_loss, gradient_scale
         self.critic.net.to(self.device)
-        self.body, self.critic_first = None if body is None else body.to(self.device), critic_first
+        self.body = None if body is None else body.to(self.device)
+        self.critic_first = flag("critic_first", critic_first)
         self.z_shape = self._shape_of_z()
-        both = (*self.pilot.parameters(), *self.decoder.parameters())
-        learned = [weight for weight in both if weight.requires_grad]
+        learned = [w for net in (pilot, decoder) for w in net.parameters() if w.requires_grad]
         self.optimizer = made_optimizer(optimizer, learned, who="the attack") if learned else None
 
     def __repr__(self) -> str:
@@ -221,10 +221,7 @@ class FSHA(Server):
         return in_parts(self._shown(), message.z)
 
     def _shape_of_z(self) -> torch.Size:
-        """Show each network one public image, or what the one before makes of it: shapes must fit.
-
-        Returns:
-            The shape of one image's z.
+        """Show each network one public image, or its code: shapes must fit. Return that of z.
 
         Raises:
             ValueError: If a network does not take what it is shown, or makes another shape of it.
@@ -302,8 +299,11 @@ class FSHA(Server):
         instance("setting", setting, Setting, "pass sl.tiny, sl.gpu or sl.paper")
         instance("public", public, ImageData, IMAGES)
         one_of("design", design, get_args(Design))
-        if critic is not None:
-            instance("critic", critic, (Critic, nn.Module), "pass sl.Critic(net), or a network")
+        for name, net in {"pilot": pilot, "decoder": decoder, "critic": critic}.items():
+            if net is not None:
+                instance(
+                    name, net, (Critic, nn.Module), "pass a network, or as critic sl.Critic(net)"
+                )
         cut = setting.cut if cut is None else cut
         if steps is None:  # a part of a part is called "digits (public)"
             steps = setting.default_steps([*public.name.split(), ""][0], design)

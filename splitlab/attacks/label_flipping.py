@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlab.arguments import described, instance
-from splitlab.core import setup
+from splitlab.core import returned, setup
 from splitlab.core.client import Client, Turn
 from splitlab.core.curious import HonestClient
 from splitlab.core.threat import ThreatModel
@@ -66,6 +66,7 @@ class LabelFlipping(Client):
         setup.can_label(honest.get("tail"))
         self.flips = _checked(flips, len(data.classes))
         super().__init__(net, data, seed=seed, **honest)
+        returned.images(self, self.data.x)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, step {self.step}, flips {self.flips})"

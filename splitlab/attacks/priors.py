@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from splitlab.arguments import TENSOR, instance
+
 
 def total_variation(x: Tensor) -> Tensor:
     """Return how much each image changes from pixel to pixel.
@@ -19,8 +21,10 @@ def total_variation(x: Tensor) -> Tensor:
         in which each channel has one value throughout.
 
     Raises:
+        TypeError: If x is no tensor.
         ValueError: If x does not hold images of at least 2x2 pixels.
     """
+    instance("x", x, Tensor, TENSOR)
     if x.dim() != 4 or min(x.shape[-2:]) < 2 or not x.is_floating_point():
         raise ValueError(
             f"total variation needs floating-point images (N, C, H, W) of at least 2x2 pixels and "

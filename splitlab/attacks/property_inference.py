@@ -8,14 +8,14 @@ equation numbers, are those of `FSHA`.
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
-from splitlab.arguments import IMAGES, NETWORK, instance
+from splitlab.arguments import IMAGES, NETWORK, instance, one_of
 from splitlab.attacks.critic import Critic
 from splitlab.attacks.fsha import FSHA
 from splitlab.attacks.schedules import Schedule, constant, half_at
@@ -270,6 +270,7 @@ class PropertyInference(Server):
         """
         instance("setting", setting, Setting, "pass sl.tiny, sl.gpu or sl.paper")
         instance("public", public, ImageData, IMAGES)
+        one_of("design", design, get_args(Design))
         cut, nets = setting.cut if cut is None else cut, setting.nets
         fast = design == "fast"
         pilot = None

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from splitlab.arguments import call, chance, count, finite, function, number
+from splitlab.arguments import call, count, described, finite, function, number, reals
 
 Schedule = Callable[[int], float]
 
@@ -70,8 +70,9 @@ def falling(steps: int, *, start: float = 140 / 240, to: float = 0.2) -> Schedul
         ValueError: If `steps` is no whole number of at least 1, or another number is out of range.
     """
     steps, to = count("steps", steps, least=1), number("to", to, above=True)
-    if start != 0:
-        start = chance("start", start)
+    start = number("start", start)
+    if start >= 1:
+        raise ValueError(f"start is {start:g}: choose a share of the steps below 1")
 
     def factor(step: int) -> float:
         progress = (step / steps - start) / (1 - start)
@@ -96,12 +97,12 @@ def effective_rate(
     Raises:
         ValueError: If a beta is out of its range, or there was no gradient yet at a step.
     """
-    first, second = betas
+    first, second = _betas(betas)
     if not (0 <= first < 1 and 0 <= second < 1):
         raise ValueError(f"betas are {betas}: both are from 0 to below 1")
     mean = square = 0.0
     rates = []
-    for step, factor in enumerate(factors, start=1):
+    for step, factor in enumerate(reals("factors", factors), start=1):
         mean = first * mean + (1 - first) * factor
         square = second * square + (1 - second) * factor**2
         if square == 0:
@@ -123,8 +124,16 @@ def fastest_growth(betas: tuple[float, float] = ADAM_BETAS) -> tuple[float, floa
         ValueError: If a beta is out of its range, or the first mean does not forget faster than
             the second, b1^2 < b2.
     """
-    first, second = betas
+    first, second = _betas(betas)
     if not (0 < first < 1 and 0 < second < 1 and first**2 < second):
         raise ValueError(f"betas are {betas}: both lie between 0 and 1, and b1^2 below b2")
     most = (1 - first) / math.sqrt((1 - second) * (1 - first**2 / second))
     return second / first, most
+
+
+def _betas(betas: Any) -> tuple[float, float]:
+    """Return two numbers; a TypeError or ValueError where they are none."""
+    numbers = reals("betas", betas)
+    if len(numbers) != 2:
+        raise ValueError(f"betas are {described(betas)}: pass two numbers, such as (0.9, 0.999)")
+    return numbers[0], numbers[1]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from splitlab.arguments import call, count, described, ends, finite, function, generator, share
+from splitlab.arguments import images as check_images
 from splitlab.arguments import seed as whole
 from splitlab.data import ImageData
 
@@ -62,6 +63,7 @@ class Patch(Trigger):
 
     def __call__(self, x: Tensor, value_range: tuple[float, float] = RANGE) -> Tensor:
         """Return the images (N, C, H, W) with the square; arguments as in `Trigger`."""
+        check_images("x", x)
         low, high = ends(value_range)
         value = high if self.value is None else self.value
         if not low <= value <= high:
@@ -101,6 +103,7 @@ class Blend(Trigger):
 
     def __call__(self, x: Tensor, value_range: tuple[float, float] = RANGE) -> Tensor:
         """Return the images (N, C, H, W) with the pattern; arguments as in `Trigger`."""
+        check_images("x", x)
         low, high = ends(value_range)
         drawn = generator(self.seed)
         pattern = torch.randint(2, x.shape[1:], generator=drawn).to(x) * (high - low) + low

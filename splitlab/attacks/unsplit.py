@@ -12,21 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Self, TypedDict, Unpack
+from typing import ClassVar, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.optim import Adam
 
-from splitlab.arguments import call, count, described, ends, function, number, within
+from splitlab.arguments import count, ends, instance, number, within
+from splitlab.arguments import images as check_images
 from splitlab.attacks.priors import total_variation
 from splitlab.core.curious import Honest, PassiveServer
 from splitlab.core.messages import SmashedData
 from splitlab.core.threat import ThreatModel
 from splitlab.data import ImageData
 from splitlab.nets import tiny
-from splitlab.nets.shapes import output_of, shape_of_images
+from splitlab.nets.shapes import check_factory, shape_of_images
 from splitlab.settings import Setting
 
 SHARE = "a share of the range"
@@ -185,7 +186,8 @@ class UnSplit(PassiveServer):
         self.background = low + within("background", background, 0, 1, SHARE) * (high - low)
         self.start = low + within("start", start, 0, 1, SHARE) * (high - low)
         self.architecture, self.image_shape = architecture, shape_of_images(image_shape)
-        _check_architecture(architecture, self.image_shape)
+        do = "pass a function that makes the client's layers, such as sl.nets.tiny.shallow_client"
+        check_factory("architecture", architecture, torch.zeros(1, *self.image_shape), do=do)
 
     def reconstruct(self, message: SmashedData) -> Tensor:
         """Search, and return the images (N, C, H, W) of the start that `choose` keeps."""
@@ -289,6 +291,8 @@ class UnSplit(PassiveServer):
             device: As in the constructor.
             search: Numbers of steps, rates, weights and a start in place of the setting's.
         """
+        instance("setting", setting, Setting, "pass sl.tiny, sl.gpu or sl.paper")
+        background = within("background", background, 0, 1, SHARE)
         ours: Search = {**TINY, "start": background + 0.05}
         shallow = partial(tiny.shallow_client, channels=setting.channels)
         return cls(
@@ -350,6 +354,7 @@ def brighter_sides(images: Tensor) -> bool:
         images: (N, C, H, W); the outermost eighth of the columns on either side is compared with
             the half of rows and columns in the middle.
     """
+    check_images("images", images)
     height, width = images.shape[-2:]
     side, top, left = max(1, width // 8), height // 4, width // 4
     sides = torch.cat([images[..., :side], images[..., width - side :]], dim=-1)
@@ -373,24 +378,13 @@ def stretched(images: Tensor, value_range: tuple[float, float]) -> Tensor:
         images: (N, C, H, W).
         value_range: The smallest and the largest value of a pixel.
     """
-    low, high = value_range
+    check_images("images", images)
+    low, high = ends(value_range)
     darkest, brightest = images.flatten(1).aminmax(dim=1)
     shape = (-1, *[1] * (images.dim() - 1))
     contrast = (brightest - darkest).view(shape)
     shares = (images - darkest.view(shape)) / contrast.clamp_min(1e-12)
     return low + (high - low) * shares
-
-
-def _check_architecture(architecture: Any, image_shape: tuple[int, int, int]) -> None:
-    """Make one network, and show it an image; draws no random numbers of the caller's."""
-    do = "pass a function that makes the client's layers, such as sl.nets.tiny.shallow_client"
-    if isinstance(architecture, nn.Module):
-        raise TypeError(f"architecture is {described(architecture)}, a network: {do}")
-    function("architecture", architecture, do)
-    with torch.random.fork_rng(devices=[]):
-        net = call("architecture(seed=0)", lambda: architecture(seed=0), do)
-    image = torch.zeros(1, *image_shape)
-    output_of("the network of architecture", net, image, what="images", do=do)
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

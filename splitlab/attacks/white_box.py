@@ -92,9 +92,10 @@ class WhiteBoxInversion(PassiveServer):
             start = public.x.mean(0)
         self.start = instance("start", start, Tensor, TENSOR).detach().clone().to(self.device)
         self.value_range = ends(value_range) if public is None else public.value_range
-        if self.start.dim() < 3 or not self.start.is_floating_point():
+        one = self.start.dim() == 3 or (self.start.dim() == 4 and len(self.start) == 1)
+        if not one or not self.start.is_floating_point() or not self.start.isfinite().all():
             raise ValueError(
-                f"start is {described(start)}, {start.dtype}: pass one image, (C, H, W), of "
+                f"start is {described(start)}, {start.dtype}: pass one image, (C, H, W), of finite "
                 "floating-point numbers"
             )
         do = "give the attack the client's architecture, and an image as the client has them"

@@ -82,7 +82,7 @@ def labels_of(
         if not names or len(set(names)) < len(list(classes)):
             raise DataError(
                 f"{name}: classes must be a list of different strings, one for each class, "
-                f"not {classes!r}."
+                f"not {described(classes)}."
             )
     numbers, found = _whole_or_words(y, "y", count, name)
     if found is not None:
@@ -174,7 +174,7 @@ def _ends(value_range: tuple[float, float], name: str) -> tuple[float, float]:
         pass
     raise DataError(
         f"{name}: value_range must be the smallest and the largest value that a pixel can take, "
-        f"such as (0, 255), not {value_range!r}."
+        f"such as (0, 255), not {described(value_range)}."
     )
 
 

@@ -70,9 +70,9 @@ class Data:
         count, device = len(self.x), self.x.device
         if self.row is None:
             self.row = torch.arange(count, device=device)
-        if self.block is None:
-            self.block = self.row.clone()
-        for name in ("y", "block", "row"):
+        for name in ("y", "row", "block"):
+            if name == "block" and self.block is None:
+                self.block = self.row.clone()
             tensor = tensor_of(getattr(self, name), f"{self.name}: {name}", device)
             setattr(self, name, tensor)
             if tensor.dtype != torch.int64 or tensor.shape != (count,):

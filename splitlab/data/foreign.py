@@ -6,6 +6,7 @@ from two photographs; the others are images of the private kind, changed by a kn
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,10 +16,12 @@ from torch import Tensor
 from splitlab.arguments import (
     IMAGES,
     TENSOR,
+    call,
     count,
     described,
     finite,
     function,
+    images,
     instance,
     whole,
     within,
@@ -125,7 +128,8 @@ def changed(data: ImageData, change: Callable[[Tensor], Tensor]) -> ImageData:
     """
     instance("data", data, ImageData, IMAGES)
     stored = stored_channels(data.x)
-    made = function("change", change, "pass a function of images")(stored)
+    do = "pass a function of images"
+    made = call("change", partial(function("change", change, do), stored), do)
     instance("what change returns", made, Tensor, "let it return images of the same shape")
     if made.shape != stored.shape:
         raise DataError(
@@ -226,9 +230,7 @@ def few(data: ImageData, n: int, seed: int = 0, *, rows: int = 64) -> ImageData:
 
 def _mapped(x: Tensor, linear: Tensor) -> Tensor:
     """Show at each place what stood where `linear`, (2, 2), sends the place, from the middle."""
-    instance("x", x, Tensor, TENSOR)
-    if x.ndim != 4:
-        raise ValueError(f"x has the shape {tuple(x.shape)}: pass images, (N, C, H, W)")
+    images("x", x)
     border = torch.cat([x[..., [0, -1], :].flatten(2), x[..., 1:-1, [0, -1]].flatten(2)], dim=2)
     outside = border.median(dim=2).values[..., None, None]
     maps = torch.cat([linear, torch.zeros(2, 1)], dim=1).to(x).expand(len(x), 2, 3)

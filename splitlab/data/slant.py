@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from splitlab.arguments import IMAGES, TENSOR, finite, instance
+from splitlab.arguments import IMAGES, TENSOR, ends, finite, instance
 from splitlab.data.images import ImageData
 from splitlab.data.pixels import stored_channels
 
@@ -32,7 +32,8 @@ def slant(x: Tensor, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
     instance("x", x, Tensor, TENSOR)
     if x.ndim != 4:
         raise ValueError(f"x must be images of shape (N, C, H, W), not {tuple(x.shape)}.")
-    ink = stored_channels(x).mean(1) - value_range[0]
+    low, _ = ends(value_range)
+    ink = stored_channels(x).mean(1) - low
     total = ink.sum((1, 2), keepdim=True)
     ink = torch.where(total > 0, ink / total.clamp_min(torch.finfo(ink.dtype).tiny), 0)
     rows = torch.arange(ink.shape[1], dtype=ink.dtype, device=ink.device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from torch import nn
 
-from splitlab.arguments import chance, finite, one_of
+from splitlab.arguments import chance, described, finite, flag, one_of, reals
 from splitlab.core.client import Defense, HijackingDetected
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Detector(Defense):
     NEEDS: ClassVar[tuple[str, ...]] = ("the gradient that arrives",)
 
     def __init__(self, threshold: float, *, stop: bool = True) -> None:
-        self.threshold, self.stop = finite("threshold", threshold), stop
+        self.threshold, self.stop = finite("threshold", threshold), flag("stop", stop)
         self.seen: list[tuple[int, float]] = []
         self.alarms: list[int] = []
 
@@ -91,7 +91,11 @@ def most_suspicious(scores: Sequence[tuple[int, float]], alarms: Side = "above")
         The score; where no step was judged, the infinity that never alarms.
     """
     one_of("alarms", alarms, get_args(Side))
-    values = [math.nan if math.isnan(score) else score for _, score in scores]
+    if not isinstance(scores, list | tuple) or not all(
+        isinstance(one, list | tuple) and len(one) == 2 for one in scores
+    ):
+        raise TypeError(f"scores is {described(scores)}: pass Detector.seen, (step, score) pairs")
+    values = reals("the scores", [score for _, score in scores])
     if any(map(math.isnan, values)):
         return math.inf if alarms == "above" else -math.inf
     if alarms == "above":
@@ -117,6 +121,7 @@ def alarm_threshold(extremes: Sequence[float], budget: float, alarms: Side = "ab
         ValueError: If the budget is out of range, there are too few runs for it, or a score is NaN.
     """
     one_of("alarms", alarms, get_args(Side))
+    extremes = reals("extremes", extremes)
     if any(map(math.isnan, extremes)):
         raise ValueError("one of the extremes is NaN: take those that most_suspicious returns")
     k = math.floor(chance("budget", budget) * (len(extremes) + 1) + 1e-9)

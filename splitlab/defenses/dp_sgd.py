@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from splitlab.arguments import chance, count, number
+from splitlab.arguments import chance, count, flag, number
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
 from splitlab.defenses.norms import ClipGradient, SetNorm
@@ -95,7 +95,8 @@ class DPSGD(Defense):
     ) -> None:
         self.noise, self.clip = number("noise", noise), number("clip", clip, above=True)
         self.delta = chance("delta", delta, such_as="1e-5")
-        self.poisson, self.replace_batch_norm = poisson, replace_batch_norm
+        self.poisson = flag("poisson", poisson)
+        self.replace_batch_norm = flag("replace_batch_norm", replace_batch_norm)
         self.rows, self.expected = 0, 0  # of the data, and of a batch; known once there is a client
         self.steps, self.empty = 0, 0
         self.hooked: Any = None  # opacus' hooks, between the forward pass and the step

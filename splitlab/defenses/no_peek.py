@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from splitlab.arguments import TENSOR, count, function, generator, instance, number
+from splitlab.arguments import TENSOR, count, flag, function, generator, instance, number
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
 
@@ -57,7 +57,7 @@ class NoPeek(Defense):
         self.alpha = number("alpha", alpha)
         self.statistic = distance_correlation if statistic is None else statistic
         function("statistic", self.statistic, "pass a function of images and z, to a scalar")
-        self.own_step = own_step
+        self.own_step = flag("own_step", own_step)
         self.gradients: list[Tensor | None] = []
 
     def __repr__(self) -> str:

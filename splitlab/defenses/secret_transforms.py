@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from splitlab.arguments import count, generator
+from splitlab.arguments import count, flag, generator
 from splitlab.arguments import seed as whole
 from splitlab.core.client import Defense, Turn
 from splitlab.data import ImageData
@@ -97,7 +97,7 @@ class PatchShuffle(Defense):
 
     def __init__(self, patch: int = 1, *, fresh: bool = False, seed: int = 0) -> None:
         self.patch = count("patch", patch, least=1)
-        self.fresh, self.seed = fresh, whole(seed)
+        self.fresh, self.seed = flag("fresh", fresh), whole(seed)
 
     def __repr__(self) -> str:
         return f"PatchShuffle({self.patch}{', fresh' if self.fresh else ''})"

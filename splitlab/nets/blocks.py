@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -11,7 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, unfold
 
-from splitlab.arguments import count, described, finite, generator, number, torch_seed
+from splitlab.arguments import (
+    NETWORK,
+    count,
+    described,
+    finite,
+    flag,
+    generator,
+    instance,
+    number,
+    one_of,
+    torch_seed,
+    whole,
+)
 from splitlab.nets.shapes import shape_of_images
 
 # Arguments of the factories that are numbers of something.
@@ -30,10 +43,16 @@ class ResBlock(nn.Module):
         channels_in: Input channels.
         channels_out: Output channels.
         stride: 1 or 2.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         super().__init__()
+        channels_in = count("channels_in", channels_in, least=1)
+        channels_out = count("channels_out", channels_out, least=1)
+        one_of("stride", stride, (1, 2))
         self.branch = nn.Sequential(
             nn.ReLU(),
             nn.Conv2d(channels_in, channels_out, 3, stride, 1),
@@ -239,16 +258,19 @@ class FreeImages(nn.Module):
 def seeded(make: Callable[P, nn.Module]) -> Callable[P, nn.Module]:
     """Decorate a network's factory so that its `seed` fixes the initial weights.
 
-    The global random stream is left as it was. Numbers of channels, classes and the like are
-    checked here: a ValueError says which is no whole number of at least 1.
+    The global random stream is left as it was. Numbers of channels, classes and the like, and what
+    is True or False, are checked here: a ValueError says which is none.
     """
+    defaults = {name: one.default for name, one in inspect.signature(make).parameters.items()}
 
     @functools.wraps(make)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> nn.Module:
         seed = torch_seed(kwargs.get("seed", 0))
-        for name in COUNTS:
-            if kwargs.get(name) is not None:
-                kwargs[name] = count(name, kwargs[name], least=1)
+        for name, value in kwargs.items():
+            if name in COUNTS and not (value is None and defaults.get(name) is None):
+                kwargs[name] = count(name, value, least=1)
+            elif isinstance(defaults.get(name), bool):
+                kwargs[name] = flag(name, value)
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would reseed every GPU, too.
             torch.default_generator.manual_seed(seed)
@@ -286,10 +308,11 @@ def upsampling_decoder(
     channels, height, width = shape_of_images(image_shape)
     if parameters is not None:
         parameters = count("parameters", parameters, least=1)
-    if len(z_shape) not in (1, 3):
+    sizes = isinstance(z_shape, tuple | list) and all(whole(side) for side in z_shape)
+    if not sizes or len(z_shape) not in (1, 3):
         raise ValueError(
-            f"there is no upsampling decoder for z of shape {tuple(z_shape)}: pass a decoder of "
-            "your own, or z of shape (F,) or (C, H, W)"
+            f"there is no upsampling decoder for z of shape {described(z_shape)}: pass a decoder "
+            "of your own, or z of shape (F,) or (C, H, W)"
         )
     layers: list[nn.Module] = []
     if len(z_shape) == 1:
@@ -356,5 +379,6 @@ def quarter(size: int) -> int:
 
 
 def parameter_count(net: nn.Module) -> int:
-    """Return the number of trainable parameters."""
+    """Return the number of trainable parameters; a TypeError where it is no network."""
+    instance("net", net, nn.Module, NETWORK)
     return sum(p.numel() for p in net.parameters() if p.requires_grad)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splitlab.arguments import NETWORK, count, described, instance, reason
+from splitlab.arguments import NETWORK, call, count, described, function, instance, reason
 from splitlab.nets.evaluation import evaluating
 
 
@@ -64,6 +64,27 @@ def check_shape(name: str, made: Tensor, wanted: tuple[int, ...], *, what: str, 
         raise ValueError(
             f"{name} makes rows of shape {tuple(made.shape[1:])} and {what} {tuple(wanted)}: {do}"
         )
+
+
+def check_factory(name: str, make: Any, x: Tensor, *, do: str) -> None:
+    """Make one network, and show it an image; draws none of the caller's random numbers.
+
+    Args:
+        name: The argument's name.
+        make: Makes a network; called with `seed=`.
+        x: One image, (1, C, H, W).
+        do: What to do where it does not.
+
+    Raises:
+        TypeError: If it is a network itself, cannot be called, or makes no network.
+        ValueError: If it fails, or the network does not take the image.
+    """
+    if isinstance(make, nn.Module):
+        raise TypeError(f"{name} is {described(make)}, a network: {do}")
+    function(name, make, do)
+    with torch.random.fork_rng(devices=[]):
+        net = call(f"{name}(seed=0)", lambda: make(seed=0), do)
+    output_of(f"the network of {name}", net, x, what="images", do=do)
 
 
 def shape_of_images(value: Any, name: str = "image_shape") -> tuple[int, int, int]:

@@ -11,11 +11,12 @@ images look like is biased towards them, and can have a smaller error.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from splitlab.arguments import TENSOR, count, described, function, instance, number
+from splitlab.arguments import TENSOR, call, count, described, function, instance, number
 
 
 def fisher_information(
@@ -51,7 +52,9 @@ def fisher_information(
         return encode(row[None])[0].flatten()
 
     n = u[0].numel()
-    jacobians = torch.func.vmap(torch.func.jacrev(one))(u).reshape(len(u), -1, n).double()
+    do = "pass a function of rows (B, ...) that works row by row, without BatchNorm, say"
+    made = call("encode", partial(torch.func.vmap(torch.func.jacrev(one)), u), do)
+    jacobians = made.reshape(len(u), -1, n).double()
     return torch.matmul(jacobians.mT, jacobians) * (releases / scale**2)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from splitlab.arguments import IMAGES, TENSOR, count, instance, tensor_of
+from splitlab.arguments import images as check_images
 from splitlab.data.images import ImageData
 from splitlab.data.pixels import repeats_grey, stored_channels, take_rows
 from splitlab.referee.metrics import squared_distances
@@ -151,15 +152,19 @@ def _refuse_shapes(private_x: Tensor, public_x: Tensor) -> None:
     for name, images in {"private_x": private_x, "public_x": public_x}.items():
         instance(name, images, Tensor, TENSOR)
     private, public = tuple(private_x.shape), tuple(public_x.shape)
-    if private[1:] != public[1:] or len(private) != 4 or 0 in private or 0 in public:
+    if private[1:] != public[1:] or not len(private_x) or not len(public_x):
         raise ValueError(
             f"private images {private} and public images {public} "
             f"must be of one shape (C, H, W), with at least one of each."
         )
+    for name, images in {"private_x": private_x, "public_x": public_x}.items():
+        check_images(name, images, finite=True)
 
 
 def refuse_overlap(private: ImageData, public: ImageData) -> None:
-    """Raise a ValueError where the same image is both private and public."""
+    """Raise a ValueError where the same image is both private and public; TypeError for others."""
+    for name, data in {"private": private, "public": public}.items():
+        instance(name, data, ImageData, IMAGES)
     shared = private.row_hashes() & public.row_hashes()
     if shared:
         raise ValueError(

@@ -6,12 +6,14 @@ be passed: nobody guesses between [-1, 1] and [0, 1]. Sums are taken in float64.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splitlab.arguments import TENSOR, ends, function, instance, tensor_of
+from splitlab.arguments import TENSOR, call, ends, function, instance, tensor_of
+from splitlab.arguments import images as check_images
 
 METRICS = ("mse", "psnr", "ssim", "explained_variance", "recognized", "matched")
 
@@ -26,17 +28,6 @@ TIE = 1e-9
 CONSTANT = 1e-6
 
 
-def _check_images(name: str, images: Tensor) -> None:
-    instance(name, images, Tensor, TENSOR)
-    if images.ndim != 4 or images.numel() == 0 or not images.is_floating_point():
-        raise ValueError(
-            f"{name} must be floating-point images of shape (N, C, H, W) with N at least 1, "
-            f"not {images.dtype} of shape {tuple(images.shape)}."
-        )
-    if not images.isfinite().all():
-        raise ValueError(f"{name} contains NaN or infinity; check what produced these images.")
-
-
 def _check_pair(reconstructed: Tensor, true: Tensor) -> None:
     for name, images in {"reconstructed": reconstructed, "true": true}.items():
         instance(name, images, Tensor, TENSOR)
@@ -45,8 +36,8 @@ def _check_pair(reconstructed: Tensor, true: Tensor) -> None:
             f"the reconstructions have the shape {tuple(reconstructed.shape)} and the true images "
             f"{tuple(true.shape)}; compare images one to one."
         )
-    _check_images("reconstructed", reconstructed)
-    _check_images("true", true)
+    check_images("reconstructed", reconstructed, finite=True)
+    check_images("true", true, finite=True)
 
 
 def _span(value_range: tuple[float, float]) -> float:
@@ -236,8 +227,8 @@ def matched_by_correlation(reconstructed: Tensor, true: Tensor, ids: Tensor | No
 
 
 def _check_candidates(reconstructed: Tensor, true: Tensor, ids: Tensor | None) -> Tensor:
-    _check_images("reconstructed", reconstructed)
-    _check_images("true", true)
+    check_images("reconstructed", reconstructed, finite=True)
+    check_images("true", true, finite=True)
     if reconstructed.shape[1:] != true.shape[1:]:
         raise ValueError(
             f"a reconstruction has the shape {tuple(reconstructed.shape[1:])} and a true image "
@@ -324,14 +315,17 @@ def recognized(classifier: Callable[[Tensor], Tensor], images: Tensor, labels: T
         ValueError: If shapes do not fit or a value is not finite.
     """
     function("classifier", classifier, "pass a function of images, to one label for each")
-    _check_images("images", images)
+    check_images("images", images, finite=True)
     labels = tensor_of("labels", labels)
     if labels.shape != (len(images),):
         raise ValueError(
             f"there are {len(images)} images, but labels have the shape {tuple(labels.shape)}; "
             f"pass one label for each image."
         )
-    answers = [classifier(chunk) for chunk in images.split(CHUNK)]
+    do = "pass a classifier of images of this shape"
+    answers = [
+        call("the classifier", partial(classifier, chunk), do) for chunk in images.split(CHUNK)
+    ]
     for answer in answers:
         instance("what the classifier returns", answer, Tensor, "let it return a tensor of labels")
     predicted = torch.cat([answer.cpu() for answer in answers])

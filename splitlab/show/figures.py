@@ -69,6 +69,8 @@ def strip(
     import matplotlib.pyplot as plt
 
     _check_labeled("rows", rows)
+    if not rows:
+        raise ValueError("rows is empty: pass at least one label with its images")
     for label, images in rows.items():
         check_images(f"row {label!r}", images)
     if len({len(images) for images in rows.values()}) > 1:
@@ -145,6 +147,9 @@ def curves(
     for label, (x, y, _) in series.items():
         if len(reals(f"x of {label!r}", x)) != len(reals(f"y of {label!r}", y)):
             raise ValueError(f"{label!r} has {len(x)} x and {len(y)} y values: pass one y for each")
+    listed = isinstance(points, list | tuple | set | frozenset | dict)
+    if not listed or not all(isinstance(point, str) for point in points):
+        raise TypeError(f"points is {described(points)}: pass a list of labels")
     if unknown := set(points) - set(series):
         raise ValueError(f"points names {min(unknown)!r}, which is none of {', '.join(series)}")
     figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
@@ -189,6 +194,8 @@ def bands(
     import matplotlib.pyplot as plt
 
     _check_labeled("series", series)
+    if floors is not None:
+        _check_labeled("floors", floors)
     for label, (x, runs, party) in series.items():
         color_of(party)
         if not runs or any(len(y) != len(x) for y in runs):
@@ -241,6 +248,9 @@ def dots(
     from matplotlib.ticker import LogLocator, NullFormatter
 
     _check_labeled("rows", rows)
+    for name, labeled in {"lines": lines, "parties": parties}.items():
+        if labeled is not None:
+            _check_labeled(name, labeled)
     parties = parties or {}
     if unknown := set(parties) - set(rows):
         raise ValueError(f"parties names {min(unknown)!r}, which is none of {', '.join(rows)}")
@@ -281,10 +291,8 @@ def dots(
 
 
 def _check_labeled(name: str, labeled: Any) -> None:
-    """Refuse what is no dictionary, or is empty."""
+    """Refuse what is no dictionary."""
     if not isinstance(labeled, Mapping):
         raise TypeError(
             f"{name} is {described(labeled)}: pass a dictionary, label -> what is drawn"
         )
-    if not labeled:
-        raise ValueError(f"{name} is empty: pass at least one label")

@@ -149,6 +149,8 @@ def thresholds(
     import matplotlib.pyplot as plt
 
     count = whole_number("count", count, least=1)
+    if not isinstance(names, tuple | list) or len(names) != 2:
+        raise TypeError(f"names is {described(names)}: pass what label 0 and label 1 mean")
     scores, labels = tensor_of("scores", scores), tensor_of("labels", labels)
     if scores.ndim != 1 or scores.shape != labels.shape or not len(scores):
         raise ValueError(
