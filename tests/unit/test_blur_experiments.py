@@ -67,7 +67,7 @@ def test_to_look_behind_the_defenses_leaves_them_on(split):
     plain = undefended(victim, split.private.x[:2])
     assert len(victim.defenses) == 1
     assert not torch.equal(plain, victim.smash(split.private.x[:2]).z)
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         undefended(victim, None)
     assert len(victim.defenses) == 1
 
