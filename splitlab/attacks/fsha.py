@@ -301,9 +301,7 @@ class FSHA(Server):
         one_of("design", design, get_args(Design))
         for name, net in {"pilot": pilot, "decoder": decoder, "critic": critic}.items():
             if net is not None:
-                instance(
-                    name, net, (Critic, nn.Module), "pass a network, or as critic sl.Critic(net)"
-                )
+                instance(name, net, (Critic, nn.Module), "pass a network, or sl.Critic(net)")
         cut = setting.cut if cut is None else cut
         if steps is None:  # a part of a part is called "digits (public)"
             steps = setting.default_steps([*public.name.split(), ""][0], design)

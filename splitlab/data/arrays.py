@@ -140,6 +140,8 @@ def tensor_of(values: Any, what: str, device: torch.device) -> Tensor:
         return values
     try:
         array = np.array(values)
+        if array.dtype.kind not in NUMBERS:
+            raise TypeError(f"it holds no numbers but {array.dtype}")
         array = array.astype(np.int64) if array.dtype.kind in "iu" else array
         return torch.from_numpy(array).to(device)
     except (TypeError, ValueError, RuntimeError) as error:

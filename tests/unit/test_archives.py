@@ -1,5 +1,6 @@
 """Reading archives and pictures, and the original ORL faces and Omniglot where they are here."""
 
+import io
 import os
 import subprocess
 import sys
@@ -200,6 +201,56 @@ def test_colour_becomes_grey_by_brightness():
 
 
 # --- the original archives ------------------------------------------------------------------
+
+
+RAMP = np.tile(np.array([0, 51, 102, 255], np.uint8), (3, 1))
+
+
+def pgm(maxval):
+    wide = RAMP.astype(np.uint32) * maxval // 255
+    kind = np.uint8 if maxval < 256 else np.dtype(">u2")
+    return b"P5\n4 3\n%d\n" % maxval + wide.astype(kind).tobytes()
+
+
+def png(picture, **options):
+    out = io.BytesIO()
+    picture.save(out, "PNG", **options)
+    return out.getvalue()
+
+
+def black_with_transparency(mode):
+    """A black picture that lets through as much of its background as the ramp says."""
+    black, ink = Image.new("L", (4, 3)), Image.fromarray(255 - RAMP)
+    return Image.merge(mode, [*[black] * (len(mode) - 1), ink])
+
+
+def keyed(mode):
+    """The ramp, of which the darkest level is transparent, and so white."""
+    return png(Image.fromarray(RAMP).convert(mode), transparency=0 if mode == "L" else (0, 0, 0))
+
+
+PICTURES = {
+    "8 bits": (pgm(255), "PPM", RAMP),
+    "4 bits": (pgm(15), "PPM", RAMP),
+    "10 bits": (pgm(1023), "PPM", RAMP),
+    "16 bits": (pgm(65535), "PPM", RAMP),
+    "16 bits, PNG": (png(Image.fromarray(RAMP.astype(np.uint16) * 257)), "PNG", RAMP),
+    "gray and alpha": (png(black_with_transparency("LA")), "PNG", RAMP),
+    "color and alpha": (png(black_with_transparency("RGBA")), "PNG", RAMP),
+    "a level as key": (keyed("L"), "PNG", np.where(RAMP == 0, 255, RAMP)),
+    "a color as key": (keyed("RGB"), "PNG", np.where(RAMP == 0, 255, RAMP)),
+}
+
+
+@pytest.mark.parametrize("what", PICTURES)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_deep_pictures_are_scaled_and_transparent_ones_lie_on_white(tmp_path, what, mode):
+    content, kind, wanted = PICTURES[what]
+    with Zip(write_zip(tmp_path / "a.zip", [("a", content)])) as archive:
+        found = archive.picture("a", (3, 4), kind, mode)
+    assert found.dtype == np.uint8
+    wanted = wanted if mode == "L" else np.stack([wanted] * 3, axis=-1)
+    assert np.abs(found.astype(int) - wanted).max() <= 1  # rounding to the picture's own levels
 
 
 @real_orl
