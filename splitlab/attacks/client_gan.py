@@ -128,7 +128,8 @@ class ClientGAN(Client):
             device=device,
             name=name,
         )
-        returned.images(self, self.data.x)
+        first = next(generator.parameters())
+        returned.images(self, self.data.x.to(first.dtype))
         self.generator = generator.to(self.device)
         self.generator_optimizer = made_optimizer(
             *(generator_optimizer, self.generator.parameters()),

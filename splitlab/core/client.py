@@ -211,7 +211,7 @@ class Client(Party):
                 weights.optimizer_takes(self.optimizer, message.optimizer, **parties)
         elif isinstance(message, ServerOutput):
             turn = self._turn(message, "an output")
-            validate.output_fits(message.a, self.tail, turn, who=self.name)
+            validate.output_fits(message.a, self.tail, self.loss, turn, who=self.name)
         elif isinstance(message, Gradient):
             turn = self._turn(message, "a gradient", finished=self.tail is not None)
             assert turn.z is not None
@@ -275,7 +275,7 @@ class Client(Party):
         """
         turn = self.turn
         assert turn is not None and turn.z is not None
-        dz = message.dz
+        dz = message.dz.detach()
         for defense in self.defenses:
             given, dz = dz, defense.incoming(self, turn, dz)
             dz = returned.in_place_of(dz, given, defense, "incoming")

@@ -28,8 +28,8 @@ class Party(Stateful):
     from the party's own random state, and a run is a function of its seeds.
 
     What arrives is checked before a receiving method runs: `RECEIVES` names these methods, and
-    `validate.receiving` wraps each of them, a subclass's, too. `check` is where a party refuses
-    what it cannot use.
+    `validate.wrap` puts the checks around each of them, a subclass's, too. `check` is where a party
+    refuses what it cannot use.
 
     Args:
         name: The sender's name on the messages.
@@ -60,8 +60,7 @@ class Party(Stateful):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in vars(cls).keys() & cls.RECEIVES.keys():
-            setattr(cls, name, validate.receiving(vars(cls)[name], cls.RECEIVES[name]))
+        validate.wrap(cls)
 
     def check(self, message: Message) -> None:
         """Refuse a message that this party cannot use, before anything is changed.

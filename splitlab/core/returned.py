@@ -5,9 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from splitlab.arguments import described
+from splitlab.arguments import call, described
 from splitlab.nets.shapes import output_of
 
 # Network -> kind of input that it is known to take -> shape of one row of its output.
@@ -33,6 +34,37 @@ def row_of(net: nn.Module, x: Tensor, *, name: str, given: str) -> tuple[int, ..
         do = "give it a network made for them"
         known[kind] = tuple(output_of(name, net, x[:1].detach(), what=given, do=do).shape[1:])
     return known[kind]
+
+
+def loss_takes(
+    loss: Any,
+    net: nn.Module,
+    row: tuple[int, ...],
+    labels: Tensor,
+    dtype: torch.dtype,
+    *,
+    name: str,
+) -> None:
+    """Refuse outputs that a loss cannot compute with; it is tried once for each kind of output.
+
+    Args:
+        loss: Of what the network returns, and labels.
+        net: The network.
+        row: Shape of one row of what it returns.
+        labels: int64 (B,).
+        dtype: Of what it takes.
+        name: The network's name, such as "the tail of client".
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    known, kind = _TAKEN.setdefault(net, {}), ("loss", row, dtype)
+    if kind not in known:
+        outputs = labels.new_zeros(len(labels), *row, dtype=dtype)
+        what, do = f"the loss of {name} on outputs {tuple(outputs.shape)}", "let it return (B, K)"
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            call(what, lambda: loss(outputs, labels), do)
+        known[kind] = row
 
 
 def images(client: Any, x: Tensor) -> None:

@@ -125,7 +125,7 @@ class Server(Party, ABC):
         Raises:
             NotImplementedError: If this server takes part in the vanilla protocol alone.
         """
-        raise validate.only_vanilla(self, "forward")
+        raise setup.only_vanilla(self, "forward")
 
     def backward(self, message: OutputGradient) -> Gradient:
         """Answer the gradient of that output with a gradient of z's shape (U-shaped protocol).
@@ -133,7 +133,7 @@ class Server(Party, ABC):
         Raises:
             NotImplementedError: If this server takes part in the vanilla protocol alone.
         """
-        raise validate.only_vanilla(self, "backward")
+        raise setup.only_vanilla(self, "backward")
 
     def handle(self, message: Message) -> Message:
         """Answer a message of any kind: what a transport calls for whatever arrives.
@@ -241,6 +241,7 @@ class HonestServer(Server):
             if message.asks == "gradient":
                 labels = validate.labels_of(message, self.labels, self.name)
                 validate.labels_below(labels, logits, sender=message.sender, who=who)
+                returned.loss_takes(self.loss, self.net, logits, labels, message.z.dtype, name=who)
             elif self.defenses:
                 raise ValueError(
                     f"{self.name} has defenses that guard its labels, and in the U-shaped protocol "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from splitlab.arguments import count, described, function, instance, instances
+from splitlab.core.messages import Message
 from splitlab.core.state import Stateful
 from splitlab.data import Data
 
@@ -159,3 +160,29 @@ def class_number(value: Any, classes: int, *, name: str) -> int:
     if not 0 <= number < classes:
         raise ValueError(f"{name} is {number}: choose a class from 0 to {classes - 1}")
     return number
+
+
+def only_vanilla(server: Any, method: str) -> NotImplementedError:
+    """Return the error of a server that takes part in the vanilla protocol alone."""
+    return NotImplementedError(
+        f"{type(server).__name__} has no {method} and so cannot take part in the U-shaped "
+        "protocol: give it forward and backward, or use protocol=vanilla"
+    )
+
+
+def can_be_sent(message: Any, receiver: Any) -> None:
+    """Refuse to send what is no message, or to what is no party.
+
+    Raises:
+        TypeError: If it is either.
+    """
+    if not isinstance(message, Message):
+        raise TypeError(
+            f"only messages cross the wire, not {described(message)}: send SmashedData or Gradient "
+            "(splitlab.core.messages)"
+        )
+    if not hasattr(type(receiver), "RECEIVES"):
+        raise TypeError(
+            f"a message is sent to a party, not to {described(receiver)}: write "
+            "send(message, server), with the client or server itself"
+        )

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from splitlab.arguments import described
 from splitlab.core import weights
-from splitlab.core.messages import Message, OutputGradient, SmashedData, Weights
-from splitlab.core.returned import row_of
+from splitlab.core.messages import Message, OutputGradient, SmashedData, Weights, tensors_in
+from splitlab.core.returned import loss_takes, row_of
 
+ASKED = ("output", "reconstruct", "infer_property")  # take smashed data beside the training
 LARGEST = 1e9  # of a number in z or a gradient; squares of squares still fit in float32
 ADVICE = {
     "z": "lower the client's learning rate, and look at its images and its defenses",
@@ -27,6 +28,16 @@ ADVICE = {
     "index": "send int64 row numbers, one for each row of z",
 }
 TO_CLIENT = "lower the server's learning rate or its gradient's factor, or stop taking part"
+
+
+def wrap(party: Any) -> None:
+    """Put the checks around what a class of parties writes itself of the methods that need them."""
+    for name, kind in party.RECEIVES.items():
+        if name in vars(party):
+            setattr(party, name, receiving(vars(party)[name], kind))
+    for name in ASKED:
+        if name in vars(party):
+            setattr(party, name, asked_about(vars(party)[name]))
 
 
 def receiving(method: Callable[..., Any], kind: type[Message]) -> Callable[..., Any]:
@@ -53,6 +64,27 @@ def receiving(method: Callable[..., Any], kind: type[Message]) -> Callable[..., 
             return method(self, message, *rest, **options)
         finally:
             self.receiving = False
+
+    return checked
+
+
+def asked_about(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a server's method that looks at smashed data first, and changes nothing by them.
+
+    Args:
+        method: Takes the server and `SmashedData`, such as `reconstruct`.
+    """
+
+    @functools.wraps(method)
+    def checked(self: Any, message: Any, *rest: Any, **options: Any) -> Any:
+        if not isinstance(message, SmashedData):
+            raise TypeError(
+                f"{type(self).__name__}.{method.__name__} takes smashed data as a message, and "
+                f"this is {described(message)}: pass what client.smash(images) returns, or a "
+                "message that a Wiretap kept"
+            )
+        _payload(message, self)
+        return method(self, message, *rest, **options)
 
     return checked
 
@@ -126,6 +158,14 @@ def _payload(message: Message, receiver: Any) -> None:
     """Refuse numbers that cannot be computed with."""
     if isinstance(message, Weights):
         weights.check(message, receiver)
+        for name, tensor in message.state.items():
+            _tensor(name, tensor, message, receiver, anywhere=True)
+            if tensor.is_floating_point():
+                _finite(name, _largest(tensor), message, receiver, weights.ADVICE)
+        for tensor in tensors_in(message.optimizer):
+            _tensor("its optimizer's state", tensor, message, receiver, anywhere=True)
+            if not tensor.isfinite().all():  # a square in it may be large
+                _finite("its optimizer's state", float("nan"), message, receiver, weights.ADVICE)
         return
     ((name, main),) = (
         (n, getattr(message, n)) for n in ("z", "dz", "a", "da") if hasattr(message, n)
@@ -137,7 +177,7 @@ def _payload(message: Message, receiver: Any) -> None:
             f"{receiver.name} is sent {name} of {main.dtype} and shape {tuple(main.shape)} by "
             f"{message.sender}: send float32 or float64 of shape (B, ...), with a row at least"
         )
-    _finite(name, torch.linalg.vector_norm(main.detach(), float("inf")), message, receiver)
+    _finite(name, _largest(main), message, receiver, ADVICE.get(name, TO_CLIENT))
     for name in ("labels", "index"):
         rows = getattr(message, name, None)
         if rows is None:
@@ -150,8 +190,10 @@ def _payload(message: Message, receiver: Any) -> None:
             )
 
 
-def _tensor(name: str, value: Any, message: Message, receiver: Any) -> None:
-    """Refuse what is no plain tensor on the receiver's device."""
+def _tensor(
+    name: str, value: Any, message: Message, receiver: Any, *, anywhere: bool = False
+) -> None:
+    """Refuse what is no plain tensor, or, unless it may be anywhere, on another device."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{receiver.name} is sent {name} as {described(value)} by {message.sender}: send a "
@@ -163,6 +205,8 @@ def _tensor(name: str, value: Any, message: Message, receiver: Any) -> None:
             f"an ordinary one, as {name}.to_dense() returns"
         )
     own = receiver.device
+    if anywhere and value.device.type != "meta":
+        return
     if value.device.type != own.type or own.index not in (None, value.device.index):
         raise ValueError(
             f"{receiver.name} computes on {own} and is sent {name} on {value.device} by "
@@ -170,8 +214,14 @@ def _tensor(name: str, value: Any, message: Message, receiver: Any) -> None:
         )
 
 
-def _finite(name: str, largest: Tensor, message: Message, receiver: Any) -> None:
-    size = float(largest)
+def _largest(tensor: Tensor) -> float:
+    """The largest magnitude in a tensor; NaN where there is one."""
+    if not tensor.numel():
+        return 0.0
+    return float(torch.linalg.vector_norm(tensor.detach(), float("inf")))
+
+
+def _finite(name: str, size: float, message: Message, receiver: Any, advice: str) -> None:
     if size <= LARGEST:
         return
     bad = (
@@ -179,26 +229,8 @@ def _finite(name: str, largest: Tensor, message: Message, receiver: Any) -> None
     )
     raise ValueError(
         f"{receiver.name} is sent {name} with {bad} in it at step {message.step} by "
-        f"{message.sender}, and changes nothing: {ADVICE.get(name, TO_CLIENT)}"
+        f"{message.sender}, and changes nothing: {advice}"
     )
-
-
-def can_be_sent(message: Any, receiver: Any) -> None:
-    """Refuse to send what is no message, or to what is no party.
-
-    Raises:
-        TypeError: If it is either.
-    """
-    if not isinstance(message, Message):
-        raise TypeError(
-            f"only messages cross the wire, not {described(message)}: send SmashedData or Gradient "
-            "(splitlab.core.messages)"
-        )
-    if not hasattr(type(receiver), "RECEIVES"):
-        raise TypeError(
-            f"a message is sent to a party, not to {described(receiver)}: write "
-            "send(message, server), with the client or server itself"
-        )
 
 
 def answers(step: int, asked: int | None, *, who: str, what: str, first: str) -> None:
@@ -241,10 +273,10 @@ def output_gradient(message: OutputGradient, asked: SmashedData | None, who: str
             f"{who} waits for the output gradient of {asked.sender}, and this is one of "
             f"{message.sender}: let each client end its turn before the next one begins"
         )
-    if len(message.da) != len(asked.z):
+    if message.da.shape[:1] != asked.z.shape[:1]:
         raise ValueError(
-            f"the gradient has {len(message.da)} rows and the batch {len(asked.z)}: the client "
-            "must return one row for each row of the output"
+            f"the gradient has shape {tuple(message.da.shape)} and the batch {len(asked.z)} rows: "
+            "the client must return one row for each row of the output"
         )
     return asked
 
@@ -267,11 +299,12 @@ def gradient_fits(dz: Tensor, of: Tensor, *, name: str, who: str) -> None:
         )
 
 
-def output_fits(a: Tensor, tail: nn.Module | None, turn: Any, *, who: str) -> None:
+def output_fits(a: Tensor, tail: nn.Module | None, loss: Any, turn: Any, *, who: str) -> None:
     """Refuse an output that a client's tail cannot finish the turn's forward pass with.
 
     Args:
         a: The output, (B, ...).
+        loss: The client's.
         tail: The client's last layers, if it has them.
         turn: The client's turn.
         who: The client's name.
@@ -292,6 +325,7 @@ def output_fits(a: Tensor, tail: nn.Module | None, turn: Any, *, who: str) -> No
         )
     logits = row_of(tail, a, name=f"the tail of {who}", given="an output")
     labels_below(turn.labels, logits, who=f"the tail of {who}", sender=who)
+    loss_takes(loss, tail, logits, turn.labels, a.dtype, name=f"the tail of {who}")
 
 
 def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
@@ -349,11 +383,3 @@ def labels_below(labels: Tensor, logits: Sequence[int], *, sender: str, who: str
             f"{sender} has labels up to {int(labels.max())} and {who} has outputs for {classes} "
             f"classes, numbered from 0: give it a network with {int(labels.max()) + 1} outputs"
         )
-
-
-def only_vanilla(server: Any, method: str) -> NotImplementedError:
-    """Return the error of a server that takes part in the vanilla protocol alone."""
-    return NotImplementedError(
-        f"{type(server).__name__} has no {method} and so cannot take part in the U-shaped "
-        "protocol: give it forward and backward, or use protocol=vanilla"
-    )

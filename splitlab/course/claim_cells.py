@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splitlab.course import notebook_files
 from splitlab.course.claims import FILE, ClaimError, Standing, pages
 
 if TYPE_CHECKING:
@@ -98,6 +97,8 @@ def update_cells(book: Path, standings: Sequence[Standing], *, write: bool) -> l
     """
     try:
         import nbformat
+
+        from splitlab.course import notebook_files
     except ModuleNotFoundError:
         raise ClaimError("claim cells are in notebooks: pip install 'splitlab[book]'") from None
     sentences = []

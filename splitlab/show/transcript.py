@@ -30,16 +30,8 @@ class Transcript(Observer):
         self.holds: dict[str, dict[str, str]] = {}
 
     def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
-        """Note who takes part, and what they hold.
-
-        Raises:
-            ValueError: If two parties have one name.
-        """
-        parties = [*clients, server]
-        names = [party.name for party in parties]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"two parties are called {twice!r}: give each a name, with name=")
-        self.holds = {party.name: _holdings(party) for party in parties}
+        """Note who takes part, and what they hold."""
+        self.holds = {party.name: _holdings(party) for party in [*clients, server]}
         self.messages = []
 
     def message(self, message: Message) -> None:

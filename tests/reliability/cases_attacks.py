@@ -130,6 +130,17 @@ def finished(kind: type[sl.Client], given: Given) -> None:
     tail_of_five(kind, given).finish(output)
 
 
+def asked(method: str, ask: Callable[[Given], object], given: Given) -> None:
+    kind = sl.PropertyInference if method == "infer_property" else sl.FSHA
+    server = server_of(lambda g: kind.conformance_example(g.private, g.public), given)
+    getattr(server, method)(ask(given))
+
+
+def of_nan(given: Given) -> sl.SmashedData:
+    return sl.SmashedData(z=torch.full((2, 32, 4, 4), torch.nan), sender="client", step=0)
+
+
+ASKED = ("reconstruct", "infer_property", "output")
 CLIENTS = (sl.Backdoor, sl.ClientGAN, sl.LabelFlipping, sl.GradientNorm)
 CASES = [
     *(
@@ -145,6 +156,24 @@ CASES = [
         without_labels,
         "GuardAwareFSHA looks for false labels, and none arrive",
         sends_labels=False,
+    ),
+    *(
+        Misuse(
+            f"{method} is asked about images",
+            partial(asked, method, lambda given: given.private.x[:2]),
+            TypeError,
+            (f".{method} takes smashed data as a message", "client.smash(images)"),
+        )
+        for method in ASKED
+    ),
+    *(
+        Misuse(
+            f"{method} is asked about NaN",
+            partial(asked, method, of_nan),
+            ValueError,
+            ("server is sent z with NaN in it at step 0 by client",),
+        )
+        for method in ASKED
     ),
     *(
         answered("whole numbers", kind, Tensor.long, "is sent dz of torch.int64")
