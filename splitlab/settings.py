@@ -174,7 +174,7 @@ class Setting:
         """
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = self.client_optimizer
         if rate is not None:
-            optimizer = partial(Adam, lr=arguments.number("rate", rate, above=True))
+            optimizer = partial(Adam, lr=arguments.number("rate", rate))
         return {
             "optimizer": optimizer,
             "batch_size": self.batch_size,

@@ -128,7 +128,7 @@ class ClientGAN(Client):
             device=device,
             name=name,
         )
-        returned.images(self, self.data.x)
+        returned.images(self, self.data.x[:1].to(next(generator.parameters()).dtype))
         self.generator = generator.to(self.device)
         self.generator_optimizer = made_optimizer(
             *(generator_optimizer, self.generator.parameters()),

@@ -250,7 +250,7 @@ def test_the_client_side_gans_report_is_for_people(capsys):
         (["--honest", "0"], "--honest is 0: choose at least 1"),
         (["--honest", "21"], "and each client needs a batch of 32: choose at most 20"),
         (["--honest", HUGE[:18]], "digits has 643 private images"),
-        (["--scale", "0"], "scale is 0.0: choose a factor above 0"),
+        (["--scale", "0"], "scale is 0.0: choose a finite number above 0"),
         (["--profile", "paper"], "digits makes no sense at profile paper"),
         (["--data", "orl_faces"], "orl_faces makes no sense at profile tiny: add --profile paper,"),
         (["--device", "toaster"], "there is no device 'toaster'"),
