@@ -128,8 +128,7 @@ class ClientGAN(Client):
             device=device,
             name=name,
         )
-        first = next(generator.parameters())
-        returned.images(self, self.data.x.to(first.dtype))
+        returned.images(self, self.data.x[:1].to(next(generator.parameters()).dtype))
         self.generator = generator.to(self.device)
         self.generator_optimizer = made_optimizer(
             *(generator_optimizer, self.generator.parameters()),
