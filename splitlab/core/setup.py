@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from splitlab.arguments import count, described, function, instance, instances
+from splitlab.arguments import count, described, function, instance, instances, whole
 from splitlab.core.messages import Message
 from splitlab.core.state import Stateful
 from splitlab.data import Data
@@ -151,12 +150,11 @@ def class_number(value: Any, classes: int, *, name: str) -> int:
     Raises:
         ValueError: If there is no such class among 0 to `classes` - 1.
     """
-    try:
-        number = operator.index(value)
-    except TypeError:
+    number = whole(value)
+    if number is None:
         raise ValueError(
-            f"{name} is {value!r}: give the class by its number, from 0 to {classes - 1}"
-        ) from None
+            f"{name} is {described(value)}: give the class by its number, from 0 to {classes - 1}"
+        )
     if not 0 <= number < classes:
         raise ValueError(f"{name} is {number}: choose a class from 0 to {classes - 1}")
     return number
