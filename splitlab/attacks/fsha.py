@@ -107,8 +107,8 @@ class FSHA(Server):
         function("public_loss", public_loss, "pass a function of (decoded, x, y)")
         factor_of("gradient_scale", gradient_scale)
         self.critic_steps = count("critic_steps", critic_steps, least=1)
-        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.public = public.to(self.device)
+        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.pilot, self.decoder = pilot.to(self.device), decoder.to(self.device)
         self.critic, self.public_loss, self.gradient_scale = critic, public_loss, gradient_scale
         self.critic.net.to(self.device)

@@ -101,8 +101,8 @@ class ServerBackdoor(HonestServer):
         rehearsals = count("rehearsals", rehearsals, least=1)
         trigger = checked(trigger, public)
         super().__init__(net, seed=seed, **honest)
-        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.public = public.to(self.device)
+        self.sampler = Sampler(len(public), batch_size, owner="public", seed=seed)
         self.surrogate = surrogate.to(self.device)
         self.target, self.rehearsals, self.critic = target, rehearsals, critic
         self.trigger = trigger
