@@ -16,7 +16,7 @@ from splitlab.arguments import IMAGES, NETWORK, count, instance
 from splitlab.arguments import optimizer as made_optimizer
 from splitlab.attacks.critic import Critic
 from splitlab.attacks.triggers import Trigger, checked, triggered, triggered_set
-from splitlab.core import returned, setup
+from splitlab.core import returned, setup, turns
 from splitlab.core.curious import Honest
 from splitlab.core.messages import Gradient, Message, ServerOutput, SmashedData
 from splitlab.core.party import OptimizerFactory
@@ -178,7 +178,7 @@ class ServerBackdoor(HonestServer):
 
     def forward(self, message: SmashedData) -> ServerOutput:
         """Raise NotImplementedError: in the U-shaped protocol it has no labels to train with."""
-        raise setup.only_vanilla(self, "forward")
+        raise turns.only_vanilla(self, "forward")
 
     def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
         """Return the test images that are attacked, as in `triggered_set`; see `sl.evaluate`."""

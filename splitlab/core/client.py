@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from splitlab import arguments
-from splitlab.core import returned, setup, validate, weights
+from splitlab.core import returned, setup, turns, validate, weights
 from splitlab.core.messages import (
     Gradient,
     Message,
@@ -204,7 +204,7 @@ class Client(Party):
     def check(self, message: Message) -> None:
         """Refuse an answer to what was not asked, one that does not fit it, or other weights."""
         if isinstance(message, Weights):
-            setup.between_turns(self)
+            turns.between_turns(self)
             parties = {"sender": message.sender, "who": self.name}
             weights.fit(message.state, self._networks().state_dict(), **parties)
             if message.optimizer is not None:
@@ -220,7 +220,7 @@ class Client(Party):
     @with_own_randomness
     def forward(self) -> SmashedData:
         """Run f on the next batch, in training mode, and return what is sent."""
-        setup.between_turns(self)
+        turns.between_turns(self)
         turn = self.next_turn()
         returned.images(self, turn.x)
         for defense in self.defenses:
@@ -278,7 +278,7 @@ class Client(Party):
         dz = message.dz.detach()
         for defense in self.defenses:
             given, dz = dz, defense.incoming(self, turn, dz)
-            dz = returned.in_place_of(dz, given, defense, "incoming")
+            dz = returned.in_place_of(dz, given, defense, "incoming", self, self.step)
         local = returned.local_losses(self, turn)
         torch.autograd.backward([turn.z, *local], [dz, *[torch.ones_like(loss) for loss in local]])
         for defense in self.defenses:
@@ -306,7 +306,7 @@ class Client(Party):
             TypeError: If `x` is no tensor.
             ValueError: If these are no images of the shape and type of the client's own.
         """
-        setup.images(x, self.data)
+        setup.rows_like(x, self.data)
         parts = x.split(EVALUATION_BATCH)
         if training_mode:
             parts = whole_batches(x, self.sampler.batch_size)
@@ -354,16 +354,17 @@ class Client(Party):
     def _turn(self, message: Message, what: str, *, finished: bool = False) -> Turn:
         """Return the turn under way, which the message must answer."""
         asked = None if self.turn is None else self.step
-        validate.answers(message.step, asked, who=self.name, what=what, first="forward")
+        turns.answers(message.step, asked, who=self.name, what=what, first="forward")
         assert self.turn is not None
         if self.turn.finished != finished:
             first = "forward" if self.turn.finished else "finish"
-            validate.answers(message.step, None, who=self.name, what=what, first=first)
+            turns.answers(message.step, None, who=self.name, what=what, first=first)
         return self.turn
 
     def _smash(self, turn: Turn) -> Tensor:
         z: Tensor = self.net(turn.x)
         z = z.to(torch.promote_types(z.dtype, torch.float32))  # autocast may leave bfloat16
         for defense in self.defenses:
-            z = returned.in_place_of(defense.smash(self, turn, z), z, defense, "smash")
+            given, z = z, defense.smash(self, turn, z)
+            z = returned.in_place_of(z, given, defense, "smash", self, self.step)
         return z

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from splitlab.core import setup
+from splitlab.core import turns
 from splitlab.core.client import Client
 from splitlab.core.messages import Message
 from splitlab.core.observers import Observer
@@ -38,7 +38,7 @@ class Wire:
 
     def __call__(self, message: M, receiver: Party) -> M:
         """Return the copy that the receiver gets: own memory, no computation graph."""
-        setup.can_be_sent(message, receiver)
+        turns.can_be_sent(message, receiver)
         delivered = message.delivered(to=receiver.name)
         for observer in self.observers:  # a copy for each, for one is the receiver's
             observer.message(delivered.delivered())

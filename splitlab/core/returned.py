@@ -100,7 +100,9 @@ def loss_of(loss: Any, *, who: str, step: int) -> Tensor:
     return loss
 
 
-def in_place_of(returned: Any, given: Tensor, defense: Any, hook: str) -> Tensor:
+def in_place_of(
+    returned: Any, given: Tensor, defense: Any, hook: str, party: Any, step: int
+) -> Tensor:
     """Return what a defense's hook made of a tensor.
 
     Args:
@@ -108,12 +110,15 @@ def in_place_of(returned: Any, given: Tensor, defense: Any, hook: str) -> Tensor
         given: What it was given: z or a gradient.
         defense: The defense.
         hook: The name of the hook.
+        party: Whose defense it is.
+        step: The step.
 
     Raises:
         TypeError: If it returned no tensor.
         ValueError: If it returned another shape or type, NaN or infinity, or z without its graph.
     """
-    name, what = f"{type(defense).__name__}.{hook}", "z" if hook == "smash" else "the gradient"
+    name = f"at step {step} of {party.name}, {type(defense).__name__}.{hook}"
+    what = "z" if hook == "smash" else "the gradient"
     same: bool = returned is given
     if same:
         return given

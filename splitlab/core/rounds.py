@@ -172,6 +172,7 @@ class SplitFed(Rounds):
         """Average when the round is over."""
         if (step + 1) % (self.turn * len(clients)):
             return
+        self.aggregator.received = []  # of a round that ended in an error
         for client in clients:
             self.aggregator.collect(send(client.weights(optimizer=False), self.aggregator))
         averaged = self.aggregator.aggregate()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from splitlab import arguments
-from splitlab.core import handling, returned, setup, validate
+from splitlab.core import handling, returned, setup, turns, validate
 from splitlab.core.messages import (
     Gradient,
     Message,
@@ -125,7 +125,7 @@ class Server(Party, ABC):
         Raises:
             NotImplementedError: If this server takes part in the vanilla protocol alone.
         """
-        raise setup.only_vanilla(self, "forward")
+        raise turns.only_vanilla(self, "forward")
 
     def backward(self, message: OutputGradient) -> Gradient:
         """Answer the gradient of that output with a gradient of z's shape (U-shaped protocol).
@@ -133,7 +133,7 @@ class Server(Party, ABC):
         Raises:
             NotImplementedError: If this server takes part in the vanilla protocol alone.
         """
-        raise setup.only_vanilla(self, "backward")
+        raise turns.only_vanilla(self, "backward")
 
     def handle(self, message: Message) -> Message:
         """Answer a message of any kind: what a transport calls for whatever arrives.
@@ -175,7 +175,7 @@ class Server(Party, ABC):
             RuntimeError: If it answers no output that this server sent.
             ValueError: If it has another number of rows.
         """
-        return validate.output_gradient(message, self.under_way, self.name)
+        return turns.output_gradient(message, self.under_way, self.name)
 
     def gradient(self, message: SmashedData, dz: Tensor) -> Gradient:
         """Address `dz` to the sender of `message`."""
@@ -262,7 +262,7 @@ class HonestServer(Server):
         dz = z.grad
         for defense in self.defenses:
             given, dz = dz, defense.outgoing(dz, labels)
-            dz = returned.in_place_of(dz, given, defense, "outgoing")
+            dz = returned.in_place_of(dz, given, defense, "outgoing", self, message.step)
         self.optimizer.step()
         accuracy = (logits.argmax(1) == labels).float().mean()
         self.metrics = {"task_loss": loss.detach(), "task_accuracy": accuracy}

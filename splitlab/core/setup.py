@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from splitlab.arguments import count, described, function, instance, instances, whole
-from splitlab.core.messages import Message
 from splitlab.core.state import Stateful
 from splitlab.data import Data
 
@@ -29,7 +28,9 @@ def name_of_party(name: Any) -> str:
 def client(
     net: Any, data: Any, *, tail: Any, loss: Any, sends_labels: Any, defenses: Any, kind: type
 ) -> None:
-    """Refuse what a client cannot be made with; arguments as in `Client`, which is in `kind` too.
+    """Refuse what a client cannot be made with; arguments as in `Client`.
+
+    `kind` is the class of its defenses.
 
     Raises:
         TypeError: If an argument is of another kind.
@@ -50,6 +51,8 @@ def client(
 
 def server(net: Any, *, loss: Any, labels: Any, defenses: Any, kind: type) -> None:
     """Refuse what an honest server cannot be made with; arguments as in `HonestServer`.
+
+    `kind` is the class of its defenses.
 
     Raises:
         TypeError: If an argument is of another kind.
@@ -111,7 +114,7 @@ def run(
         instance("autocast", autocast, torch.dtype, "pass torch.bfloat16, or None")
 
 
-def images(x: Any, like: Data) -> None:
+def rows_like(x: Any, like: Data) -> None:
     """Refuse what are no rows like those of a client's data.
 
     Raises:
@@ -123,14 +126,6 @@ def images(x: Any, like: Data) -> None:
         raise ValueError(
             f"x is {x.dtype} of shape {tuple(x.shape)}: pass rows like the client's own, "
             f"{like.x.dtype} of shape (N, {', '.join(map(str, like.shape))})"
-        )
-
-
-def between_turns(client: Any) -> None:
-    """Raise a RuntimeError where a client still waits for an answer."""
-    if client.turn is not None:
-        raise RuntimeError(
-            f"{client.name} still waits for the gradient of step {client.step}: call backward first"
         )
 
 
@@ -158,29 +153,3 @@ def class_number(value: Any, classes: int, *, name: str) -> int:
     if not 0 <= number < classes:
         raise ValueError(f"{name} is {number}: choose a class from 0 to {classes - 1}")
     return number
-
-
-def only_vanilla(server: Any, method: str) -> NotImplementedError:
-    """Return the error of a server that takes part in the vanilla protocol alone."""
-    return NotImplementedError(
-        f"{type(server).__name__} has no {method} and so cannot take part in the U-shaped "
-        "protocol: give it forward and backward, or use protocol=vanilla"
-    )
-
-
-def can_be_sent(message: Any, receiver: Any) -> None:
-    """Refuse to send what is no message, or to what is no party.
-
-    Raises:
-        TypeError: If it is either.
-    """
-    if not isinstance(message, Message):
-        raise TypeError(
-            f"only messages cross the wire, not {described(message)}: send SmashedData or Gradient "
-            "(splitlab.core.messages)"
-        )
-    if not hasattr(type(receiver), "RECEIVES"):
-        raise TypeError(
-            f"a message is sent to a party, not to {described(receiver)}: write "
-            "send(message, server), with the client or server itself"
-        )

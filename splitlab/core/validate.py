@@ -2,8 +2,8 @@
 
 `receiving` wraps each receiving method of each party (`Party.RECEIVES`). It looks at the kind of
 message, at who sent it and when, and at its numbers; what only the party can know, it asks the
-party's `check`. The checks that parties use there are below. What networks, losses and defenses
-return is checked in `splitlab.core.returned`.
+party's `check`. The checks that parties use there are below, those of the order of messages in
+`core.turns`. What networks, losses and defenses return is checked in `core.returned`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from splitlab.arguments import described
-from splitlab.core import weights
-from splitlab.core.messages import Message, OutputGradient, SmashedData, Weights, tensors_in
+from splitlab.core import turns, weights
+from splitlab.core.messages import Message, SmashedData, Weights, tensors_in
 from splitlab.core.returned import loss_takes, row_of
 
 ASKED = ("output", "reconstruct", "infer_property")  # take smashed data beside the training
@@ -56,7 +56,7 @@ def receiving(method: Callable[..., Any], kind: type[Message]) -> Callable[..., 
             return method(self, message, *rest, **options)
         _kind(message, kind, self, method.__name__)
         header(message, self)
-        _protocol(message, self, method.__name__)
+        turns.takes_part(message, self, method.__name__)
         _payload(message, self)
         self.check(message)
         self.receiving = True
@@ -80,8 +80,7 @@ def asked_about(method: Callable[..., Any]) -> Callable[..., Any]:
         if not isinstance(message, SmashedData):
             raise TypeError(
                 f"{type(self).__name__}.{method.__name__} takes smashed data as a message, and "
-                f"this is {described(message)}: pass what client.smash(images) returns, or a "
-                "message that a Wiretap kept"
+                f"this is {described(message)}: pass what client.smash(images) returns"
             )
         _payload(message, self)
         return method(self, message, *rest, **options)
@@ -133,27 +132,6 @@ def header(message: Any, receiver: Any) -> None:
         )
 
 
-def _protocol(message: Message, receiver: Any, method: str) -> None:
-    """Refuse smashed data in a protocol in which its sender does not take part."""
-    if not isinstance(message, SmashedData) or method not in ("reply", "forward"):
-        return
-    if message.asks not in ("gradient", "output"):
-        raise ValueError(
-            f"{receiver.name} is asked for {message.asks!r} by {message.sender}: ask for "
-            '"gradient" or "output"'
-        )
-    if method == "reply" and message.asks == "output":
-        raise ValueError(
-            f"{message.sender} has a tail, and keeps its labels: use protocol=u_shaped in place of "
-            "vanilla"
-        )
-    if method == "forward" and message.asks == "gradient":
-        raise ValueError(
-            f"{message.sender} has no tail to finish the forward pass with: make the client with "
-            "tail=, or use protocol=vanilla"
-        )
-
-
 def _payload(message: Message, receiver: Any) -> None:
     """Refuse numbers that cannot be computed with."""
     if isinstance(message, Weights):
@@ -202,7 +180,7 @@ def _tensor(
     if value.layout is not torch.strided or value.is_quantized:
         raise ValueError(
             f"{receiver.name} is sent {name} as a {value.layout} tensor by {message.sender}: send "
-            f"an ordinary one, as {name}.to_dense() returns"
+            "an ordinary one, as to_dense() returns"
         )
     own = receiver.device
     if anywhere and value.device.type != "meta":
@@ -231,54 +209,6 @@ def _finite(name: str, size: float, message: Message, receiver: Any, advice: str
         f"{receiver.name} is sent {name} with {bad} in it at step {message.step} by "
         f"{message.sender}, and changes nothing: {advice}"
     )
-
-
-def answers(step: int, asked: int | None, *, who: str, what: str, first: str) -> None:
-    """Refuse an answer to what was not asked.
-
-    Args:
-        step: The answer's step.
-        asked: The step that is waited for; None where nothing is.
-        who: The receiver's name.
-        what: What arrived, such as "a gradient".
-        first: What must come before it.
-
-    Raises:
-        RuntimeError: If the two steps differ.
-    """
-    if step != asked:
-        expected = "" if asked is None else f", and answer step {asked}"
-        raise RuntimeError(
-            f"{who} did not ask for {what} of step {step}: call {first} first{expected}"
-        )
-
-
-def output_gradient(message: OutputGradient, asked: SmashedData | None, who: str) -> SmashedData:
-    """Return the smashed data whose output a tail's gradient belongs to.
-
-    Args:
-        message: The gradient.
-        asked: The smashed data under way; None where none are.
-        who: The receiver's name.
-
-    Raises:
-        RuntimeError: If it is of another step, or of another client.
-        ValueError: If it has another number of rows.
-    """
-    step = None if asked is None else asked.step
-    answers(message.step, step, who=who, what="an output gradient", first="forward")
-    assert asked is not None
-    if message.sender != asked.sender:
-        raise RuntimeError(
-            f"{who} waits for the output gradient of {asked.sender}, and this is one of "
-            f"{message.sender}: let each client end its turn before the next one begins"
-        )
-    if message.da.shape[:1] != asked.z.shape[:1]:
-        raise ValueError(
-            f"the gradient has shape {tuple(message.da.shape)} and the batch {len(asked.z)} rows: "
-            "the client must return one row for each row of the output"
-        )
-    return asked
 
 
 def gradient_fits(dz: Tensor, of: Tensor, *, name: str, who: str) -> None:

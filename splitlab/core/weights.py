@@ -51,20 +51,15 @@ def fit(state: dict[str, Tensor], own: dict[str, Tensor], *, sender: str, who: s
         who: The receiver's name.
 
     Raises:
-        ValueError: If names, shapes or types differ; it names the first one.
+        ValueError: If names, shapes or types differ; it names the first one that does.
     """
-    if odd := sorted(state.keys() ^ own.keys()):
+    try:
+        kinds.plain_fits(own, state, "the state")
+    except kinds.Misfit as error:
         raise ValueError(
-            f"{sender} sends weights of another network to {who}, for only one of them has "
-            f"{odd[0]}: give all clients networks of one kind"
-        )
-    for name, tensor in state.items():
-        if tensor.shape != own[name].shape or tensor.dtype != own[name].dtype:
-            raise ValueError(
-                f"{sender} sends {name} of {tensor.dtype} and shape {tuple(tensor.shape)} to "
-                f"{who}, which has {own[name].dtype} and {tuple(own[name].shape)}: give all "
-                "clients networks of one kind"
-            )
+            f"{sender} sends weights of another network to {who} ({error.what}): give all clients "
+            "networks of one kind"
+        ) from error
 
 
 def optimizer_takes(optimizer: Optimizer, state: dict[str, Any], *, sender: str, who: str) -> None:
@@ -76,8 +71,8 @@ def optimizer_takes(optimizer: Optimizer, state: dict[str, Any], *, sender: str,
         ValueError: If it cannot go on from the state.
     """
     own = optimizer.state_dict()
-    kind = repr(_kinds(state))
-    tried = _STEPPED.setdefault(optimizer, {repr(_kinds(own))})
+    kind = str(kinds.kinds(state, ""))
+    tried = _STEPPED.setdefault(optimizer, {str(kinds.kinds(own, ""))})
     if kind not in tried:
         try:
             kinds.optimizer_fits(optimizer, state, "the optimizer")
@@ -94,14 +89,3 @@ def optimizer_takes(optimizer: Optimizer, state: dict[str, Any], *, sender: str,
                 f"{sender} sends {who} an optimizer's state with the learning rate "
                 f"{float(group['lr'])}: {ADVICE}"
             )
-
-
-def _kinds(value: Any) -> Any:
-    """What an optimizer's state is made of: names, shapes and types, without the numbers."""
-    if isinstance(value, Tensor):
-        return value.dtype, tuple(value.shape)
-    if isinstance(value, dict):
-        return {key: _kinds(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_kinds(item) for item in value]
-    return type(value).__name__

@@ -1,5 +1,6 @@
 """SplitFed: an aggregator averages the clients; the server is one (v2) or a copy for each (v1)."""
 
+import dataclasses
 from functools import partial
 
 import pytest
@@ -301,6 +302,22 @@ def test_what_cannot_be_averaged_says_so(digits):
     clients = make_clients(digits[0], 2, sl.tiny.client_net)
     with pytest.raises(ValueError, match="no copy of the server for client 1, only for client 0"):
         sl.train(clients, with_copies(honest(), clients[:1]), 2, protocol=sl.SplitFed())
+
+
+def test_a_round_that_ended_in_an_error_leaves_nothing_behind(digits):
+    clients, protocol = make_clients(digits[0], 2, sl.tiny.client_net), sl.SplitFed(seed=None)
+    healthy = clients[1].weights
+
+    def broken(**options):
+        weights = healthy(**options)
+        return dataclasses.replace(weights, state={n: t / 0 for n, t in weights.state.items()})
+
+    clients[1].weights = broken
+    with pytest.raises(ValueError, match="aggregator is sent .* by client 1, and changes nothing"):
+        sl.train(clients, honest(), 2, protocol=protocol)
+    clients[1].weights = healthy
+    sl.train(clients, honest(), 2, protocol=protocol)
+    assert protocol.aggregator.received == []
 
 
 @pytest.mark.parametrize("design", ["fast", "paper"])

@@ -285,7 +285,7 @@ DEFENDED = {
     ),
     "smash returns NaN": (
         *(defended("smash", lambda z: z / 0 * 0), ValueError),
-        *("Mine.smash returns z with NaN", "division by zero"),
+        *("at step 0 of client, Mine.smash returns z with NaN", "division by zero"),
     ),
     "incoming returns nothing": (
         *(defended("incoming", lambda dz: None), TypeError),
@@ -301,7 +301,7 @@ DEFENDED = {
     ),
     "incoming returns infinity": (
         *(defended("incoming", lambda dz: dz * torch.inf), ValueError),
-        *("Mine.incoming returns the gradient with NaN or infinity",),
+        *("at step 0 of client, Mine.incoming returns the gradient with NaN or infinity",),
     ),
     "a local loss for each image": (
         *(defended("local_loss", lambda: torch.ones(8, requires_grad=True)), ValueError),
@@ -325,7 +325,7 @@ DEFENDED = {
     ),
     "outgoing returns NaN": (
         *(guarding(lambda dz: dz * torch.nan), ValueError),
-        *("Mine.outgoing returns the gradient with NaN",),
+        *("at step 0 of server, Mine.outgoing returns the gradient with NaN",),
     ),
 }
 CASES = [
