@@ -19,6 +19,8 @@ from typing import Any
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
+from splitlab.data import published
+
 LIBRARY = Path(__file__).resolve().parents[1]
 
 # One thread per kernel: sums come out in one order, and two kernels do not fight for two cores.
@@ -33,9 +35,6 @@ ONE_THREAD = {
 # PYTHONOPTIMIZE removes the asserts of the verdicts, PYTHONSTARTUP runs code before the first cell,
 # and with MPLBACKEND the pages would have no figures.
 LEFT_OUT = {"PYTHONOPTIMIZE", "PYTHONSTARTUP", "MPLBACKEND"}
-
-# A kernel starts in its notebook's folder, where a relative path would name another folder.
-FOLDERS = ("SPLITLAB_DATA", "SPLITLAB_CACHE")
 
 # What goes wrong when a kernel starts is raised, and said in a sentence; these loggers would print
 # it a second time, as a traceback.
@@ -85,9 +84,10 @@ def environment() -> dict[str, str]:
     """The environment variables of a kernel."""
     variables = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
     variables |= ONE_THREAD
-    for name in FOLDERS:
-        if variables.get(name):
-            variables[name] = absolute(variables[name])
+    # A kernel starts in its notebook's folder, where a relative path would name another folder.
+    for name in (published.DATA, published.CACHE):
+        if folder := published.folder_from(name):
+            variables[name] = str(folder)
     # What the builder imports may lie in the folder where it was started, not in the environment.
     variables["PYTHONPATH"] = os.pathsep.join([str(LIBRARY.parent), *further_path()])
     return variables
@@ -96,13 +96,8 @@ def environment() -> dict[str, str]:
 def further_path() -> list[str]:
     """The folders that PYTHONPATH names, but for the library's own; absolute."""
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    folders = [absolute(folder) for folder in named if folder]
-    return [folder for folder in folders if Path(folder).resolve() != LIBRARY.parent]
-
-
-def absolute(path: str) -> str:
-    """The absolute path of a file or folder as somebody typed it, where ~ is their home."""
-    return os.path.abspath(os.path.expanduser(path))
+    folders = [published.absolute(folder) for folder in named if folder]
+    return [str(folder) for folder in folders if folder.resolve() != LIBRARY.parent]
 
 
 def kill_all() -> None:

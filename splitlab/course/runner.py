@@ -309,8 +309,8 @@ def _execute(
             on_cell_executed=executed,
             # The folder that Jupyter, too, would start the kernel in.
             resources={"metadata": {"path": str(notebook.parent)}},
-            # A kernel warns about its unencrypted local port, which needs no action here.
-            extra_arguments=["--log-level=ERROR"],
+            # A kernel warns of its unencrypted local port, and calls its own end an error.
+            extra_arguments=["--log-level=CRITICAL"],
         )
     except PapermillExecutionError as error:
         what = one_line(f"{error.ename}: {error.evalue}", 240)

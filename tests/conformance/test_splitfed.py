@@ -313,7 +313,7 @@ def test_a_round_that_ended_in_an_error_leaves_nothing_behind(digits):
         return dataclasses.replace(weights, state={n: t / 0 for n, t in weights.state.items()})
 
     clients[1].weights = broken
-    with pytest.raises(ValueError, match="aggregator is sent .* by client 1, and changes nothing"):
+    with pytest.raises(ValueError, match=r"aggregator is sent .* by client 1, and changes nothing"):
         sl.train(clients, honest(), 2, protocol=protocol)
     clients[1].weights = healthy
     sl.train(clients, honest(), 2, protocol=protocol)
