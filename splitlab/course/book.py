@@ -7,7 +7,6 @@ by all the files that go into it.
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -43,10 +41,6 @@ EXIT = (
     "2, an option is wrong; 130, stopped by Ctrl-C; 143, stopped by SIGTERM. Finished chapters are "
     "kept in any case."
 )
-
-
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM; the argument is the signal's number."""
 
 
 def run_notebooks(
@@ -198,27 +192,6 @@ def only_build(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM raise `Stopped`, once: what must follow is not interrupted."""
-    before: dict[signal.Signals, Any] = {}
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        for which in before:
-            signal.signal(which, signal.SIG_IGN)
-        raise Stopped(number)
-
-    for which in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(which) is not signal.SIG_IGN:  # as it is below nohup
-            with suppress(ValueError):  # not in the main thread
-                before[which] = signal.signal(which, stop)
-    try:
-        yield
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler or signal.SIG_DFL)
-
-
 def build(
     book: Path,
     out: Path,
@@ -341,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     book = options.book.resolve()
     out = (options.out or book).resolve()
     try:
-        with stoppable():
+        with exits.terminable():
             return build(
                 book,
                 out,
@@ -351,9 +324,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 store_verdicts=options.store_verdicts,
                 store_seconds=options.store_seconds,
             )
-    except Stopped as stopped:
+    except KeyboardInterrupt as stopped:
         print("\nstopped; finished chapters are kept", file=sys.stderr)
-        return 128 + int(stopped.args[0])
+        return exits.stopped_status(stopped)
     except (BookError, ChapterError) as error:
         print(f"error: {error}", file=sys.stderr)
     except BrokenPipeError:  # `| head` has read enough

@@ -38,26 +38,27 @@ def stopped_status(error: KeyboardInterrupt) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` inside, so that it cleans up as after Ctrl-C.
+    """Let Ctrl-C and SIGTERM raise inside, once: what cleans up after them is not interrupted.
 
-    A SIGTERM that this process was told to ignore stays ignored. Only the main thread may set what
-    a signal does; in another one nothing changes.
+    A signal that this process was told to ignore stays ignored, as below nohup. Only the main
+    thread may set what a signal does; in another one nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    before: dict[signal.Signals, Any] = {}
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        for which in before:
+            signal.signal(which, signal.SIG_IGN)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGTERM)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, stop)
+    for which in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(which) is not signal.SIG_IGN:
+            with suppress(ValueError):  # not in the main thread
+                before[which] = signal.signal(which, stop)
     try:
         yield
     finally:
-        if before is not None:  # None: set outside Python, which cannot put it back
-            signal.signal(signal.SIGTERM, before)
+        for which, handler in before.items():
+            signal.signal(which, handler or signal.SIG_DFL)
 
 
 @contextmanager
