@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from splitlab.arguments import count, described, function, instance
-from splitlab.arguments import seed as whole
+from splitlab.arguments import seed as checked_seed
 from splitlab.core import setup, weights
 from splitlab.core.client import Client
 from splitlab.core.messages import (
@@ -151,7 +151,7 @@ class SplitFed(Rounds):
         super().__init__(protocol, turn=turn)
         made = Aggregator() if aggregator is None else aggregator
         self.aggregator = instance("aggregator", made, Aggregator, "pass sl.Aggregator(), or None")
-        self.seed = None if seed is None else whole(seed)
+        self.seed = None if seed is None else checked_seed(seed)
 
     @property
     def parties(self) -> tuple[Any, ...]:
