@@ -105,6 +105,15 @@ def test_what_goes_to_a_closed_stderr_does_not_get_among_the_results(monkeypatch
 # --- stopped --------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Ctrl-C is not ignored, as it is in what a shell starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_a_command_with_a_sentence(monkeypatch, capsys, number, status):
     before = signal.getsignal(signal.SIGTERM)
@@ -154,6 +163,7 @@ def jobs(folder, does):
     return [Job(f"{does} {n}", does, folder) for n in range(2)]
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_signal_ends_the_processes_that_rerun_experiments(tmp_path):
     def stop():
         while len(list(tmp_path.iterdir())) < 2:
