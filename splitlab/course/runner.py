@@ -28,6 +28,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from splitlab.course import kernels
+from splitlab.course.comparisons import Comparison
 from splitlab.course.kernels import LIBRARY, Kernel
 from splitlab.course.kernels import ONE_THREAD as ONE_THREAD
 from splitlab.course.notebook_files import (
@@ -66,6 +67,9 @@ class Result:
         verdict: The chapter's verdict line, "" when it prints none.
         error: None, or one sentence saying what failed and how.
         warnings: The lines that this run printed on stderr, which the copy does not hold.
+        cpu_seconds: The CPU seconds of the kernel; None where they are not known.
+        memory: The most memory that the kernel had, in bytes; None where it is not known.
+        figures: What the asserts of the verdict compare.
     """
 
     chapter: str
@@ -74,6 +78,9 @@ class Result:
     verdict: str
     error: str | None = None
     warnings: tuple[str, ...] = ()
+    cpu_seconds: float | None = None
+    memory: int | None = None
+    figures: tuple[Comparison, ...] = ()
 
 
 def parameters_of(notebook: NotebookNode, chapter: str) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""The instructor's batch: notebooks over a grid of profiles, seeds and parameters."""
