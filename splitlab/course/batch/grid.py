@@ -286,7 +286,7 @@ def _hashable(values: Sequence[Any]) -> bool:
 
 def _file(job: Job) -> str:
     """What the files of a job are called: its values, without what file systems do not take."""
-    name = quote(job.values or "run", safe=" ,+=()[]") if job.values else "run"
+    name = quote(job.values or "run", safe=" ,+=()[]")
     if len(name) > NAME_LENGTH:
         name = f"{name[:NAME_LENGTH]}-{hashlib.sha256(job.values.encode()).hexdigest()[:8]}"
     return name
