@@ -62,7 +62,7 @@ setup: ## make or update the environment in .venv (the other targets do this by 
 	fi; \
 	rm -f '$(STAMP)'; \
 	'$(BIN)/python' -m pip install '$(TORCH)'; \
-	'$(BIN)/python' -m pip install -c constraints.txt '$(TORCH)' -e '.[book,test,dp]'; \
+	'$(BIN)/python' -m pip install -c constraints.txt '$(TORCH)' -e '.[book,test,dp,cluster]'; \
 	echo "$$want" > '$(STAMP)'
 
 book: setup ## run the chapters, render them to book/_build/html, print the verdicts

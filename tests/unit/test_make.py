@@ -87,7 +87,7 @@ def test_setup_installs_torch_first_and_alone(project):
     assert "version_info" in check and "ensurepip" in modules
     assert venv == "-m venv --clear .venv"
     assert torch == "-m pip install torch==2.13.0"
-    assert rest == "-m pip install -c constraints.txt torch==2.13.0 -e .[book,test,dp]"
+    assert rest == "-m pip install -c constraints.txt torch==2.13.0 -e .[book,test,dp,cluster]"
 
 
 def test_a_finished_environment_is_not_made_again(project):
@@ -108,7 +108,7 @@ def test_a_change_updates_the_environment(project, change):
     torch = "torch>=2.6" if change == "TORCH" else "torch==2.13.0"
     assert calls == [
         f"-m pip install {torch}",
-        f"-m pip install -c constraints.txt {torch} -e .[book,test,dp]",
+        f"-m pip install -c constraints.txt {torch} -e .[book,test,dp,cluster]",
     ]
     assert make(project, *arguments)[1] == []
 
