@@ -53,7 +53,8 @@ def batch(tmp_path):
         return [pid for pid in noted if psutil.pid_exists(pid) and not zombie(pid)]
 
     def arguments(*more):
-        return ["run", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2", *more]
+        fixed = ["run", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2"]
+        return [*fixed, *([] if "--cluster" in more else ["--cluster", "none"]), *more]
 
     def rows():
         with (tmp_path / "out" / "jobs.csv").open(newline="", encoding="utf-8") as file:
