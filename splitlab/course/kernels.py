@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from contextlib import suppress
@@ -98,6 +99,14 @@ def further_path() -> list[str]:
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     folders = [published.absolute(folder) for folder in named if folder]
     return [str(folder) for folder in folders if folder.resolve() != LIBRARY.parent]
+
+
+def fault() -> str:
+    """What keeps a kernel from starting, in a few words; "" where one starts."""
+    command = [sys.executable, "-m", "ipykernel_launcher", "--version"]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = tried.stderr.strip().splitlines() or [f"exit status {tried.returncode}"]
+    return lines[-1] if tried.returncode else ""
 
 
 def kill_all() -> None:

@@ -21,6 +21,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from splitlab.core import files
 from splitlab.course import book, editions, kernels, notebook_files, outputs, rendering, runner
+from splitlab.course.locks import only_one
 from splitlab.course.runner import ChapterError
 
 PARAMETERS = {"profile": "tiny", "device": "cpu"}
@@ -432,7 +433,7 @@ def test_a_folder_that_is_read_only_asks_for_another_one(number):
 
 
 def test_two_builds_do_not_share_a_folder(folder, sphinx, tmp_path, capsys):
-    with book.only_build(folder / "_build"):
+    with only_one(folder / "_build" / "build.lock", AssertionError()):
         assert build(folder) == 1
         sentence = only_sentence(capsys)
         assert f"Another build is at work in {folder / '_build'}: wait until it is" in sentence
@@ -442,15 +443,18 @@ def test_two_builds_do_not_share_a_folder(folder, sphinx, tmp_path, capsys):
 
 
 def test_a_build_that_was_killed_holds_no_lock(folder):
+    lock = folder / "_build" / "build.lock"
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom splitlab.course import book\n"
-        "with book.only_build(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from splitlab.course.locks import only_one\n"
+        "with only_one(Path(sys.argv[1]), AssertionError()):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run(
-        [sys.executable, "-c", script, folder / "_build"], env=kernels.environment(), check=False
+        [sys.executable, "-c", script, lock], env=kernels.environment(), check=False
     )
     assert killed.returncode == -signal.SIGKILL
-    with book.only_build(folder / "_build"):
+    with only_one(lock, AssertionError()):
         pass
 
 
