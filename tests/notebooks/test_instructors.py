@@ -92,7 +92,7 @@ def test_no_chapter_needs_those_that_may_be_left_out():
     assert not without & set().union(*map(needed, CHAPTERS))
 
 
-def test_each_command_on_the_page_is_one_that_there_is(monkeypatch):
+def test_each_command_on_the_page_is_one_that_there_is():
     blocks = "".join(re.findall(r"```sh\n(.+?)```", TEXT, flags=re.S)).replace("\\\n", " ")
     lines = [shlex.split(line, comments=True) for line in blocks.splitlines()]
     commands = [line[1:] for line in lines if line[0] == "splitlab"]
@@ -102,3 +102,21 @@ def test_each_command_on_the_page_is_one_that_there_is(monkeypatch):
     targets = set(re.findall(r"`?make (\w+)", blocks) + re.findall(r"`make (\w+)", TEXT))
     assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.M))
     assert {"book", "verdicts", "notebooks", "address", "exercises"} <= targets
+
+
+def test_the_page_is_run_again_when_the_recorded_seconds_change(tmp_path, monkeypatch):
+    seconds = tmp_path / "course" / "runs" / "chapter_seconds_tiny.json"
+    seconds.parent.mkdir(parents=True)
+    monkeypatch.setattr(runner, "LIBRARY", tmp_path)
+    keys = set()
+    for content in ("{}", "{}", "[]"):
+        seconds.write_text(content)
+        keys.add(runner.key(PAGE, {}, tmp_path))
+    assert len(keys) == 2
+
+
+def test_the_page_is_as_short_as_a_page_should_be():
+    prose = [line for line in TEXT.splitlines() if not line.startswith("|")]
+    assert len(" ".join(prose).split()) <= 1000
+    closing = ("## Verdict", "## What this does not show")
+    assert sum(line.startswith("## ") and line not in closing for line in prose) <= 6
