@@ -295,7 +295,6 @@ def test_a_kernel_that_does_not_start_is_found(monkeypatch):
         (("--profile", "huge"), "no profile 'huge'"),
         (("--set", "sede=1"), "good has no parameter 'sede'; it has seed"),
         (("--profile", "tiny"), "good has no parameter 'profile'"),
-        (("nowhere.ipynb",), "no notebook nowhere.ipynb"),
     ],
 )
 def test_words_that_make_no_batch(batch, capfd, more, says):
