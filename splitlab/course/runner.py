@@ -264,7 +264,7 @@ def run(
         timeout: The most seconds that one cell may take.
         environment: Further environment variables of the kernel, such as those that choose its GPU;
             another value does not make the chapter run again.
-        log: A file to which lines are appended as things happen; nothing is when nothing is run.
+        log: A file to which lines are appended as things happen; none if an earlier copy is kept.
         on_cell: Called after each code cell, for a progress bar.
 
     Raises:

@@ -660,7 +660,11 @@ def test_kernels_end_with_a_process_that_is_killed_and_the_next_run_clears_up(tm
         source = SAYS_ITS_PROCESS.format(name=name) + hangs
         write(tmp_path / "book" / f"{name}.ipynb", cell(source))
     pids = [tmp_path / "book" / name for name in ("sleeps", "spins")]
-    runs = subprocess.Popen([sys.executable, "-c", RUNS, tmp_path], env=kernels.environment())
+    # What a killed process leaves in temporary folders goes with this test's.
+    variables = dict.fromkeys(("TMPDIR", "JUPYTER_RUNTIME_DIR"), str(tmp_path))
+    runs = subprocess.Popen(
+        [sys.executable, "-c", RUNS, tmp_path], env=kernels.environment() | variables
+    )
     try:
         wait_until(lambda: runs.poll() is not None or all(pid.exists() for pid in pids))
     finally:
