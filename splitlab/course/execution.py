@@ -79,8 +79,8 @@ class Execution:
         """
         try:
             return papermill.execute_notebook(
-                self.notebook,
-                partial,
+                _as_format(self.notebook),
+                _as_format(partial),
                 parameters=dict(self.parameters),
                 kernel_name="python3",  # how papermill writes the parameters; `Kernel` is what runs
                 language="python",  # also where the notebook does not say
@@ -182,6 +182,11 @@ class Execution:
             return ChapterError(f"{chapter} failed before its first cell: {what}.")
         text = quoted(self._current[-1], line)
         return ChapterError(f"{chapter}, code cell {len(self._current)} (`{text}`): {what}.")
+
+
+def _as_format(path: Path) -> str:
+    """A path as papermill reads it: there, what is in braces is a parameter's name."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def traceback_of(error: ChapterError) -> list[str]:

@@ -29,7 +29,7 @@ def batch(tmp_path):
     notes = tmp_path / "notes"
     notes.mkdir()
 
-    def write(name, *sources, folder="in"):
+    def write(name, *sources, folder="{in}"):
         note = (
             "import os, time\nfrom pathlib import Path\n"
             f"notes = Path({str(notes)!r})\n"
@@ -53,11 +53,11 @@ def batch(tmp_path):
         return [pid for pid in noted if psutil.pid_exists(pid) and not zombie(pid)]
 
     def arguments(*more):
-        fixed = ["run", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2"]
+        fixed = ["run", str(tmp_path / "{in}"), "--out", str(tmp_path / "the {out} folder"), "--jobs", "2"]
         return [*fixed, *([] if "--cluster" in more else ["--cluster", "none"]), *more]
 
     def rows():
-        with (tmp_path / "out" / "jobs.csv").open(newline="", encoding="utf-8") as file:
+        with (tmp_path / "the {out} folder" / "jobs.csv").open(newline="", encoding="utf-8") as file:
             return {row["job"]: row for row in csv.DictReader(file)}
 
     def process(*more):
@@ -77,7 +77,7 @@ def batch(tmp_path):
         ran=ran,
         alive=alive,
         rows=rows,
-        out=tmp_path / "out",
+        out=tmp_path / "the {out} folder",
         notes=notes,
     )
     left = alive()
