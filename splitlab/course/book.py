@@ -9,19 +9,19 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from splitlab.course import doctor, exits, kernels, runner, timing
 from splitlab.course.contents import BookError, chapters, notebooks
 from splitlab.course.contents import toc_files as toc_files
+from splitlab.course.locks import only_one
 from splitlab.course.notebook_files import (
     ChapterError,
     code_cells,
@@ -169,29 +169,6 @@ def print_warnings(results: Sequence[Result]) -> None:
                 print(f"  and {more} more lines", file=sys.stderr)
 
 
-@contextmanager
-def only_build(folder: Path) -> Iterator[None]:
-    """Hold the lock of a build's folder; it ends with the process.
-
-    Raises:
-        BookError: If another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "build.lock")
-    try:
-        with suppress(NotImplementedError):  # a file system without locks
-            lock.acquire(timeout=0)
-    except Timeout:
-        raise BookError(
-            f"Another build is at work in {folder}: wait until it is done, or give this one a "
-            "folder of its own with --out."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def build(
     book: Path,
     out: Path,
@@ -222,7 +199,11 @@ def build(
             pages do not render.
         OSError: If a file cannot be written.
     """
-    with only_build(out / "_build"):
+    refusal = BookError(
+        f"Another build is at work in {out / '_build'}: wait until it is done, or give this one a "
+        "folder of its own with --out."
+    )
+    with only_one(out / "_build" / "build.lock", refusal):
         return _build(book, out, profile, timeout, jobs, store_verdicts, store_seconds)
 
 

@@ -1,4 +1,4 @@
-"""The shell: `splitlab attack fsha|client-gan`, `data ...`, `claims` and `doctor`."""
+"""The shell: `splitlab attack fsha|client-gan`, `data ...`, `claims`, `run` and `doctor`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 
 import splitlab as sl
 from splitlab.course import claims_command, data_command, exits, watch
+from splitlab.course.batch import command as batch_command
 from splitlab.course.doctor import chosen_device, doctor
 from splitlab.course.options import Parser, chosen, number, whole
 from splitlab.settings import LOADERS, Setting, client_side
@@ -270,6 +271,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     claims_command.add_arguments(
         commands.add_parser("claims", help="what the chapters claim, and rerun it")
+    )
+    batch_command.add_arguments(
+        commands.add_parser("run", help="run notebooks over a grid of profiles and seeds")
     )
     look = commands.add_parser("doctor", help="what this machine has for the course")
     look.set_defaults(run=run_doctor)

@@ -62,6 +62,30 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
+def patient() -> Iterator[list[KeyboardInterrupt]]:
+    """Note the first Ctrl-C, and let the second one raise, within `terminable`.
+
+    Yields:
+        A list that gets the interrupt that the first Ctrl-C would have raised.
+    """
+    asked: list[KeyboardInterrupt] = []
+    before: Any = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(KeyboardInterrupt())
+        signal.signal(signal.SIGINT, before)
+
+    watched = before is not signal.SIG_IGN and threading.current_thread() is threading.main_thread()
+    if watched:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        if watched:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def without_interrupts() -> Iterator[None]:
     """Start processes inside that ignore Ctrl-C: the process that started them ends them."""
     if threading.current_thread() is not threading.main_thread():

@@ -11,7 +11,7 @@ from splitlab.course.notebook_files import name_of
 from splitlab.course.runner import Result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """A notebook to run with some parameters.
 
@@ -38,6 +38,11 @@ class Job:
         words = [str(self.parameters["profile"])] if "profile" in self.parameters else []
         rest = {k: v for k, v in self.parameters.items() if k not in ("profile", "device")}
         return ", ".join([*words, *(f"{name} {value}" for name, value in rest.items())])
+
+    @property
+    def name(self) -> str:
+        """What the job is called: "32_feature_space_hijacking, tiny, seed 3"."""
+        return ", ".join(filter(None, (self.chapter, self.values)))
 
     @property
     def log(self) -> Path:

@@ -61,11 +61,6 @@ def copy_of(outcome: Outcome) -> Path | None:
     return copy if copy is not None and copy.is_file() else None
 
 
-def name_of(outcome: Outcome) -> str:
-    """A job in words, such as ``32_feature_space_hijacking, tiny, seed 3``."""
-    return ", ".join(filter(None, (outcome.job.chapter, outcome.job.values)))
-
-
 def figures_of(figures: Sequence[Comparison]) -> str:
     """What a verdict compared, as a JSON list of objects with the fields of `Comparison`.
 
@@ -82,7 +77,7 @@ def _column(parameter: str) -> str:
 
 def _row(out: Path, outcome: Outcome) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "job": name_of(outcome),
+        "job": outcome.job.name,
         "notebook": outcome.job.chapter,
         "status": outcome.status,
     }
