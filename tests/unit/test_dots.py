@@ -47,6 +47,10 @@ def test_dots_are_beside_their_bar_at_the_right_distance():
     assert (at - low) / (high - at) == pytest.approx(1.25, abs=0.02)
     ends = [float(text.text) for text in root if text.tag == "text"]
     assert ends[0] <= 0.90 and ends[1] >= 0.99
+    ticks = [float(line.get("x1")) for line in root if line.get("class") == "axis"][1:]
+    along = (ticks[1] - ticks[0]) / (ends[1] - ends[0])
+    assert low == pytest.approx(ticks[0] + (0.90 - ends[0]) * along, abs=0.1)
+    assert ticks == [dots.MARGIN, dots.WIDTH - dots.MARGIN]
     (shade,) = parts["true"]
     assert float(shade.get("x")) == at
 
