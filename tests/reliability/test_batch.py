@@ -28,6 +28,7 @@ def batch(tmp_path):
     """Write notebooks that note their runs, and run them as a batch."""
     notes = tmp_path / "notes"
     notes.mkdir()
+    out = tmp_path / "the {out} folder"
 
     def write(name, *sources, folder="{in}"):
         note = (
@@ -53,11 +54,11 @@ def batch(tmp_path):
         return [pid for pid in noted if psutil.pid_exists(pid) and not zombie(pid)]
 
     def arguments(*more):
-        fixed = ["run", str(tmp_path / "{in}"), "--out", str(tmp_path / "the {out} folder"), "--jobs", "2"]
+        fixed = ["run", str(tmp_path / "{in}"), "--out", str(out), "--jobs", "2"]
         return [*fixed, *([] if "--cluster" in more else ["--cluster", "none"]), *more]
 
     def rows():
-        with (tmp_path / "the {out} folder" / "jobs.csv").open(newline="", encoding="utf-8") as file:
+        with (out / "jobs.csv").open(newline="", encoding="utf-8") as file:
             return {row["job"]: row for row in csv.DictReader(file)}
 
     def process(*more):
@@ -77,7 +78,7 @@ def batch(tmp_path):
         ran=ran,
         alive=alive,
         rows=rows,
-        out=tmp_path / "the {out} folder",
+        out=out,
         notes=notes,
     )
     left = alive()

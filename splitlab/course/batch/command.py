@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,9 +138,10 @@ def run(options: argparse.Namespace) -> int:
         f"another batch is at work in {out}: wait until it is done, or choose another --out"
     )
     with only_one(out / "batch.lock", refusal):
+        began = time.monotonic()
         outcomes, stopped = launch.launch(jobs, done, start)
         with exits.without_interrupts():  # what was done is told
-            _report(out, outcomes)
+            _report(out, outcomes, time.monotonic() - began)
     if isinstance(stopped, KeyboardInterrupt):
         rest = sum(outcome.result is None for outcome in outcomes)
         print(
@@ -224,12 +226,12 @@ def _check_kernel() -> None:
         )
 
 
-def _report(out: Path, outcomes: Sequence[Outcome]) -> None:
+def _report(out: Path, outcomes: Sequence[Outcome], seconds: float) -> None:
     """Write the table and the gallery, and print what they sum up."""
     from splitlab.course.batch import gallery, table
 
     table.write(out, outcomes)
-    gallery.write(out, outcomes)
+    gallery.write(out, outcomes, seconds=seconds)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     counts = {
         "done": sum(outcome.status == "done" for outcome in outcomes),
