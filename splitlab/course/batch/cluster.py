@@ -306,7 +306,7 @@ class Connected(Cluster):
                 "and copy the address that it prints."
             ) from None
         stack.enter_context(client)
-        if not (workers := client.ncores()):
+        if not (found := client.ncores()):
             raise ValueError(
                 f"The Dask scheduler at {self._scheduler} has no workers: start some with "
                 f"`dask worker {self._scheduler} --nthreads 1`."
@@ -318,7 +318,7 @@ class Connected(Cluster):
                 f"A Dask worker of {self._scheduler} cannot run splitlab "
                 f"({type(error).__name__}: {error}): install the same splitlab there."
             ) from None
-        self.about = f"{workers(len(workers))} of {self._scheduler}"
+        self.about = f"{workers(len(found))} of {self._scheduler}"
         return client
 
     def _address(self) -> str:
