@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import CancelledError, wait
+from functools import partial
 
 import batch_jobs
 import nbformat
@@ -20,6 +21,7 @@ from splitlab.course.batch.slurm import Allocation
 from splitlab.course.notebook_files import ChapterError
 
 dask = pytest.importorskip("dask")
+pytest.importorskip("dask_jobqueue")  # now, for it adds to dask.config
 distributed = pytest.importorskip("distributed")
 HASH_SEED = os.environ.get("PYTHONHASHSEED")  # the key of an executed copy depends on it
 
@@ -267,6 +269,9 @@ def one_node(tmp_path_factory):
             assert queue() == []
 
 
+allocation = partial(Allocation, walltime="00:10:00", memory="500MB")
+
+
 def queue():
     squeue = ["squeue", "--noheader", "--format=%A"]
     return subprocess.run(squeue, capture_output=True, text=True, check=True).stdout.split()
@@ -278,7 +283,7 @@ def test_slurm_runs_jobs_and_says_when_it_has_ended_them(one_node, tmp_path, mon
     with pytest.raises(ValueError, match=r"^Slurm does not take the job \(.*invalid partition"):
         slurm.Slurm(run_job, 1, Allocation("nowhere", logs)).__enter__()
     assert queue() == []
-    with slurm.Slurm(run_job, 1, Allocation("short", logs, memory="500MB")) as workers:
+    with slurm.Slurm(run_job, 1, allocation("short", logs)) as workers:
         assert workers.about == "1 Dask worker in Slurm's partition short"
         assert workers.submit(write(tmp_path, "works", "")).result(timeout=120).error is None
         (number,) = queue()
@@ -293,9 +298,17 @@ def test_slurm_runs_jobs_and_says_when_it_has_ended_them(one_node, tmp_path, mon
     until(lambda: gone(*began(job)[0]), "the worker and the kernel end")
 
 
+def test_a_wait_for_nothing_in_slurms_queue_is_said(one_node, tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "LOOK", 0.5)
+    with slurm.Slurm(run_job, 1, allocation("short", tmp_path, walltime="04:00:00")) as workers:
+        error = workers.submit(write(tmp_path, "waits", "")).exception(timeout=60)
+        assert isinstance(error, cluster.Lost) and "PartitionTimeLimit" in str(error)
+    until(lambda: queue() == [], "the queue is empty")
+
+
 def test_killing_a_batch_on_slurm_empties_the_queue(one_node, tmp_path):
     job = waiting(tmp_path, "one")
-    with slurm.Slurm(run_job, 1, Allocation("short", tmp_path, memory="500MB")) as workers:
+    with slurm.Slurm(run_job, 1, allocation("short", tmp_path)) as workers:
         workers.submit(job)
         until(lambda: began(job), "the job begins")
         workers.kill()
