@@ -183,7 +183,7 @@ class Cluster:
 
         if task.status == "cancelled" or self._client.status != "running":
             if number in self._open:  # not cancelled from here
-                self._lose(f"The Dask scheduler at {self._address()} does not answer any more")
+                self._lose(f"The Dask scheduler {self._where()}does not answer any more: {AGAIN}.")
             return
         result: Any = None
         error: BaseException | None = None
@@ -207,16 +207,16 @@ class Cluster:
             with suppress(InvalidStateError):
                 future.set_result(result)
 
-    def _lose(self, what: str) -> None:
+    def _lose(self, why: str) -> None:
         """Fail all jobs that are not done: the cluster is gone."""
         with self._lock:
-            self._lost = self._lost or Lost(f"{what}: {AGAIN}.")
+            self._lost = self._lost or Lost(why)
             left, self._open = self._open, {}
         for future, _ in left.values():
             _fail(future, self._lost)
 
-    def _address(self) -> str:
-        return str(self._client.scheduler.address) if self._client.scheduler else "its address"
+    def _where(self) -> str:
+        return ""
 
 
 class Local(Cluster):
@@ -306,7 +306,7 @@ class Connected(Cluster):
                 "and copy the address that it prints."
             ) from None
         stack.enter_context(client)
-        if not (workers := client.ncores()):
+        if not (found := client.ncores()):
             raise ValueError(
                 f"The Dask scheduler at {self._scheduler} has no workers: start some with "
                 f"`dask worker {self._scheduler} --nthreads 1`."
@@ -318,11 +318,11 @@ class Connected(Cluster):
                 f"A Dask worker of {self._scheduler} cannot run splitlab "
                 f"({type(error).__name__}: {error}): install the same splitlab there."
             ) from None
-        self.about = f"{workers(len(workers))} of {self._scheduler}"
+        self.about = f"{workers(len(found))} of {self._scheduler}"
         return client
 
-    def _address(self) -> str:
-        return self._scheduler
+    def _where(self) -> str:
+        return f"at {self._scheduler} "
 
 
 def dask_setup(worker: Any) -> None:

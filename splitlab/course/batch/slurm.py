@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from splitlab.course import kernels
-from splitlab.course.batch.cluster import ANSWER, Cluster, workers
+from splitlab.course.batch.cluster import AGAIN, ANSWER, Cluster, workers
 from splitlab.course.batch.jobs import Job
 from splitlab.course.runner import Result
 
 LOOK = 10  # seconds between two looks at Slurm's queue
+
+# Why jobs stay in the queue for good. Slurm takes them all the same, unless it is told not to.
+NEVER = {
+    "AccountNotAllowed",
+    "AssocMaxWallDurationPerJobLimit",
+    "BadConstraints",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
+    "QOSMaxWallDurationPerJobLimit",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +105,23 @@ class Slurm(Cluster):
         return client
 
     def _watch(self, cluster: Any, ended: threading.Event) -> None:
-        """Wait for the end; until then, see whether Slurm still has one of the workers' jobs."""
+        """Wait for the end; until then, see what Slurm does with the workers' jobs."""
         while not ended.wait(LOOK):
-            left = {str(worker.job_id) for worker in list(cluster.workers.values())}
-            queue = _slurm("squeue", "--me", "--noheader", "--format=%A")
-            if queue.returncode == 0 and not left & set(queue.stdout.split()):
+            ours = {str(worker.job_id) for worker in list(cluster.workers.values())}
+            answer = _slurm("squeue", "--me", "--noheader", "--format=%A %r")
+            lines = map(str.split, answer.stdout.splitlines())
+            reasons = {reason for number, reason in lines if number in ours}
+            if answer.returncode or not ours:
+                continue
+            if not reasons:
                 self._lose(
-                    "Slurm has ended all workers (often: --walltime is over); their logs are in "
-                    f"{self._allocation.logs}"
+                    "Slurm has ended all workers (often: --walltime is over), whose logs are in "
+                    f"{self._allocation.logs}: {AGAIN}."
+                )
+            elif reasons <= NEVER:
+                self._lose(
+                    f"Slurm would never start the workers ({', '.join(sorted(reasons))}): choose a "
+                    "shorter --walltime, less --memory or another --partition."
                 )
 
 
