@@ -21,6 +21,7 @@ from splitlab.course import cli, kernels, locks
 from splitlab.course.batch import command
 
 PATIENCE = 60  # seconds for what takes a few
+ENGINES = ("none", "local")
 
 
 @pytest.fixture
@@ -186,9 +187,10 @@ def noted(batch):
     return {name: count for name, count in batch.ran().items() if "running" not in name}
 
 
-def test_a_killed_launcher_leaves_no_kernel_and_the_next_one_goes_on(batch):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_killed_launcher_leaves_no_kernel_and_the_next_one_goes_on(batch, engine):
     batch.write("slow", f"if seed > 0:\n    {SLOW.replace(chr(10), chr(10) + '    ')}")
-    launcher = batch.process("--seeds", "0-2")
+    launcher = batch.process("--seeds", "0-2", "--cluster", engine)
     until(lambda: running(batch) == 2)
     launcher.kill()
     launcher.communicate()
@@ -206,9 +208,10 @@ def test_a_killed_launcher_leaves_no_kernel_and_the_next_one_goes_on(batch):
     assert names == {f"seed {n}.{end}" for n in range(3) for end in ("ipynb", "log")}
 
 
-def test_ctrl_c_once_lets_the_running_jobs_finish(batch):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_once_lets_the_running_jobs_finish(batch, engine):
     batch.write("slow", SLOW)
-    launcher = batch.process("--seeds", "0-3")
+    launcher = batch.process("--seeds", "0-3", "--cluster", engine)
     until(lambda: running(batch) == 2)
     launcher.send_signal(signal.SIGINT)
     first = launcher.stderr.readline()
@@ -224,13 +227,17 @@ def test_ctrl_c_once_lets_the_running_jobs_finish(batch):
 
 
 @pytest.mark.parametrize(
-    ("signals", "status"),
-    [((signal.SIGINT, signal.SIGINT), 130), ((signal.SIGTERM,), 143)],
-    ids=["Ctrl-C twice", "SIGTERM"],
+    ("signals", "status", "engine"),
+    [
+        ((signal.SIGINT, signal.SIGINT), 130, "none"),
+        ((signal.SIGTERM,), 143, "none"),
+        ((signal.SIGINT, signal.SIGINT), 130, "local"),
+    ],
+    ids=["Ctrl-C twice", "SIGTERM", "Ctrl-C twice on Dask"],
 )
-def test_a_batch_that_is_stopped_at_once_leaves_nothing_running(batch, signals, status):
+def test_a_batch_that_is_stopped_at_once_leaves_nothing_running(batch, signals, status, engine):
     batch.write("slow", SLOW)
-    launcher = batch.process("--seeds", "0-3")
+    launcher = batch.process("--seeds", "0-3", "--cluster", engine)
     until(lambda: running(batch) == 2)
     for number in signals:
         launcher.send_signal(number)

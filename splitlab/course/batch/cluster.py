@@ -51,9 +51,11 @@ class Cluster:
 
     Attributes:
         about: What runs the jobs, such as "2 Dask workers on this machine".
+        slots: How many jobs it runs at once.
     """
 
     about: str
+    slots: int
 
     def __init__(self, function: Callable[[Job], Result]) -> None:
         """Start nothing yet.
@@ -127,13 +129,7 @@ class Cluster:
             )
             self._open[number] = future, task
         task.add_done_callback(partial(self._settle, number))
-        future.add_done_callback(partial(self._cancelled, number))
         return future
-
-    def running(self) -> int:
-        """How many jobs run now."""
-        with self._lock:
-            return sum(future.running() for future, _ in self._open.values())
 
     def kill(self) -> None:
         """Stop all jobs at once, with their kernels; those that did not start never do."""
@@ -166,16 +162,6 @@ class Cluster:
             future, _ = self._open.get(event[1], (None, None))
         if future and not future.running() and not future.done():
             future.set_running_or_notify_cancel()
-
-    def _cancelled(self, number: int, future: Future[Result]) -> None:
-        """The launcher has cancelled a job that did not run yet."""
-        if not future.cancelled():
-            return
-        with self._lock:
-            _, task = self._open.pop(number, (None, None))
-        if task is not None:
-            task.cancel()
-        future.set_running_or_notify_cancel()  # only then does `wait` see it
 
     def _settle(self, number: int, task: Any) -> None:
         """A job is over in Dask: in a thread of Dask, pass on what came of it."""
@@ -233,7 +219,7 @@ class Local(Cluster):
             ValueError: If the extra `cluster` is not installed.
         """
         super().__init__(function)
-        self._jobs = jobs
+        self.slots = jobs
         self._nannies: Any = {}
         self.about = f"{workers(jobs)} on this machine"
 
@@ -249,7 +235,7 @@ class Local(Cluster):
 
         with _interrupts_blocked():
             cluster = distributed.LocalCluster(
-                n_workers=self._jobs,
+                n_workers=self.slots,
                 threads_per_worker=1,
                 host="127.0.0.1",
                 dashboard_address=None,
@@ -293,6 +279,7 @@ class Connected(Cluster):
         """
         super().__init__(function)
         self._scheduler = address
+        self.slots = 1  # until it is known
         self.about = f"the Dask workers of {address}"
 
     def _start(self, stack: ExitStack) -> Any:
@@ -318,6 +305,7 @@ class Connected(Cluster):
                 f"A Dask worker of {self._scheduler} cannot run splitlab "
                 f"({type(error).__name__}: {error}): install the same splitlab there."
             ) from None
+        self.slots = sum(found.values())
         self.about = f"{workers(len(found))} of {self._scheduler}"
         return client
 

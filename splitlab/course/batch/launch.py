@@ -78,18 +78,17 @@ def _run(
                 while waiting and not asked and len(running) < engine.slots:
                     job = waiting.pop(0)
                     running[engine.submit(job)] = job
-                    progress.show(len(running))
                 for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
                     result = results[job] = _result(job, future)
-                    progress.add(job, result, len(running))
+                    progress.add(job, result)
                 if asked and running and not told:
                     told = True
                     progress.say(
                         f"stopping: {len(running)} running jobs finish first; Ctrl-C again ends "
                         "them now"
                     )
-                progress.show(len(running))
+                progress.show(sum(future.running() for future in running))
             return asked[0] if asked else None
     except BaseException:
         engine.kill()
@@ -111,7 +110,8 @@ def _result(job: Job, future: Future[Result]) -> Result:
     except ConnectionError:
         raise
     except Exception as error:  # a fault of one job, of whatever kind, leaves the others alone
-        said = one_line(f"{type(error).__name__}: {error}", 240)
+        kind = "" if isinstance(error, ChildProcessError) else f"{type(error).__name__}: "
+        said = one_line(f"{kind}{error}", 240)
         return Result(job.chapter, 0.0, False, "", f"{job.chapter} did not run ({said}).")
 
 
@@ -153,7 +153,7 @@ class _Progress:
         )
         self._total, self._ended, self._failed = total, done, 0
 
-    def add(self, job: Job, result: Result, running: int) -> None:
+    def add(self, job: Job, result: Result) -> None:
         """Count a job that has ended."""
         self._ended += 1
         self._failed += bool(result.error)
@@ -161,7 +161,6 @@ class _Progress:
         how = f"FAILED: {result.error}" if result.error else f"done in {result.seconds:.0f} s"
         if result.error or self._bar.disable:
             self.say(f"[{self._ended}/{self._total}] {job.name}: {how}")
-        self.show(running)
 
     def show(self, running: int) -> None:
         """Bring the bar up to date."""

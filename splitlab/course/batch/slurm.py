@@ -79,7 +79,7 @@ class Slurm(Cluster):
             ValueError: If the extra `cluster` is not installed.
         """
         super().__init__(function)
-        self._jobs = jobs
+        self.slots = jobs
         self._allocation = allocation
         self.about = f"{workers(jobs)} in Slurm's partition {allocation.partition}"
 
@@ -95,7 +95,7 @@ class Slurm(Cluster):
             **_options(self._allocation),
         )
         stack.callback(cluster.close, timeout=ANSWER)
-        cluster.scale(jobs=self._jobs)
+        cluster.scale(jobs=self.slots)
         client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
         ended = threading.Event()
         watch = threading.Thread(target=self._watch, args=(cluster, ended), daemon=True)
