@@ -218,6 +218,14 @@ def failed_copy(out: Path) -> Path:
     return out.with_suffix(".failed.ipynb")
 
 
+def forget(out: Path) -> None:
+    """Remove what failed runs to the same `out` have left, and those that were killed."""
+    pattern = re.compile(rf"\.{re.escape(out.stem)}\.[a-z0-9_]{{8}}\.ipynb")
+    partial = [path for path in out.parent.iterdir() if pattern.fullmatch(path.name)]
+    for path in (failed_copy(out), *partial):
+        path.unlink(missing_ok=True)
+
+
 def _copy(path: Path) -> NotebookNode | None:
     """The copy of a notebook that a run has left; None if there is none."""
     try:
@@ -297,8 +305,8 @@ def run(
 
 def _run(execution: Execution, out: Path, run_key: str) -> Result:
     out.parent.mkdir(parents=True, exist_ok=True)
-    for stale in (out, failed_copy(out), *_partial_files(out)):
-        stale.unlink(missing_ok=True)
+    out.unlink(missing_ok=True)
+    forget(out)
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.stem}.", suffix=".ipynb")
     os.close(handle)
     partial = Path(name)
@@ -334,12 +342,6 @@ def _run(execution: Execution, out: Path, run_key: str) -> Result:
     result = _result(execution.notebook, copy, cached=False, warnings=warnings)
     execution.log.write(f"done after {seconds:.1f} s: {result.verdict or 'no verdict line'}")
     return result
-
-
-def _partial_files(out: Path) -> list[Path]:
-    """What earlier runs to the same `out` have left that were killed, and these alone."""
-    pattern = re.compile(rf"\.{re.escape(out.stem)}\.[a-z0-9_]{{8}}\.ipynb")
-    return [path for path in out.parent.iterdir() if pattern.fullmatch(path.name)]
 
 
 def _tidy(finished: NotebookNode) -> None:

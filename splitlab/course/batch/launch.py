@@ -117,7 +117,8 @@ def _result(job: Job, future: Future[Result]) -> Result:
 
 def _forget(job: Job) -> None:
     """Leave no trace of a failure where it was the batch that ended a job."""
-    job.failed.unlink(missing_ok=True)
+    with suppress(OSError):
+        runner.forget(job.out)
     with suppress(OSError), job.log.open("a", encoding="utf-8") as log:
         log.write("stopped: the batch was ended before this job was done\n")
 
