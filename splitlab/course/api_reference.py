@@ -191,5 +191,7 @@ def _directive(name: str, value: Any) -> str:
         return f".. {kind}:: {path}\n"
     if inspect.isroutine(value):
         return f".. autofunction:: {path}\n"
-    text = as_markup(VALUES[name.split(".")[-1]][1])
-    return f".. py:data:: {path}\n   :type: {type(value).__name__}\n\n   {text}\n"
+    module, _, short = path.rpartition(".")
+    text = as_markup(VALUES[short][1])
+    options = f"   :module: {module}\n   :type: {type(value).__name__}\n"
+    return f".. py:data:: {short}\n{options}\n   {text}\n"
