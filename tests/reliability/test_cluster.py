@@ -101,6 +101,19 @@ def test_a_job_that_kills_its_workers_is_said_in_a_sentence_and_kill_ends_everyt
     assert not began(late)
 
 
+def test_the_end_of_all_workers_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "NO_WORKER", 1)
+    job = waiting(tmp_path, "one")
+    with cluster.Local(run_job, 1) as worker:
+        future = worker.submit(job)
+        until(lambda: began(job), "the job begins")
+        for nanny in worker._nannies.values():
+            nanny.close_gracefully()  # it starts no other worker, as where memory is short
+        os.kill(began(job)[0][1], signal.SIGKILL)
+        error = future.exception(timeout=90)
+        assert isinstance(error, cluster.Lost) and "no Dask worker any more" in str(error)
+
+
 def test_a_launcher_sees_ctrl_c_alone_and_takes_everything_with_it(tmp_path):
     first, second = waiting(tmp_path, "first", "go1"), waiting(tmp_path, "second", "go2")
     errors = tmp_path / "stderr"

@@ -28,6 +28,7 @@ from splitlab.course.batch.jobs import Job
 from splitlab.course.runner import Result
 
 ANSWER = 10  # seconds that a scheduler has to answer, and the workers to end their kernels
+NO_WORKER = 300  # seconds for which jobs may wait for a worker of this machine to start again
 QUIET = ("distributed", "dask_jobqueue", "tornado.application")
 HASH_SEED = "PYTHONHASHSEED"
 AGAIN = "run the same command again, which keeps the jobs that are done"
@@ -94,7 +95,12 @@ class Cluster:
             folder = self._stack.enter_context(
                 TemporaryDirectory(prefix="splitlab-dask-", ignore_cleanup_errors=True)
             )
-            self._stack.enter_context(dask.config.set({"temporary-directory": folder}))
+            settings = {
+                "temporary-directory": folder,
+                # Dask drops a worker that takes longer to start again, as on a busy machine.
+                "distributed.deploy.lost-worker-timeout": "1 day",
+            }
+            self._stack.enter_context(dask.config.set(settings))
             self._client = self._start(self._stack)
             self._client.subscribe_topic(self._topic, self._started)
             self._stack = self._stack.pop_all()
@@ -175,6 +181,9 @@ class Cluster:
         error: BaseException | None = None
         try:
             result = task.result()
+        except distributed.scheduler.NoWorkerError:
+            self._lose(f"There is no Dask worker any more, and none starts: {AGAIN}.")
+            return
         except distributed.KilledWorker as killed:
             error = Killed(
                 f"the job was started {killed.allowed_failures + 1} times, and its worker died "
@@ -224,6 +233,7 @@ class Local(Cluster):
         self.about = f"{workers(jobs)} on this machine"
 
     def _start(self, stack: ExitStack) -> Any:
+        import dask
         import distributed
 
         class Nanny(distributed.Nanny):
@@ -233,7 +243,8 @@ class Local(Cluster):
                 super().__init__(*arguments, **options)
                 self.pre_spawn_env = {}
 
-        with _interrupts_blocked():
+        timeout = dask.config.set({"distributed.scheduler.no-workers-timeout": NO_WORKER})
+        with timeout, _interrupts_blocked():
             cluster = distributed.LocalCluster(
                 n_workers=self.slots,
                 threads_per_worker=1,
