@@ -70,7 +70,7 @@ class Cluster:
         if not available():
             raise ValueError(
                 "Dask is not installed, which --cluster and --scheduler need: "
-                "pip install 'splitlab[cluster]'."
+                "pip install 'splitlab[cluster]'"
             )
         self._function = function
         self._open: dict[int, tuple[Future[Result], Any]] = {}  # Dask's future beside ours
@@ -301,20 +301,20 @@ class Connected(Cluster):
         except (OSError, ValueError):
             raise ValueError(
                 f"No Dask scheduler answers at {self._scheduler}: start one with `dask scheduler`, "
-                "and copy the address that it prints."
+                "and copy the address that it prints"
             ) from None
         stack.enter_context(client)
         if not (found := client.ncores()):
             raise ValueError(
                 f"The Dask scheduler at {self._scheduler} has no workers: start some with "
-                f"`dask worker {self._scheduler} --nthreads 1`."
+                f"`dask worker {self._scheduler} --nthreads 1`"
             )
         try:
             client.run(_ready)
         except Exception as error:
             raise ValueError(
                 f"A Dask worker of {self._scheduler} cannot run splitlab "
-                f"({type(error).__name__}: {error}): install the same splitlab there."
+                f"({type(error).__name__}: {error}): install the same splitlab there"
             ) from None
         self.slots = sum(found.values())
         self.about = f"{workers(len(found))} of {self._scheduler}"

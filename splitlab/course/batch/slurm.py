@@ -137,7 +137,7 @@ def _options(allocation: Allocation) -> dict[str, Any]:
         parse_bytes(allocation.memory)
     except ValueError:
         raise ValueError(
-            f"--memory {allocation.memory} is no amount of memory: write it as in 4GB."
+            f"--memory {allocation.memory} is no amount of memory: write it as in 4GB"
         ) from None
     directives = [f'--output="{allocation.logs}/%j.log"']
     if allocation.gpus:
@@ -169,7 +169,7 @@ def _check(submitted: str) -> None:
         reason = next((line for line in lines if "error" in line or "fail" in line), lines[0])
         raise ValueError(
             f"Slurm does not take the job ({reason.strip()}): see `sinfo` for the partitions and "
-            "their limits."
+            "their limits"
         )
 
 
@@ -178,5 +178,5 @@ def _slurm(*command: str, script: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise ValueError(
-            f"There is no `{command[0]}` here: run this on a machine that submits to Slurm."
+            f"There is no `{command[0]}` here: run this on a machine that submits to Slurm"
         ) from None
