@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book test verdicts exercises address seconds records claims badges lint clean
+.PHONY: help setup book test notebooks verdicts exercises address seconds records claims badges lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -62,7 +62,7 @@ setup: ## make or update the environment in .venv (the other targets do this by 
 	fi; \
 	rm -f '$(STAMP)'; \
 	'$(BIN)/python' -m pip install '$(TORCH)'; \
-	'$(BIN)/python' -m pip install -c constraints.txt '$(TORCH)' -e '.[book,test,dp]'; \
+	'$(BIN)/python' -m pip install -c constraints.txt '$(TORCH)' -e '.[book,test,dp,cluster]'; \
 	echo "$$want" > '$(STAMP)'
 
 book: setup ## run the chapters, render them to book/_build/html, print the verdicts
@@ -70,6 +70,9 @@ book: setup ## run the chapters, render them to book/_build/html, print the verd
 
 test: setup ## run all tests, on two cores where there are two
 	@'$(BIN)/python' -m pytest -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+notebooks: setup ## compare every stored verdict, run all chapters and solutions as a batch
+	@'$(BIN)/python' tests/notebooks/every_notebook.py $(ARGS)
 
 verdicts: setup ## build the book and store the chapters' verdict lines as what the tests expect
 	@'$(BIN)/python' -m splitlab.course.book --profile tiny --store-verdicts $(ARGS)

@@ -22,7 +22,14 @@ import torch
 import splitlab as sl
 from splitlab.arguments import described
 from splitlab.core.tables import Table
-from splitlab.course.timing import SECONDS, Expected, about, scaled, step_seconds
+from splitlab.course.timing import (
+    SECONDS,
+    Expected,
+    about,
+    recorded_seconds,
+    scaled,
+    step_seconds,
+)
 from splitlab.data import download, published
 from splitlab.settings import Setting
 
@@ -315,8 +322,7 @@ def _time(profile: str, device: str) -> tuple[Finding, list[Expected], str]:
     """Scale the recorded seconds; return them with a finding and what they rest on."""
     name = f"{SECONDS}{profile}"
     try:
-        # Not `recorded`: seconds are never stale, for they know no NUMERICS.
-        runs = sl.records.Runs(name, sl.records.rows_of(sl.records.path_of(name)).values())
+        runs = recorded_seconds(profile)
         steps = {run["run"]: run["cpu_seconds"] / run["step_seconds"] for run in runs}
         where = runs[0]["device"].partition(",")[0]
     except FileNotFoundError:

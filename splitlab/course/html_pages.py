@@ -9,6 +9,7 @@ import json
 import re
 from html import escape
 from math import ceil
+from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxRole
 
+from splitlab.course.notebook_files import read
 from splitlab.course.record_files import SECONDS
 from splitlab.course.records import RUNS
 
@@ -23,11 +25,22 @@ _LONGEST: Final = 160  # letters of a description; a search engine shows no more
 
 
 class Recorded(SphinxRole):
-    """A number from the recorded CPU seconds of the chapters: {recorded}`longest`, say."""
+    """How long the chapters take: {recorded}`reading` in minutes, `median` or `longest` seconds."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return the number as text."""
-        return [nodes.Text(chapter_seconds()[self.text])], []
+        times = chapter_seconds() | {"reading": reading_minutes(Path(self.env.srcdir, "book"))}
+        return [nodes.Text(times[self.text])], []
+
+
+def reading_minutes(book: Path) -> str:
+    """What the chapters say that reading them takes: the least and the most, as "10 to 25"."""
+    minutes = []
+    for chapter in sorted(book.glob("[1-8]*.ipynb")):
+        text = " ".join(cell.source for cell in read(chapter).cells)
+        if said := re.search(r"Reading takes\s+(\w+)\s+minutes", text):
+            minutes.append({"ten": 10}.get(said[1]) or int(said[1]))
+    return f"{min(minutes)} to {max(minutes)}"
 
 
 def chapter_seconds() -> dict[str, str]:

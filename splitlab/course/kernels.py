@@ -13,10 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
@@ -45,9 +49,32 @@ for _name in ("papermill", "traitlets"):
 _running: set[Kernel] = set()
 
 
+@dataclass
+class KernelRun:
+    """What a run gives to its kernel, and what it learns of it.
+
+    Attributes:
+        variables: Further environment variables of the kernel.
+        client: The connection to the kernel, once there is one.
+        cpu_seconds: The CPU seconds of the kernel and of its own children that have ended, once the
+            kernel is to end; None if it died before.
+        memory: The most memory that the kernel had, in bytes, as `cpu_seconds`.
+    """
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    client: AsyncKernelClient | None = None
+    cpu_seconds: float | None = None
+    memory: int | None = None
+
+    def manager(self) -> type[Kernel]:
+        """The class of this run's kernel, for papermill, which makes the kernel itself."""
+        return type("Kernel", (Kernel,), {"kernel_run": self})
+
+
 class Kernel(AsyncKernelManager):
     """A kernel on this interpreter, no matter which kernels Jupyter knows by name."""
 
+    kernel_run: KernelRun | None = None
     _settings: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -64,10 +91,26 @@ class Kernel(AsyncKernelManager):
         _running.add(self)
         try:
             options["env"] = environment() | {"IPYTHONDIR": self._settings.name}
+            if self.kernel_run is not None:
+                options["env"] |= self.kernel_run.variables
             await super().start_kernel(**options)
         except BaseException:
             self._forget()
             raise
+
+    def client(self, **options: Any) -> AsyncKernelClient:
+        """Connect to it."""
+        client = super().client(**options)
+        if self.kernel_run is not None:
+            self.kernel_run.client = client
+        return client
+
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        """End it, after a look at what it has used."""
+        process = getattr(self.provisioner, "process", None)
+        if self.kernel_run is not None and process is not None:
+            self.kernel_run.cpu_seconds, self.kernel_run.memory = usage(process.pid)
+        await super().shutdown_kernel(now=now, restart=restart)
 
     async def cleanup_resources(self, restart: bool = False) -> None:
         """Remove what is left when the kernel has ended."""
@@ -79,6 +122,27 @@ class Kernel(AsyncKernelManager):
         _running.discard(self)
         if self._settings is not None:
             self._settings.cleanup()
+
+
+def usage(pid: int) -> tuple[float | None, int | None]:
+    """The CPU seconds of a process and its children that have ended, and its most memory in bytes.
+
+    Where the system does not keep the most memory, it is that of now. None of a process that is
+    not there.
+    """
+    try:
+        process = psutil.Process(pid)
+        used = process.memory_info()
+        memory = getattr(used, "peak_wset", used.rss)  # Windows
+        status = Path(f"/proc/{pid}/status")  # Linux
+        if status.exists():
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            memory = int(lines["VmHWM"].split()[0]) * 1024
+        times = process.cpu_times()
+        seconds = times.user + times.system + times.children_user + times.children_system
+    except (psutil.Error, OSError, LookupError):  # a process that is ending has no memory
+        return None, None
+    return round(seconds, 2), memory
 
 
 def environment() -> dict[str, str]:

@@ -50,16 +50,18 @@ def stage(book: Path, source: Path) -> None:
 
 
 def tree_hash(source: Path) -> str:
-    """A hash of every file under `source`, and of the programs that render it."""
+    """A hash of all that is rendered, and of the versions of the programs that render it.
+
+    The API reference shows the library's docstrings, so that its source counts, too.
+    """
     digest = hashlib.sha256()
-    for path in (Path(__file__).with_name("html_pages.py"), RUNS / f"{SECONDS}tiny.json"):
-        digest.update(path.read_bytes())
+    digest.update((RUNS / f"{SECONDS}tiny.json").read_bytes())  # the first page quotes it
     for package in ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme"):
         digest.update(f"{package} {version(package)}\n".encode())
-    for path in sorted(source.rglob("*")):
-        if path.is_file():
+    for root, pattern in ((source, "*"), (kernels.LIBRARY, "*.py")):
+        for path in filter(Path.is_file, sorted(root.rglob(pattern))):
             content = path.read_bytes()
-            digest.update(f"{path.relative_to(source).as_posix()} {len(content)}\n".encode())
+            digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
             digest.update(content)
     return digest.hexdigest()
 

@@ -15,33 +15,32 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
 import torch
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
-from papermill.exceptions import PapermillExecutionError
 
 from splitlab.course import kernels
 from splitlab.course.comparisons import Comparison
-from splitlab.course.kernels import LIBRARY, Kernel
+from splitlab.course.execution import Execution, traceback_of
+from splitlab.course.kernels import LIBRARY
 from splitlab.course.kernels import ONE_THREAD as ONE_THREAD
 from splitlab.course.notebook_files import (
     ChapterError,
     code_cells,
     name_of,
-    one_line,
     read,
     storage_fault,
     tags,
     without_outputs,
 )
 from splitlab.course.outputs import settle, verdict_of
+from splitlab.course.run_log import RunLog
 from splitlab.course.timing import SECONDS
 
 PARAMETERS = ("profile", "seed", "device")
@@ -67,8 +66,9 @@ class Result:
         verdict: The chapter's verdict line, "" when it prints none.
         error: None, or one sentence saying what failed and how.
         warnings: The lines that this run printed on stderr, which the copy does not hold.
-        cpu_seconds: The CPU seconds of the kernel; None where they are not known.
-        memory: The most memory that the kernel had, in bytes; None where it is not known.
+        cpu_seconds: The CPU seconds of the kernel; None where they are not known, as when it died.
+        memory: The most memory that the kernel had, in bytes; None where it is not known, as when
+            the kernel died.
         figures: What the asserts of the verdict compare.
     """
 
@@ -189,16 +189,66 @@ def key(notebook: Path, parameters: Mapping[str, Any], root: Path) -> str:
     return digest.hexdigest()
 
 
+def result_of(notebook: Path, out: Path) -> Result | None:
+    """The result of an earlier run, from its executed copy or from the copy with the traceback.
+
+    Args:
+        notebook: The notebook.
+        out: Where the executed copy goes, as in `run`.
+
+    Returns:
+        The result; None if no run has ended there.
+    """
+    for path in (out, failed_copy(out)):
+        if (copy := _copy(path)) is not None:
+            return _result(notebook, copy, cached=True)
+    return None
+
+
 def cached(notebook: Path, out: Path, run_key: str) -> Result | None:
     """The earlier run's result if its executed copy was made with the same key, else None."""
+    copy = _copy(out)
+    if copy is None or copy.metadata["splitlab"].get("key") != run_key:
+        return None
+    return _result(notebook, copy, cached=True)
+
+
+def failed_copy(out: Path) -> Path:
+    """Where the copy with the traceback goes when a run fails."""
+    return out.with_suffix(".failed.ipynb")
+
+
+def forget(out: Path) -> None:
+    """Remove what failed runs to the same `out` have left, and those that were killed."""
+    pattern = re.compile(rf"\.{re.escape(out.stem)}\.[a-z0-9_]{{8}}\.ipynb")
+    partial = [path for path in out.parent.iterdir() if pattern.fullmatch(path.name)]
+    for path in (failed_copy(out), *partial):
+        path.unlink(missing_ok=True)
+
+
+def _copy(path: Path) -> NotebookNode | None:
+    """The copy of a notebook that a run has left; None if there is none."""
     try:
-        executed = nbformat.read(out, as_version=4)
+        copy = nbformat.read(path, as_version=4)
     except Exception:  # absent, or not a notebook: then there is no earlier run
         return None
-    record = executed.metadata.get("splitlab", {})
-    if record.get("key") != run_key:
-        return None
-    return Result(name_of(notebook), float(record["seconds"]), True, verdict_of(executed))
+    return copy if "splitlab" in copy.metadata else None
+
+
+def _result(notebook: Path, copy: NotebookNode, **rest: Any) -> Result:
+    """The result that a copy holds."""
+    record = copy.metadata["splitlab"]
+    error = record.get("error")
+    return Result(
+        chapter=name_of(notebook),
+        seconds=float(record["seconds"]),
+        verdict="" if error else verdict_of(copy),
+        error=error,
+        cpu_seconds=record.get("cpu_seconds"),
+        memory=record.get("memory"),
+        figures=tuple(Comparison(**row) for row in record.get("figures", ())),
+        **rest,
+    )
 
 
 def run(
@@ -208,6 +258,8 @@ def run(
     parameters: Mapping[str, Any],
     root: Path,
     timeout: int = 600,
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
     on_cell: Callable[[], None] = lambda: None,
 ) -> Result:
     """Run a chapter unless an executed copy with the same key is already there.
@@ -218,140 +270,87 @@ def run(
         parameters: Values for the chapter's `parameters` cell; unknown names are refused.
         root: The repository's folder (for constraints.txt).
         timeout: The most seconds that one cell may take.
+        environment: Further environment variables of the kernel, such as those that choose its GPU;
+            another value does not make the chapter run again.
+        log: A file to which lines are appended as things happen; none if an earlier copy is kept.
         on_cell: Called after each code cell, for a progress bar.
 
     Raises:
         ChapterError: One sentence with chapter, cell and error. The copy with the traceback is
             then left beside `out` as ``NAME.failed.ipynb``.
     """
-    chapter = name_of(notebook)
+    chapter, lines = name_of(notebook), RunLog(log)
     try:
         check_parameters(read(notebook), chapter, parameters)
         run_key = key(notebook, parameters, root)
         if earlier := cached(notebook, out, run_key):
             return earlier
-        return _run(notebook, out, parameters, run_key, timeout, on_cell)
+        values = ", ".join(f"{name}={value}" for name, value in parameters.items())
+        lines.write(f"began: {chapter}, {values or 'no parameters'}")
+        execution = Execution(
+            notebook,
+            parameters,
+            timeout=timeout,
+            variables=environment or {},
+            on_cell=on_cell,
+            log=lines,
+        )
+        return _run(execution, out, run_key)
     except OSError as error:
-        raise ChapterError(f"{chapter} did not run: {storage_fault(error, out.parent)}") from error
+        fault = f"{chapter} did not run: {storage_fault(error, out.parent)}"
+        with suppress(OSError):
+            lines.write(f"failed: {fault}")
+        raise ChapterError(fault) from error
 
 
-def _run(
-    notebook: Path,
-    out: Path,
-    parameters: Mapping[str, Any],
-    run_key: str,
-    timeout: int,
-    on_cell: Callable[[], None],
-) -> Result:
-    failed = out.with_suffix(".failed.ipynb")
-    for stale in (out, failed):
-        stale.unlink(missing_ok=True)
+def _run(execution: Execution, out: Path, run_key: str) -> Result:
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{notebook.stem}.", suffix=".ipynb")
+    out.unlink(missing_ok=True)
+    forget(out)
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.stem}.", suffix=".ipynb")
     os.close(handle)
     partial = Path(name)
     start = time.perf_counter()
     try:
-        finished = _execute(notebook, partial, parameters, timeout, on_cell)
+        failure = None
+        try:
+            copy = execution.run(partial)
+        except ChapterError as error:
+            failure, copy = error, nbformat.read(partial, as_version=4)
         seconds = time.perf_counter() - start
-        warnings = settle(finished)
-        for cell in code_cells(finished, "injected-parameters"):
-            cell.metadata.tags = [*tags(cell), "remove-cell"]
-        # papermill notes file names and times; they say nothing about the chapter, and leaving
-        # them out makes two equal runs give equal files but for the seconds.
-        finished.metadata.pop("papermill", None)
-        for cell in finished.cells:
-            cell.metadata.pop("papermill", None)
-            cell.metadata.pop("execution", None)
-        finished.metadata["splitlab"] = {"key": run_key, "seconds": round(seconds, 1)}
-        nbformat.write(finished, partial)
-        os.replace(partial, out)
-    except ChapterError:
-        os.replace(partial, failed)
-        raise
+        # A failed copy keeps all that its cells printed; the warnings are taken out of another.
+        warnings = settle(copy if failure is None else deepcopy(copy))
+        if failure is None:
+            _tidy(copy)
+        copy.metadata["splitlab"] = {
+            "key": run_key,
+            "seconds": round(seconds, 1),
+            "cpu_seconds": execution.kernel.cpu_seconds,
+            "memory": execution.kernel.memory,
+            "figures": [asdict(figure) for figure in execution.figures],
+            "error": None if failure is None else str(failure),
+        }
+        nbformat.write(copy, partial)
+        os.replace(partial, out if failure is None else failed_copy(out))
     finally:
         partial.unlink(missing_ok=True)
-    return Result(name_of(notebook), seconds, False, verdict_of(finished), warnings=warnings)
+    if warnings:
+        execution.log.write("printed on stderr:", warnings)
+    if failure is not None:
+        execution.log.write(f"failed: {failure}", traceback_of(failure))
+        raise failure
+    result = _result(execution.notebook, copy, cached=False, warnings=warnings)
+    execution.log.write(f"done after {seconds:.1f} s: {result.verdict or 'no verdict line'}")
+    return result
 
 
-def _execute(
-    notebook: Path,
-    partial: Path,
-    parameters: Mapping[str, Any],
-    timeout: int,
-    on_cell: Callable[[], None],
-) -> NotebookNode:
-    """Run the cells with papermill, which writes after each to `partial`.
-
-    Raises:
-        ChapterError: Naming the line that failed.
-    """
-    chapter = name_of(notebook)
-    current: list[str] = []  # the source of the cell that is running, for the error's sentence
-
-    def started(cell: NotebookNode, cell_index: int) -> None:
-        if cell.cell_type == "code" and "injected-parameters" not in tags(cell):
-            current.append(cell.source)
-
-    def executed(**_: Any) -> None:
-        on_cell()
-
-    def failure(what: str, line: int | None = None) -> ChapterError:
-        if not current:
-            return ChapterError(f"{chapter} failed before its first cell: {what}.")
-        quoted = _quoted(current[-1], line)
-        return ChapterError(f"{chapter}, code cell {len(current)} (`{quoted}`): {what}.")
-
-    try:
-        return papermill.execute_notebook(
-            notebook,
-            partial,
-            parameters=dict(parameters),
-            kernel_name="python3",  # how papermill writes the parameters; `Kernel` is what runs
-            language="python",  # also where the notebook does not say
-            kernel_manager_class=Kernel,
-            progress_bar=False,
-            execution_timeout=timeout,
-            on_cell_start=started,
-            on_cell_executed=executed,
-            # The folder that Jupyter, too, would start the kernel in.
-            resources={"metadata": {"path": str(notebook.parent)}},
-            # A kernel warns of its unencrypted local port, and calls its own end an error.
-            extra_arguments=["--log-level=CRITICAL"],
-        )
-    except PapermillExecutionError as error:
-        what = one_line(f"{error.ename}: {error.evalue}", 240)
-        raise failure(what, _failing_line(error)) from error
-    except CellTimeoutError as error:
-        raise failure(f"took longer than {timeout} seconds") from error
-    except DeadKernelError as error:
-        raise failure("the kernel died (often: out of memory)") from error
-    except RuntimeError as error:  # of jupyter_client, when a kernel does not answer
-        raise ChapterError(
-            f"{chapter} did not run, for its kernel did not start ({one_line(str(error), 160)}): "
-            "see what `python -m ipykernel_launcher` says here."
-        ) from error
-
-
-def _failing_line(error: PapermillExecutionError) -> int | None:
-    """The number of the line, in the cell that failed, from which the error came."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
-    frames = re.findall(r"\bIn *\[(\d+)\], line (\d+)", text)
-    lines = [int(line) for cell, line in frames if int(cell) == error.exec_count]
-    return lines[-1] if lines else None
-
-
-def _quoted(source: str, line: int | None) -> str:
-    """The statement in a cell that covers a line; without one, the first line that is code."""
-    source = re.sub(r"\A(\s*\n)+", "", source)  # IPython counts from the first line with text
-    lines = [line.strip() for line in source.splitlines()]
-    if line is None or not 0 < line <= len(lines):
-        return next((line for line in lines if line and not line.startswith("#")), "")
-    text = lines[line - 1]
-    with suppress(SyntaxError):  # of IPython's own commands, such as %time
-        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
-        nodes = [node for node in nodes if node.lineno <= line <= (node.end_lineno or line)]
-        inner = max(nodes, key=lambda node: (node.lineno, node.col_offset), default=None)
-        if inner and inner.lineno != inner.end_lineno and not hasattr(inner, "body"):
-            text = ast.unparse(inner)
-    return one_line(text, 100)
+def _tidy(finished: NotebookNode) -> None:
+    """Make the executed copy a page of the book."""
+    for cell in code_cells(finished, "injected-parameters"):
+        cell.metadata.tags = [*tags(cell), "remove-cell"]
+    # papermill notes file names and times; they say nothing about the chapter, and leaving
+    # them out makes two equal runs give equal files but for what was measured.
+    finished.metadata.pop("papermill", None)
+    for cell in finished.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)

@@ -9,6 +9,7 @@ nobody knows.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import torch
 
 import splitlab as sl
+from splitlab.core.tables import Table
 from splitlab.course.record_files import SECONDS, add_rows
 
 STEPS_TIMED = 5  # at least
@@ -82,6 +84,69 @@ def store_seconds(folder: Path, profile: str, seconds: Mapping[str, float], step
     path = folder / f"{SECONDS}{profile}.json"
     add_rows(path, rows, anew=True)
     return path
+
+
+def recorded_seconds(profile: str) -> sl.records.Runs:
+    """Return the recorded seconds of the notebooks at a profile; one run is one notebook.
+
+    They are never stale: another `NUMERICS` makes a chapter neither faster nor slower.
+
+    Raises:
+        FileNotFoundError: If none are recorded for this profile.
+        ValueError: If the table is damaged.
+    """
+    name = f"{SECONDS}{profile}"
+    return sl.records.Runs(name, sl.records.rows_of(sl.records.path_of(name)).values())
+
+
+def by_chapter(profile: str = "tiny") -> Table:
+    """Return what each chapter and its solutions take, with totals for each part of the book.
+
+    Notebooks were timed on days when the machine was fast or slow. All seconds here are scaled to
+    the median of the timed steps.
+
+    Args:
+        profile: What the notebooks ran at.
+
+    Returns:
+        CPU seconds, as a table; the part is the first digit of a chapter's name.
+
+    Raises:
+        FileNotFoundError: If no seconds are recorded for this profile.
+        ValueError: If the table of recorded seconds is damaged.
+    """
+    runs = recorded_seconds(profile)
+    step = median(run["step_seconds"] for run in runs)
+    seconds = {run["run"]: step * run["cpu_seconds"] / run["step_seconds"] for run in runs}
+    chapters = [name for name in seconds if "/" not in name]
+
+    def row(title: str, names: Sequence[str]) -> tuple[str, int, int | str]:
+        solved = [seconds[f"solutions/{n}"] for n in names if f"solutions/{n}" in seconds]
+        return title, round(sum(seconds[n] for n in names)), round(sum(solved)) if solved else "-"
+
+    rows = []
+    for part, group in itertools.groupby(chapters, key=lambda name: name[0]):
+        names = list(group)
+        rows += [row(name, [name]) for name in names]
+        rows.append(row(f"part {part} in all", names))
+    rows.append(row("the whole course", chapters))
+    caption = f"CPU seconds where a step of the tiny hijack takes {1000 * step:.0f} ms"
+    head = ("notebook", "chapter", "solutions")
+    return Table(head, rows, caption=f"{caption} ({runs.label})", strong=len(rows) - 1)
+
+
+def by_profile() -> Table:
+    """Return for which profiles the notebooks were timed, and on what device."""
+    rows = []
+    for profile in sl.PROFILES:
+        try:
+            runs = recorded_seconds(profile)
+        except FileNotFoundError:
+            rows.append((profile, 0, "nobody has recorded a time"))
+        else:
+            devices = dict.fromkeys(run["device"].partition(",")[0] for run in runs)
+            rows.append((profile, len(runs), " and ".join(devices)))
+    return Table(("profile", "notebooks timed", "device"), rows, caption="Recorded times")
 
 
 def scaled(steps: Mapping[str, float], timed: Sequence[float]) -> list[Expected]:

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import in_browser
 import in_turn
 import pytest
 
@@ -17,6 +18,20 @@ def built(tmp_path_factory):
     out = tmp_path_factory.mktemp("built")
     assert in_turn.build(out) == 0, "the book does not build; the sentence above says why"
     return out / "_build"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, without its window."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="the Python package playwright is not installed"
+    )
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=in_browser.CHROMIUM, args=in_browser.FLAGS
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

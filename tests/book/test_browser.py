@@ -5,37 +5,19 @@ differs between the two is the same on all pages. Of the pages of exercises and 
 alike, a third has its turn (see `rotation`).
 """
 
-import functools
-import http.server
 import re
-import shutil
-import threading
-import time
 from pathlib import Path
 
+import in_browser
 import pytest
 import rotation
 
 from splitlab.course import book
 
 pytest.importorskip("playwright", reason="the Python package playwright is not installed")
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine (see .ci/run for Debian)"
-)
-FLAGS = [
-    "--no-sandbox",
-    "--headless",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+pytestmark = in_browser.NEEDS_CHROMIUM
 # jupyter-book loads sphinx-thebe twice; nothing comes of it.
 HARMLESS = "Identifier 'THEBE_JS_URL' has already been declared"
 PAGES = book.toc_files(Path(__file__).parents[2] / "book")
@@ -58,58 +40,18 @@ HANDLE = ".jupyter-widgets .noUi-handle"
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="module")
 def addresses(html):
     """The book's address on a server on this machine, and as a folder on disk."""
-    handler = functools.partial(Quiet, directory=str(html))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield {"http": f"http://127.0.0.1:{server.server_port}", "file": html.as_uri()}
-        server.shutdown()
+    with in_browser.served(html) as address:
+        yield {"http": address, "file": html.as_uri()}
 
 
 @pytest.fixture
 def page(request, browser, addresses):
     """An opened page; in the end, no request may have left and no script have failed."""
     kind, name = request.param
-    base = addresses[kind]
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(60_000)  # a busy machine is slow, not wrong
-    left, missing, errors = [], [], []
-
-    def watch(route):
-        address = route.request.url
-        if address.startswith((f"{base}/", "data:", "blob:")):
-            route.continue_()
-        else:
-            left.append(address)
-            route.abort()
-
-    context.route("**/*", watch)
-    page = context.new_page()
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("response", lambda answer: answer.ok or missing.append(answer.url))
-    page.goto(f"{base}/{name}.html")
-    opened = time.monotonic()
-    yield page
-    # A second for what scripts ask for once the page is there.
-    page.wait_for_timeout(max(0, 1000 * (opened + 1 - time.monotonic())))
-    context.close()
-    assert not left, "the pages need nothing from outside"
-    assert not missing, "every file that the pages ask for is there"
-    assert [error for error in errors if HARMLESS not in error] == []
+    with in_browser.opened(browser, addresses[kind], f"{name}.html", HARMLESS) as page:
+        yield page
 
 
 def visiting(visits):

@@ -5,7 +5,6 @@ some run as a reader runs them, cell by cell without papermill: others at each c
 them where SPLITLAB_ALL is set (see `rotation`).
 """
 
-import os
 import re
 import statistics
 import subprocess
@@ -16,14 +15,14 @@ from pathlib import Path
 import nbformat
 import pytest
 import rotation
+from every_notebook import CHECK, compared, nbval
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from splitlab.course import book, editions, kernels, runner
+from splitlab.course import book, editions, runner
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = book.chapters(ROOT / "book")
 MASTERS = editions.masters(ROOT)
-CHECK = "# NBVAL_CHECK_OUTPUT"
 PARTS = 20  # of two dozen notebooks one or two have their turn
 
 
@@ -37,26 +36,6 @@ TURN = [paths for paths in with_a_turn() if paths]
 rotation.chosen["notebooks that nbval runs"] = [
     runner.name_of(path) for paths in TURN for path in paths
 ]
-
-
-def nbval(*notebooks):
-    folder = str(notebooks[0].parent)
-    # No configuration file: this project's own options are not meant for the notebooks.
-    options = ["--nbval-lax", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder]
-    options += ["--nbval-current-env"]  # not a kernel that Jupyter knows by the same name
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *map(str, notebooks)],
-        env=kernels.environment() | {"PYTEST_ADDOPTS": ""},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def compared(notebook):
-    """The cells whose stored output nbval compares: marked, and with something to compare."""
-    return [cell for cell in runner.code_cells(notebook) if CHECK in cell.source and cell.outputs]
 
 
 @pytest.fixture(params=CHAPTERS, ids=lambda path: path.stem)

@@ -21,6 +21,7 @@ from splitlab.course import cli, kernels, locks
 from splitlab.course.batch import command
 
 PATIENCE = 60  # seconds for what takes a few
+ENGINES = ("none", "local")
 
 
 @pytest.fixture
@@ -28,8 +29,9 @@ def batch(tmp_path):
     """Write notebooks that note their runs, and run them as a batch."""
     notes = tmp_path / "notes"
     notes.mkdir()
+    out = tmp_path / "the {out} folder"
 
-    def write(name, *sources, folder="in"):
+    def write(name, *sources, folder="{in}"):
         note = (
             "import os, time\nfrom pathlib import Path\n"
             f"notes = Path({str(notes)!r})\n"
@@ -53,10 +55,11 @@ def batch(tmp_path):
         return [pid for pid in noted if psutil.pid_exists(pid) and not zombie(pid)]
 
     def arguments(*more):
-        return ["run", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "2", *more]
+        fixed = ["run", str(tmp_path / "{in}"), "--out", str(out), "--jobs", "2"]
+        return [*fixed, *([] if "--cluster" in more else ["--cluster", "none"]), *more]
 
     def rows():
-        with (tmp_path / "out" / "jobs.csv").open(newline="", encoding="utf-8") as file:
+        with (out / "jobs.csv").open(newline="", encoding="utf-8") as file:
             return {row["job"]: row for row in csv.DictReader(file)}
 
     def process(*more):
@@ -76,7 +79,7 @@ def batch(tmp_path):
         ran=ran,
         alive=alive,
         rows=rows,
-        out=tmp_path / "out",
+        out=out,
         notes=notes,
     )
     left = alive()
@@ -184,9 +187,10 @@ def noted(batch):
     return {name: count for name, count in batch.ran().items() if "running" not in name}
 
 
-def test_a_killed_launcher_leaves_no_kernel_and_the_next_one_goes_on(batch):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_killed_launcher_leaves_no_kernel_and_the_next_one_goes_on(batch, engine):
     batch.write("slow", f"if seed > 0:\n    {SLOW.replace(chr(10), chr(10) + '    ')}")
-    launcher = batch.process("--seeds", "0-2")
+    launcher = batch.process("--seeds", "0-2", "--cluster", engine)
     until(lambda: running(batch) == 2)
     launcher.kill()
     launcher.communicate()
@@ -204,9 +208,10 @@ def test_a_killed_launcher_leaves_no_kernel_and_the_next_one_goes_on(batch):
     assert names == {f"seed {n}.{end}" for n in range(3) for end in ("ipynb", "log")}
 
 
-def test_ctrl_c_once_lets_the_running_jobs_finish(batch):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_once_lets_the_running_jobs_finish(batch, engine):
     batch.write("slow", SLOW)
-    launcher = batch.process("--seeds", "0-3")
+    launcher = batch.process("--seeds", "0-3", "--cluster", engine)
     until(lambda: running(batch) == 2)
     launcher.send_signal(signal.SIGINT)
     first = launcher.stderr.readline()
@@ -222,13 +227,17 @@ def test_ctrl_c_once_lets_the_running_jobs_finish(batch):
 
 
 @pytest.mark.parametrize(
-    ("signals", "status"),
-    [((signal.SIGINT, signal.SIGINT), 130), ((signal.SIGTERM,), 143)],
-    ids=["Ctrl-C twice", "SIGTERM"],
+    ("signals", "status", "engine"),
+    [
+        ((signal.SIGINT, signal.SIGINT), 130, "none"),
+        ((signal.SIGTERM,), 143, "none"),
+        ((signal.SIGINT, signal.SIGINT), 130, "local"),
+    ],
+    ids=["Ctrl-C twice", "SIGTERM", "Ctrl-C twice on Dask"],
 )
-def test_a_batch_that_is_stopped_at_once_leaves_nothing_running(batch, signals, status):
+def test_a_batch_that_is_stopped_at_once_leaves_nothing_running(batch, signals, status, engine):
     batch.write("slow", SLOW)
-    launcher = batch.process("--seeds", "0-3")
+    launcher = batch.process("--seeds", "0-3", "--cluster", engine)
     until(lambda: running(batch) == 2)
     for number in signals:
         launcher.send_signal(number)
@@ -294,7 +303,6 @@ def test_a_kernel_that_does_not_start_is_found(monkeypatch):
         (("--profile", "huge"), "no profile 'huge'"),
         (("--set", "sede=1"), "good has no parameter 'sede'; it has seed"),
         (("--profile", "tiny"), "good has no parameter 'profile'"),
-        (("nowhere.ipynb",), "no notebook nowhere.ipynb"),
     ],
 )
 def test_words_that_make_no_batch(batch, capfd, more, says):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,17 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from splitlab.core import files
-from splitlab.course import book, editions, kernels, notebook_files, outputs, rendering, runner
+from splitlab.course import (
+    book,
+    editions,
+    execution,
+    kernels,
+    notebook_files,
+    outputs,
+    rendering,
+    runner,
+)
+from splitlab.course.comparisons import Comparison
 from splitlab.course.locks import only_one
 from splitlab.course.runner import ChapterError
 
@@ -205,9 +216,9 @@ def test_a_failing_verdict_quotes_the_line_that_failed(tmp_path):
 
 
 def test_without_a_line_the_first_one_that_is_code_is_quoted():
-    assert runner._quoted("# A comment.\n\n%time\nx = 1", None) == "%time"
-    assert runner._quoted("%time\nx = 1\n", 2) == "x = 1"
-    assert runner._quoted("for x in y:\n    f(\n        x)", 1) == "for x in y"
+    assert execution.quoted("# A comment.\n\n%time\nx = 1", None) == "%time"
+    assert execution.quoted("%time\nx = 1\n", 2) == "x = 1"
+    assert execution.quoted("for x in y:\n    f(\n        x)", 1) == "for x in y"
 
 
 def test_another_verdict_than_the_stored_one_turns_the_build_red(folder, sphinx, capsys):
@@ -494,10 +505,185 @@ def test_a_build_that_is_stopped_keeps_what_is_done_and_leaves_no_kernel(tmp_pat
     assert builder.returncode == 128 + number
     assert err.endswith("\nstopped; finished chapters are kept\n")
     assert "Traceback" not in err
-    kernel = int(pid.read_text())
-    assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == "zombie"
+    assert gone(int(pid.read_text()))
     kept = outputs.verdict_of(runner.read(folder / "_build" / "source" / "book" / "01_one.ipynb"))
     assert kept == "It holds."
+
+
+# What a run measures, and what it writes of itself
+
+
+CLAIM = """
+import sys
+print("mind the gap", file=sys.stderr)
+found, limit = 0.3, 0.5
+assert found <= 0.4
+assert found >= limit, "too few"
+assert seed == 0
+last = 1
+assert last < found
+"""
+
+
+def test_a_failed_run_can_be_read_again_with_all_that_it_measured(tmp_path):
+    after = cell("print('after')")
+    log = tmp_path / "logs" / "a.log"
+    with pytest.raises(ChapterError) as caught:
+        run(tmp_path, cell(CLAIM, "verdict"), after, environment={"WHICH_GPU": "1"}, log=log)
+    chapter, out = tmp_path / "book" / "01_one.ipynb", tmp_path / "out" / "01_one.ipynb"
+    sentence = '01_one, code cell 2 (`assert found >= limit, "too few"`): AssertionError: too few.'
+    result = runner.result_of(chapter, out)
+    assert str(caught.value) == result.error == sentence
+    assert result.cached and not result.verdict
+    assert result.seconds > result.cpu_seconds > 0
+    assert 20e6 < result.memory < 1e9
+    # `last` would have been bound after the line that failed.
+    assert result.figures == (
+        Comparison("found", 0.3, "<=", 0.4, "0.4", True),
+        Comparison("found", 0.3, ">=", 0.5, "limit", False),
+        Comparison("seed", 0.0, "==", 0.0, "0", True),
+    )
+    copy = runner.read(runner.failed_copy(out))
+    claim, rest = runner.code_cells(copy)[-2:]
+    assert [output.output_type for output in claim.outputs] == ["stream", "error"]
+    assert rest.execution_count is None, "nothing runs after a failing verdict"
+    lines = log.read_text().splitlines()
+    for text in (
+        'code cell 1 of 3 begins (`profile = "tiny"`)',
+        "printed on stderr:",
+        f"failed: {sentence}",
+    ):
+        assert any(line.endswith(f"  {text}") for line in lines), text
+    assert "    mind the gap" in lines
+    assert any("----> 5 assert found >= limit" in line for line in lines)
+    assert "\x1b" not in log.read_text()
+    assert any(line.endswith("1 of 3 took 0.0 s") for line in lines)
+
+
+def test_a_run_that_is_done_keeps_what_it_measured_for_the_next_one(tmp_path):
+    log = tmp_path / "a.log"
+    source = "import os\nhad = os.environ['WHICH_GPU']\nassert len(had) == 1\nprint('It holds.')"
+    options = {"environment": {"WHICH_GPU": "1"}, "log": log}
+    first, copy = run(tmp_path, cell(source, "verdict"), cell("'more'"), **options)
+    assert first.figures == (Comparison("len(had)", 1.0, "==", 1.0, "1", True),)
+    assert first.memory > 0 and first.cpu_seconds > 0
+    counts = [each.execution_count for each in runner.code_cells(copy)]
+    assert counts == [1, 2, 3, 4], "what is measured is no cell"
+    written = log.read_text()
+    assert written.endswith(" s: It holds.\n")
+    chapter, out = tmp_path / "book" / "01_one.ipynb", tmp_path / "out" / "01_one.ipynb"
+    again = replace(first, cached=True)
+    options["environment"] = {"WHICH_GPU": "2"}
+    assert runner.run(chapter, out, parameters=PARAMETERS, root=tmp_path, **options) == again
+    assert log.read_text() == written, "nothing was run"
+    assert runner.result_of(chapter, out) == again
+    assert runner.result_of(chapter, tmp_path / "nowhere.ipynb") is None
+
+
+ABORTS = """
+import threading
+kernel = get_ipython().kernel
+kernel._aborting = True
+threading.Timer(0.5, lambda: setattr(kernel, "_aborting", False)).start()
+assert seed == 0
+"""
+
+
+def test_figures_wait_for_a_kernel_that_aborts_requests_as_after_an_error(tmp_path):
+    result, _ = run(tmp_path, cell(ABORTS, "verdict"))
+    assert [figure.figure for figure in result.figures] == ["seed"]
+
+
+def test_of_a_kernel_that_dies_nothing_is_known(tmp_path):
+    with pytest.raises(ChapterError):
+        run(tmp_path, cell("import os; os._exit(1)"))
+    result = runner.result_of(tmp_path / "book/01_one.ipynb", tmp_path / "out/01_one.ipynb")
+    assert result.error.endswith("the kernel died (often: out of memory).")
+    assert (result.cpu_seconds, result.memory, result.figures) == (None, None, ())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(ChapterError, match=r"^01_one did not run: No space left .*: free some"):
+        run(tmp_path, cell("1"), log=Path("/dev/full"))
+    assert not (tmp_path / "out").exists()
+
+
+# Kernels that do not want to end
+
+
+SAYS_ITS_PROCESS = """
+import os, signal, time
+with open("{name}.part", "w") as file:
+    file.write(str(os.getpid()))
+os.rename("{name}.part", "{name}")
+"""
+SLEEPS, SPINS = "time.sleep(600)", "while True: pass"
+
+
+def gone(kernel):
+    return not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == "zombie"
+
+
+def wait_until(holds):
+    end = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("hangs", [SLEEPS, SPINS])
+def test_a_cell_that_ignores_interrupts_is_stopped_all_the_same(tmp_path, hangs):
+    source = SAYS_ITS_PROCESS.format(name="pid")
+    source += f"signal.signal(signal.SIGINT, signal.SIG_IGN)\n{hangs}"
+    with pytest.raises(ChapterError, match=r"code cell 2 .*: took longer than 4 seconds\.$"):
+        run(tmp_path, cell(source), timeout=4)
+    assert gone(int((tmp_path / "book" / "pid").read_text()))
+    assert runner.result_of(tmp_path / "book/01_one.ipynb", tmp_path / "out/01_one.ipynb").memory
+
+
+RUNS = """
+import sys
+from pathlib import Path
+from threading import Thread
+from splitlab.course import runner
+root = Path(sys.argv[1])
+for name in ("sleeps", "spins"):
+    given = {"parameters": {}, "root": root}
+    place = root / "book" / f"{name}.ipynb", root / "out" / f"{name}, seed 1.ipynb"
+    Thread(target=runner.run, args=place, kwargs=given).start()
+"""
+
+
+def test_kernels_end_with_a_process_that_is_killed_and_the_next_run_clears_up(tmp_path):
+    for name, hangs in (("sleeps", SLEEPS), ("spins", SPINS)):
+        source = SAYS_ITS_PROCESS.format(name=name) + hangs
+        write(tmp_path / "book" / f"{name}.ipynb", cell(source))
+    pids = [tmp_path / "book" / name for name in ("sleeps", "spins")]
+    # What a killed process leaves in temporary folders goes with this test's.
+    variables = dict.fromkeys(("TMPDIR", "JUPYTER_RUNTIME_DIR"), str(tmp_path))
+    runs = subprocess.Popen(
+        [sys.executable, "-c", RUNS, tmp_path], env=kernels.environment() | variables
+    )
+    try:
+        wait_until(lambda: runs.poll() is not None or all(pid.exists() for pid in pids))
+    finally:
+        runs.kill()
+        runs.wait()
+    wait_until(lambda: all(gone(int(pid.read_text())) for pid in pids))
+    out = tmp_path / "out"
+    left = {path.name for path in out.iterdir()}
+    assert len(left) == 2 and all(name.startswith(".") for name in left)
+    # Others' partial files stay: of another job, and of one whose name begins in the same way.
+    (other,) = (name for name in left if name.startswith(".spins"))
+    (out / ".sleeps, seed 1.5.abcdefgh.ipynb").touch()
+    chapter = write(tmp_path / "book" / "sleeps.ipynb", cell("1"))
+    runner.run(chapter, out / "sleeps, seed 1.ipynb", parameters={}, root=tmp_path)
+    assert {path.name for path in out.iterdir()} == {
+        "sleeps, seed 1.ipynb",
+        ".sleeps, seed 1.5.abcdefgh.ipynb",
+        other,
+    }
 
 
 def test_the_help_lists_the_exit_statuses(capsys):

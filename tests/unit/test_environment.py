@@ -54,7 +54,7 @@ def test_constraints_leave_torch_to_the_makefile():
     assert not {"torch", "sympy", "mpmath", "splitlab"} & {pin.name for pin in PINS}
 
 
-INSTALLED = [*CORE, *EXTRAS["book"], *EXTRAS["test"], *EXTRAS["dp"]]
+INSTALLED = [*CORE, *(line for name in ("book", "test", "dp", "cluster") for line in EXTRAS[name])]
 
 
 @pytest.mark.parametrize("requirement", INSTALLED, ids=str)

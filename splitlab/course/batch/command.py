@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 MEGABYTES = 1.5  # of an executed copy with its pictures, and of its part of the gallery
 NEEDED = ("papermill", "nbclient", "nbformat", "ipykernel", "yaml")
+SLURM = {
+    "--partition": "the partition",
+    "--account": "the account (your own)",
+    "--walltime": "the longest that a worker lives (04:00:00)",
+    "--memory": "the memory of a worker (4GB)",
+    "--gpus": "the GPUs of a worker (0)",
+}
 DESCRIPTION = (
     "Run notebooks over a grid of profiles, seeds and parameters. Into the folder --out go the "
     "executed copies, a log for each job, jobs.csv, and gallery.html, which shows them all. What "
@@ -61,8 +69,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"notebooks run at once, one core each; on a GPU one at a time ({cores})",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would run, and run nothing"
+        "--dry-run",
+        action="store_true",
+        help="say what would run, and what Slurm would be given, and run nothing",
     )
+    where = parser.add_argument_group(
+        "where it runs",
+        "Dask needs the extra `cluster`: pip install 'splitlab[cluster]'. With it a worker that "
+        "was killed is started again, and its notebook runs again.",
+    )
+    where.add_argument(
+        "--cluster",
+        choices=("none", "local", "slurm"),
+        help="none: threads of this process; local: Dask's workers on this machine (the default "
+        "where Dask is installed); slurm: Dask's workers in --jobs Slurm jobs",
+    )
+    where.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler that is there")
+    for name, text in SLURM.items():
+        where.add_argument(name, help=f"with --cluster slurm: {text}")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -88,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         if value < 1:
             raise ValueError(f"{name} is {value}: choose at least 1")
     out: Path = options.out.expanduser().resolve()
-    start, about, elsewhere = _engine(options)
+    start, about, elsewhere = _engine(options, out)
     try:
         jobs = grid.grid(
             grid.notebooks(options.notebooks),
@@ -114,9 +138,10 @@ def run(options: argparse.Namespace) -> int:
         f"another batch is at work in {out}: wait until it is done, or choose another --out"
     )
     with only_one(out / "batch.lock", refusal):
+        began = time.monotonic()
         outcomes, stopped = launch.launch(jobs, done, start)
         with exits.without_interrupts():  # what was done is told
-            _report(out, outcomes)
+            _report(out, outcomes, time.monotonic() - began)
     if isinstance(stopped, KeyboardInterrupt):
         rest = sum(outcome.result is None for outcome in outcomes)
         print(
@@ -129,11 +154,51 @@ def run(options: argparse.Namespace) -> int:
     return int(any(outcome.status == "failed" for outcome in outcomes))
 
 
-def _engine(options: argparse.Namespace) -> tuple[Callable[[], Engine], str, bool]:
-    """What makes the engine, what --dry-run says of it, and whether it is on other machines."""
-    from splitlab.course.batch.engines import Threads
+def _engine(options: argparse.Namespace, out: Path) -> tuple[Callable[[], Engine], str, bool]:
+    """Where the jobs run.
 
-    return lambda: Threads(options.jobs), f"{options.jobs} at a time", False
+    Returns:
+        What makes the engine; what --dry-run says of it; whether it is on other machines.
+
+    Raises:
+        ValueError: If the options contradict one another, or Dask is needed and not installed.
+    """
+    from splitlab.course.batch import cluster
+    from splitlab.course.batch.engines import Threads, run_job
+
+    name, jobs = options.cluster, options.jobs
+    slurm = {key.lstrip("-"): getattr(options, key.lstrip("-")) for key in SLURM}
+    slurm = {key: value for key, value in slurm.items() if value is not None}
+    if options.scheduler is not None and name is not None:
+        raise ValueError(
+            f"--scheduler and --cluster {name} are two places: leave out one of the two"
+        )
+    if slurm and name != "slurm":
+        raise ValueError(f"--{next(iter(slurm))} goes with --cluster slurm: add that")
+    if options.scheduler is not None:
+        there = cluster.Connected(run_job, options.scheduler)
+        return lambda: there, there.about, True
+    if name == "slurm":
+        from splitlab.course.batch.slurm import Allocation, Slurm, script
+
+        if "partition" not in slurm:
+            raise ValueError("--cluster slurm needs --partition: `sinfo` lists them")
+        if "gpus" in slurm:
+            slurm["gpus"] = _gpus(slurm["gpus"])
+        allocation = Allocation(logs=out / "slurm", **slurm)
+        workers = Slurm(run_job, jobs, allocation)
+        return lambda: workers, f"{workers.about}, each with\n\n{script(allocation)}", True
+    if name == "local" or (name is None and cluster.available()):
+        local = cluster.Local(run_job, jobs)
+        return lambda: local, local.about, False
+    threads = Threads(jobs)
+    return lambda: threads, threads.about, False
+
+
+def _gpus(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"--gpus is {text!r}: write how many GPUs each worker gets")
+    return int(text)
 
 
 def _check_room(out: Path, jobs: int) -> None:
@@ -161,12 +226,12 @@ def _check_kernel() -> None:
         )
 
 
-def _report(out: Path, outcomes: Sequence[Outcome]) -> None:
+def _report(out: Path, outcomes: Sequence[Outcome], seconds: float) -> None:
     """Write the table and the gallery, and print what they sum up."""
     from splitlab.course.batch import gallery, table
 
     table.write(out, outcomes)
-    gallery.write(out, outcomes)
+    gallery.write(out, outcomes, seconds=seconds)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     counts = {
         "done": sum(outcome.status == "done" for outcome in outcomes),

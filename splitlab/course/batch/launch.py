@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 
 from tqdm import tqdm
 
@@ -66,9 +67,9 @@ def _run(
     """Fill in the results; return what asked to stop, once the running jobs have ended."""
     progress = _Progress(total, len(results))
     running: dict[Future[Result], Job] = {}
-    earlier = len(results)
+    told = False
     print(
-        f"{len(waiting)} jobs to run, {earlier} done before; {engine.about}.",
+        f"{len(waiting)} jobs to run, {len(results)} done before; {engine.about}.",
         file=sys.stderr,
     )
     try:
@@ -77,21 +78,22 @@ def _run(
                 while waiting and not asked and len(running) < engine.slots:
                     job = waiting.pop(0)
                     running[engine.submit(job)] = job
-                    progress.show(len(running))
                 for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     job = running.pop(future)
                     result = results[job] = _result(job, future)
-                    progress.add(job, result, len(running))
-                if asked and running:
+                    progress.add(job, result)
+                if asked and running and not told:
+                    told = True
                     progress.say(
-                        f"stopping: {len(running)} running jobs finish first; "
-                        "Ctrl-C again ends them now",
-                        once=True,
+                        f"stopping: {len(running)} running jobs finish first; Ctrl-C again ends "
+                        "them now"
                     )
-                progress.show(len(running))
+                progress.show(sum(future.running() for future in running))
             return asked[0] if asked else None
     except BaseException:
         engine.kill()
+        for job in running.values():
+            _forget(job)
         raise
     finally:
         progress.close()
@@ -108,8 +110,17 @@ def _result(job: Job, future: Future[Result]) -> Result:
     except ConnectionError:
         raise
     except Exception as error:  # a fault of one job, of whatever kind, leaves the others alone
-        said = one_line(f"{type(error).__name__}: {error}", 240)
+        kind = "" if isinstance(error, ChildProcessError) else f"{type(error).__name__}: "
+        said = one_line(f"{kind}{error}", 240)
         return Result(job.chapter, 0.0, False, "", f"{job.chapter} did not run ({said}).")
+
+
+def _forget(job: Job) -> None:
+    """Leave no trace of a failure where it was the batch that ended a job."""
+    with suppress(OSError):
+        runner.forget(job.out)
+    with suppress(OSError), job.log.open("a", encoding="utf-8") as log:
+        log.write("stopped: the batch was ended before this job was done\n")
 
 
 def _longest_first(jobs: list[Job]) -> list[Job]:
@@ -142,9 +153,8 @@ class _Progress:
             disable=None,  # where nobody watches
         )
         self._total, self._ended, self._failed = total, done, 0
-        self._said: set[str] = set()
 
-    def add(self, job: Job, result: Result, running: int) -> None:
+    def add(self, job: Job, result: Result) -> None:
         """Count a job that has ended."""
         self._ended += 1
         self._failed += bool(result.error)
@@ -152,17 +162,14 @@ class _Progress:
         how = f"FAILED: {result.error}" if result.error else f"done in {result.seconds:.0f} s"
         if result.error or self._bar.disable:
             self.say(f"[{self._ended}/{self._total}] {job.name}: {how}")
-        self.show(running)
 
     def show(self, running: int) -> None:
         """Bring the bar up to date."""
         self._bar.set_postfix_str(f"{self._failed} failed, {running} running")
 
-    def say(self, line: str, *, once: bool = False) -> None:
+    def say(self, line: str) -> None:
         """Print a line above the bar."""
-        if not (once and line in self._said):
-            self._said.add(line)
-            self._bar.write(line, file=sys.stderr)
+        self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""
