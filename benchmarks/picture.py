@@ -1,6 +1,6 @@
 """Draws the picture of the README and of the book's first page: one hijack, playing once.
 
-python benchmarks/picture.py    # writes book/hijack.gif
+python benchmarks/picture.py    # writes book/hijack.gif, and its last frame as book/hijack.png
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def main() -> None:
     first, *others = [_frame(watched.private, taken.images) for taken in watched.taken]
     each = PLAYING // len(watched.taken)
     first.save(TARGET, save_all=True, append_images=others, duration=each, optimize=True)
+    others[-1].save(TARGET.with_suffix(".png"), optimize=True)  # for paper, and who wants no motion
 
 
 def _frame(*rows: Tensor) -> Image.Image:

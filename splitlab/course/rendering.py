@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from splitlab.course import kernels
 from splitlab.course.contents import BookError, notebooks, page_of, toc_files
+from splitlab.course.record_files import SECONDS
+from splitlab.course.records import RUNS
 
 NO_SPACE = os.strerror(errno.ENOSPC)
 
@@ -34,7 +36,7 @@ def stage(book: Path, source: Path) -> None:
             target = source / page.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(page, target)
-    for path in itertools.chain(*map(book.glob, ("*.yml", "*.bib", "*.gif"))):
+    for path in itertools.chain(*map(book.glob, ("*.yml", "*.bib", "*.gif", "*.png"))):
         target = source / path.relative_to(root)
         shutil.copyfile(path, target)
         keep.add(target)
@@ -53,6 +55,7 @@ def tree_hash(source: Path) -> str:
     The API reference shows the library's docstrings, so that its source counts, too.
     """
     digest = hashlib.sha256()
+    digest.update((RUNS / f"{SECONDS}tiny.json").read_bytes())  # the first page quotes it
     for package in ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme"):
         digest.update(f"{package} {version(package)}\n".encode())
     for root, pattern in ((source, "*"), (kernels.LIBRARY, "*.py")):
@@ -130,5 +133,18 @@ def render(book: Path, out: Path) -> bool:
     missing = [file for file in toc_files(book) if not (build / "html" / f"{file}.html").exists()]
     if missing:
         raise BookError(f"No page was rendered for {', '.join(missing)}; the log: {log}.")
+    offer_downloads(book, build / "html")
     stamp.write_text(wanted)
     return True
+
+
+def offer_downloads(book: Path, html: Path) -> None:
+    """Put the notebooks, as they are in the repository, where the pages' download buttons lead.
+
+    Sphinx has put the executed copies there, with all their outputs.
+    """
+    for file in toc_files(book):
+        page = page_of(book.parent, file)
+        target = html / "_sources" / page.relative_to(book.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(page, target)

@@ -15,6 +15,7 @@ from torch import Tensor
 from splitlab.arguments import described, ends, reals
 from splitlab.show.pictures import (
     PARTY,
+    WIDTH,
     Frame,
     Picture,
     check_images,
@@ -78,14 +79,18 @@ def strip(
         raise ValueError(f"rows have different numbers of images, {counts}: pass the same number")
     if value_range is not None:
         value_range = ends(value_range)
-    count = len(next(iter(rows.values())))
+    first = next(iter(rows.values()))
+    count = len(first)
+    label = 0.08 * max(len(label.strip()) for label in rows)  # about as wide, in inches
+    row = min(0.85, (WIDTH - label) * first.shape[-2] / (count * (first.shape[-1] + 2)))
+    size = (WIDTH, (row + 0.06) * len(rows) + 0.1)
     figure, axes = plt.subplots(
-        len(rows), 1, figsize=(6.4, 0.85 * len(rows) + 0.1), squeeze=False, layout="compressed"
+        len(rows), 1, figsize=size, squeeze=False, layout="compressed"
     )  # compressed: constrained, and room for the labels of axes that keep the images square
     for axis, (label, images) in zip(axes[:, 0], rows.items(), strict=True):
         low, high = value_range or (float(v) for v in images[:count].aminmax())
         draw_row(axis, images[:count], (low, high))
-        axis.set_ylabel(label.rstrip(), rotation=0, ha="right", va="center")
+        axis.set_ylabel(label.rstrip(), rotation=0, ha="right", va="center", fontsize=9)
     return figure
 
 
@@ -152,7 +157,7 @@ def curves(
         raise TypeError(f"points is {described(points)}: pass a list of labels")
     if unknown := set(points) - set(series):
         raise ValueError(f"points names {min(unknown)!r}, which is none of {', '.join(series)}")
-    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
     drawn: dict[str, int] = {}
     for label, (x, y, party) in series.items():
         color, width = color_of(party), 2.0 / (1 + drawn.get(party, 0))
@@ -166,7 +171,7 @@ def curves(
             axis.plot(x, y, label=label, linewidth=1, color="#707070", marker=marker)
     scales = {"xscale": "log" if log_x else "linear", "yscale": "log" if log else "linear"}
     axis.set(xlabel=xlabel, ylabel=ylabel, **scales)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    _legend(figure)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -200,7 +205,7 @@ def bands(
         color_of(party)
         if not runs or any(len(y) != len(x) for y in runs):
             raise ValueError(f"{label!r} needs at least one run, each with {len(x)} values")
-    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.4), layout="constrained")
     for number, (label, (x, runs, party)) in enumerate(series.items()):
         columns = list(zip(*runs, strict=True))
         no_party = {"color": "#707070", "marker": _MARKERS[number % len(_MARKERS)]}
@@ -216,7 +221,7 @@ def bands(
             label, (1, height), xycoords=("axes fraction", "data"), fontsize=8, ha="right"
         )
     axis.set(xlabel=xlabel, ylabel=ylabel)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    _legend(figure)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -263,7 +268,7 @@ def dots(
             )
     if not any(len(values) for values in rows.values()):
         raise ValueError("no row has figures: pass label -> the figures of its runs")
-    figure, axis = plt.subplots(figsize=(6.4, 0.19 * len(rows) + 0.9), layout="constrained")
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.19 * len(rows) + 0.9), layout="constrained")
     for (label, x), style in zip((lines or {}).items(), itertools.cycle(_LINES), strict=False):
         axis.axvline(x, label=label, color="#b0b0b0", linewidth=1, linestyle=style, zorder=1)
     for place, (label, values) in enumerate(rows.items()):
@@ -286,8 +291,19 @@ def dots(
     axis.tick_params("y", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     if lines:
-        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        _legend(figure)
     return figure
+
+
+def _legend(figure: "Figure") -> None:
+    """Write a legend below the axes, in two columns where they fit."""
+    for columns in (2, 1):
+        legend = figure.legend(
+            loc="outside lower center", ncols=columns, frameon=False, fontsize=9, columnspacing=1
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _check_labeled(name: str, labeled: Any) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from splitlab.arguments import TENSOR, described, instance, one_of, whole
+from splitlab.arguments import TENSOR, count, described, instance, one_of, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,10 @@ PARTY: Final[dict[str, dict[str, str]]] = {
     "attacker": {"color": "#D55E00", "linestyle": "-."},
     "defender": {"color": "#009E73", "linestyle": ":"},
 }
+
+# Inches. A phone shows a picture of this width at three quarters of its size, so that its letters,
+# 8 points and more, stay readable; a wide page shows it as it is.
+WIDTH: Final = 4.8
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CSS_DPI = 96  # a CSS pixel is 1/96 inch by definition
@@ -51,7 +55,7 @@ class Frame:
         _check_alt(self.alt)
 
 
-def png(fig: "Figure", *, colors: int = 64) -> bytes:
+def png(fig: "Figure", *, colors: int = 64, dpi: int = _DPI) -> bytes:
     """Draw a matplotlib figure as a PNG with a palette, a quarter of the usual size.
 
     The same figure gives the same bytes. The figure stays open. A figure without a layout engine
@@ -60,24 +64,28 @@ def png(fig: "Figure", *, colors: int = 64) -> bytes:
     Args:
         fig: The figure.
         colors: The size of the palette, 2 to 256.
+        dpi: How many pixels an inch has. It does not change the picture's size on the page.
 
     Raises:
         TypeError: If it is no figure.
-        ValueError: If the size is out of range.
+        ValueError: If the palette's size is out of range, or `dpi` is no whole number above 0.
     """
     _check_figure(fig)
     if whole(colors) is None or not 2 <= colors <= 256:
         raise ValueError(f"A PNG palette has 2 to 256 colors, not {described(colors)}.")
+    dpi = count("dpi", dpi, least=1)
     if fig.get_layout_engine() is None:
         fig.set_layout_engine("constrained")
     drawn = io.BytesIO()
     # White even where the style asks for none: pages have a dark mode, axes labels do not.
-    fig.savefig(drawn, format="png", dpi=_DPI, facecolor="white")
+    fig.savefig(drawn, format="png", dpi=dpi, facecolor="white")
     picture = Image.open(drawn).convert("RGB")
+    # This method keeps the color of a thin line, which by its few pixels would count for nothing.
     # No dithering: it would put noise into flat areas and make the file larger.
-    small = picture.quantize(colors, dither=Image.Dither.NONE)
+    how = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
+    small = picture.quantize(colors, **how)
     out = io.BytesIO()
-    small.save(out, format="PNG", optimize=True, dpi=(_DPI, _DPI))
+    small.save(out, format="PNG", optimize=True, dpi=(dpi, dpi))
     return out.getvalue()
 
 

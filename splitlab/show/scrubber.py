@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import ipywidgets as w
 
-from splitlab.arguments import count, described, instance, instances
+from splitlab.arguments import count, described, instance, instances, whole
 from splitlab.show.pictures import Frame, img
 
 
@@ -32,10 +32,13 @@ class Scrubber(w.VBox):
         label: What the frames' labels count, such as "step"; the captions end with "(step 40)".
         interval: Milliseconds between two frames while playing.
         caption: A sentence or two under each picture: what to look at.
+        start: The number of the frame that shows first, counted from 0, or from the end as -1, -2
+            and so on. From the last one, Play begins at the first.
 
     Raises:
         TypeError: If the frames are none.
-        ValueError: If there are no frames, or the interval is no whole number above 0.
+        ValueError: If there are no frames, no such frame to start at, or the interval is no whole
+            number above 0.
     """
 
     def __init__(
@@ -45,29 +48,40 @@ class Scrubber(w.VBox):
         label: str = "step",
         interval: int = 400,
         caption: str = "",
+        start: int = 0,
     ) -> None:
         frames = instances("frames", frames, Frame, "pass frames, such as sl.stepper.frames makes")
         if not frames:
             raise ValueError("A scrubber needs at least one frame; this run recorded none.")
         interval = count("interval", interval, least=1)
+        if whole(start) is None or not -len(frames) <= start < len(frames):
+            raise ValueError(
+                f"start is {described(start)}, and there are {len(frames)} frames: pass the number "
+                "of one, from 0, or -1 for the last"
+            )
+        start %= len(frames)
         figures = [_figure(frame, label, caption) for frame in frames]
         last = len(frames) - 1
-        play = w.Play(min=0, max=last, value=0, interval=interval)
+        play = w.Play(min=0, max=last, value=start, interval=interval)
         # A selection slider, not a number slider: its readout is the frame's own label, in the
         # browser, too.
         slider = w.SelectionSlider(
             options=[(frame.label, number) for number, frame in enumerate(frames)],
-            index=0,
+            index=start,
             description=label,
             continuous_update=True,
             layout=w.Layout(width="min(32em, 100%)"),
         )
         if hasattr(w, "Stack"):
-            view = w.Stack([w.HTML(figure) for figure in figures], selected_index=0)
+            # One layout and one style for all: in the page, each would take a kilobyte.
+            first = w.HTML(figures[0])
+            alike = {"layout": first.layout, "style": first.style}
+            others = [w.HTML(figure, **alike) for figure in figures[1:]]
+            view = w.Stack([first, *others], selected_index=start)
             w.jslink((play, "value"), (slider, "index"))
             w.jslink((slider, "index"), (view, "selected_index"))
         else:
-            view = w.HTML(figures[0])
+            view = w.HTML(figures[start])
             w.link((play, "value"), (slider, "index"))
             slider.observe(lambda change: setattr(view, "value", figures[change["new"]]), "index")
         super().__init__([w.HBox([play, slider], layout=w.Layout(flex_flow="row wrap")), view])

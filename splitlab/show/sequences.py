@@ -9,7 +9,7 @@ from torch import Tensor
 
 from splitlab.arguments import count as whole_number
 from splitlab.arguments import described, tensor_of
-from splitlab.show.pictures import PARTY, Frame, draw_row, png
+from splitlab.show.pictures import PARTY, WIDTH, Frame, draw_row, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,16 +42,18 @@ def frames(snapshots: "Snapshots", log: "Log") -> list[Frame]:
     drawn = []
     for taken in snapshots.taken:
         figure, (top, middle, error, norm) = plt.subplots(
-            4, 1, figsize=(6.4, 4.6), layout="constrained", height_ratios=[1, 1, 1.2, 1.2]
+            4, 1, figsize=(WIDTH, 4.4), layout="constrained", height_ratios=[1, 1, 1.2, 1.2]
         )
         draw_row(top, snapshots.private, snapshots.value_range)
         top.set_title("the client's private images", fontsize=9, loc="left")
         draw_row(middle, taken.images, snapshots.value_range)
         middle.set_title("what the server decodes", fontsize=9, loc="left")
-        _draw_progress(error, errors, taken.step, "error of the pictures\n(MSE)", "attacker")
+        _draw_progress(error, errors, taken.step, "error of the pictures (MSE)", "attacker")
         received = list(enumerate(log["dz_norm"], start=1)) if "dz_norm" in log.names() else []
-        _draw_progress(norm, received, taken.step, "gradient norm,\nall that f sees", "client")
-        norm.set_xlabel("step")
+        _draw_progress(
+            norm, received, taken.step, "norm of the gradient, all that f sees", "client"
+        )
+        norm.set_xlabel("step", fontsize=9)
         alt = (
             f"After {taken.step} steps: {len(taken.images)} private images above what the server "
             f"decodes of them; mean squared error {taken.mse:.3f}. Below, the error and the norm "
@@ -90,7 +92,7 @@ def planes(
         points = few.reshape(-1, 1, 1, 2).requires_grad_()
         (up_the_score,) = torch.autograd.grad(score(points).sum(), points)
         arrows = -F.normalize(up_the_score.flatten(1))  # the client's Adam takes their way only
-        figure, (left, right) = plt.subplots(1, 2, figsize=(6.4, 3.5), layout="constrained")
+        figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
         left.contour(across, up, levels, levels=12, colors="#b0b0b0", linewidths=0.7)
         left.quiver(*few.reshape(-1, 2).T, *arrows.T, color="#707070", scale=22, width=0.004)
         for where, party, marker, label in (
@@ -109,13 +111,14 @@ def planes(
         right.set_title("what the referee sees", fontsize=9, loc="left")
         for axis in (left, right):
             axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xticks=[], yticks=[])
-            axis.legend(loc="upper right", fontsize=6.5)
+            below = {"loc": "upper left", "bbox_to_anchor": (-0.06, 0), "frameon": False}
+            axis.legend(fontsize=8, handletextpad=0.2, **below)
         alt = (
             f"After {taken.step} steps, two planes. Left: the server's points, the client's z, and "
             "arrows down the critic's score. Right: lines from private points to what is decoded "
             f"of them; mean squared error {taken.mse:.3f}."
         )
-        drawn.append(Frame(png(figure), alt, str(taken.step)))
+        drawn.append(Frame(png(figure, colors=24), alt, str(taken.step)))
         plt.close(figure)
     return drawn
 
@@ -175,7 +178,7 @@ def thresholds(
     shown = (lambda value: 10**value) if log else (lambda value: value)
     edges = shown(torch.linspace(*ends, 31, dtype=torch.float64)).tolist()
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(6.4, 2.8), layout="constrained", width_ratios=[2, 1]
+        1, 2, figsize=(WIDTH, 2.6), layout="constrained", width_ratios=[1.6, 1]
     )
     for group, name, party, hatch in zip(
         groups, names, ("client", "attacker"), ("", "//"), strict=True
@@ -184,14 +187,19 @@ def thresholds(
         share = [1 / len(group)] * len(group)
         left.hist(shown(group).tolist(), bins=edges, weights=share, label=name, **style)
     line = left.axvline(edges[0], color="black", linewidth=1.5)
-    left.set(xlabel=xlabel, ylabel="share of its class", xscale="log" if log else "linear")
+    left.set(xscale="log" if log else "linear")
+    left.set_xlabel(xlabel, fontsize=9)
+    left.set_ylabel("share of its class", fontsize=9)
     left.legend(frameon=False, fontsize=8)
+    for axis in (left, right):
+        axis.tick_params(labelsize=8)
     every = torch.cat([torch.tensor([-torch.inf]), scores.sort().values])
     roc = [1 - torch.searchsorted(g.sort().values, every, right=True) / len(g) for g in groups]
     right.plot(*roc, color=PARTY["attacker"]["color"])
     right.plot([0, 1], [0, 1], color="#707070", linewidth=0.8, linestyle=":")
     (dot,) = right.plot([0], [0], "o", color="black")
-    right.set(xlabel=f"share of '{names[0]}' above", ylabel=f"share of '{names[1]}' above")
+    right.set_xlabel(f"share of '{names[0]}' above", fontsize=9)
+    right.set_ylabel(f"share of '{names[1]}' above", fontsize=9)
     right.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # nothing moves from here on but a line and a dot
@@ -206,7 +214,9 @@ def thresholds(
             f"{found:.0%} of the rows '{names[1]}' and {wrong:.0%} of the rows '{names[0]}'. "
             "Beside them the curve of these two shares for all thresholds, with this one marked."
         )
-        drawn.append(Frame(png(figure), alt, f"{label} ({found:.0%} against {wrong:.0%} above)"))
+        drawn.append(
+            Frame(png(figure, colors=16), alt, f"{label} ({found:.0%} against {wrong:.0%} above)")
+        )
     plt.close(figure)
     return drawn
 
@@ -222,5 +232,6 @@ def _draw_progress(
         if shown:
             axis.plot(*zip(*shown, strict=True), **PARTY[party])
             axis.plot(*shown[-1], marker="o", markersize=4, color=PARTY[party]["color"])
-    axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    axis.set_title(label, fontsize=9, loc="left")
+    axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)

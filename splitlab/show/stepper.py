@@ -25,9 +25,9 @@ def frames(
     """Draw one frame of a scrubber for each event between parties, and one for before them all.
 
     A frame shows the parties side by side with what each holds by then. Below, from top to bottom,
-    it shows what has happened and, faintly, what is to come. Kind, shapes and bytes are read from
-    the messages. A party that works and then sends holds what it sends from the work on, and every
-    party keeps what it holds.
+    it shows what has happened and, as faint arrows without words, what is to cross. Kind, shapes
+    and bytes are read from the messages. A party that works and then sends holds what it sends from
+    the work on, and every party keeps what it holds.
 
     Args:
         events: A transcript, or what happens, in order: a message that crosses, or (party, what it
@@ -193,7 +193,7 @@ class _Layout:
 
 
 def _moment_frame(moments: Sequence[_Moment], number: int, *, whole: bool = False) -> Frame:
-    """Draw the holdings at one moment, and below them what has happened and, faintly, what will.
+    """Draw the holdings at one moment, below them what has happened and, faintly, what will.
 
     With `whole`, all events are drawn in the colors of their parties, and nothing stands out.
     """
@@ -232,7 +232,8 @@ def _moment_frame(moments: Sequence[_Moment], number: int, *, whole: bool = Fals
         alt = f"{last} events in order: {told}. After them {held}."
     else:
         alt = f"Moment {number} of {last}: {now.sentence}. By then {held}."
-    frame = Frame(png(figure), alt, f"{number} of {last}")
+    # Text needs few colors, and a page may have many frames.
+    frame = Frame(png(figure, colors=20, dpi=120), alt, f"{number} of {last}")
     plt.close(figure)
     return frame
 
@@ -299,19 +300,24 @@ def _draw_event(
     color: str,
     bold: bool,
 ) -> None:
-    """Draw a message as an arrow between two columns, or work as a note on one."""
-    x = layout.x(moment.party)
+    """Draw a message as an arrow between two columns, or work as a note on one.
+
+    What is to come has no words yet: a page may have many frames, and they would be most of it.
+    """
+    x, worded = layout.x(moment.party), color != _FUTURE
     head, parts = _wrapped(moment, layout)
     text = {"ha": "center", "va": "top", "fontsize": _FONT, "linespacing": 1.3, "color": color}
     text |= {"backgroundcolor": "white", "weight": "bold" if bold else "normal"}
     if not moment.receiver:
         note = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": color}
-        axis.text(x, top + 0.06, head, **(text | {"bbox": note}))
+        if worded:
+            axis.text(x, top + 0.06, head, **(text | {"bbox": note}))
         return
     end = layout.x(moment.receiver)
     middle, y = (x + end) / 2, top + 1.25 * _LINE
-    axis.text(middle, top, head, **text)
-    axis.text(middle, y + 0.06, parts, **(text | {"weight": "normal"}))
+    if worded:
+        axis.text(middle, top, head, **text)
+        axis.text(middle, y + 0.06, parts, **(text | {"weight": "normal"}))
     # Shaft and head apart: a dashed head would be in pieces. Both lie above the texts' white.
     width, neck = 2.2 if bold else 1.2, end - 0.1 if end > x else end + 0.1
     style = _style(moment.party) | {"color": color}
