@@ -320,7 +320,7 @@ def _setting(options: argparse.Namespace, profiles: Mapping[str, Setting]) -> Se
     if data not in setting.steps:
         others = [name for name, other in profiles.items() if data in other.steps]
         raise ValueError(
-            f"{data} does not fit profile {options.profile}: add --profile "
+            f"{data} makes no sense at profile {options.profile}: add --profile "
             f"{' or '.join(others)}, or choose --data from {', '.join(setting.steps)}"
         )
     return setting
