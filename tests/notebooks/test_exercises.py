@@ -40,7 +40,7 @@ def test_each_check_says_that_its_stub_is_not_written_yet(attempted):
     exercises, notebook = attempted
     for exercise, cell in zip(exercises, runner.code_cells(notebook, "check"), strict=True):
         (output,) = cell.outputs
-        sentence = f"Not yet: {exercise.name} is not written yet; put your code where it says so"
+        sentence = f"Not yet: {exercise.name} is not written yet; put your code at 'Your code here'"
         assert output.data["text/plain"].startswith(sentence)
 
 
