@@ -1,4 +1,4 @@
-"""A pytest plugin: `pytest --splitlab-attack my_module:MyAttack` tries your class as we try ours.
+"""A pytest plugin: `pytest --splitlab-attack my_module:MyAttack` runs our tests on your class.
 
 It is a module of its own, outside the package `splitlab`, because pytest loads it in every run:
 here it imports torch and splitlab only where one of its options is used.
@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Find the classes, and collect the shipped list: beside what was named, if anything was."""
+    """Find the classes, and collect the shipped tests in addition to any that were named."""
     asked = {what: config.getoption(f"splitlab_{what}") for what in OPTIONS}
     if not any(asked.values()):
         return

@@ -49,12 +49,12 @@ MORE = re.compile(r'^    %pip install -q --no-deps (.*)"splitlab @ ', re.MULTILI
 
 
 class AddressError(Exception):
-    """An address that cannot be read, or has no place in a file; the message is one sentence."""
+    """An address that cannot be read, or has no line in a file; the message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """What the other files repeat.
+    """The address, the version and the branch that other files repeat.
 
     Attributes:
         url: https://github.com/OWNER/NAME.
@@ -68,13 +68,13 @@ class Repository:
 
     @property
     def ref(self) -> str:
-        """What a notebook installs: the version's tag, or the branch if it is in development."""
+        """The reference to install: the version's tag, or the branch during development."""
         return self.branch if "dev" in self.version else f"v{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A file that differs from `pyproject.toml`: how, and the text that it should have."""
+    """A file that differs from `pyproject.toml`: the differences, and the right text."""
 
     path: Path
     sentence: str
@@ -117,7 +117,7 @@ def cell_text(here: Repository, present: str = "") -> str:
 
 
 def changes(root: Path) -> Iterator[Change]:
-    """Yield what has to change in a repository, file by file.
+    """Yield the changes that a repository needs, file by file.
 
     Raises:
         AddressError: If the address cannot be read, or a file has no place for it.

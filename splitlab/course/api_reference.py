@@ -94,13 +94,13 @@ def filled(package: str) -> str:
 
 
 def as_markup(text: str) -> str:
-    """Return a docstring as reStructuredText: names in backticks are links, all else is as is."""
+    """Return a docstring as reStructuredText: names in backticks become links."""
     pieces = re.split(r"(?<!`)(`[^`]+`)(?!`)", text)
     return "".join(_code(p[1:-1]) if n % 2 else _escaped(p) for n, p in enumerate(pieces))
 
 
 def source_link(address: str, domain: str, info: dict[str, str]) -> str | None:
-    """Return the address of a name's source; None for a value, which has none of its own.
+    """Return the address of a name's source; None for a value, which has no source.
 
     Args:
         address: That of the repository's files at a branch.
@@ -122,7 +122,7 @@ def source_link(address: str, domain: str, info: dict[str, str]) -> str | None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Load what the reference needs, and set it up."""
+    """Load and configure the extensions that the reference needs."""
     for extension in EXTENSIONS:
         app.setup_extension(extension)
     for option, value in OPTIONS.items():

@@ -1,4 +1,4 @@
-"""Build the book: run the chapters, render them, print what came of each.
+"""Build the book: run the chapters, render them, and print the result of each.
 
 ``python -m splitlab.course.book`` is what ``make book`` calls. Nothing that is unchanged is done
 again: a chapter's executed copy is keyed by all it depends on (see `runner.key`), and the rendering
@@ -136,7 +136,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def checked_verdicts(results: Sequence[Result], book: Path, source: Path) -> list[Result]:
-    """The results, with an error where a chapter's verdict is not the one that it stores."""
+    """The results, with an error where a chapter's verdict differs from the stored one."""
     checked = []
     named = {name_of(notebook): notebook for notebook in chapters(book)}
     for result in results:
@@ -156,7 +156,7 @@ def checked_verdicts(results: Sequence[Result], book: Path, source: Path) -> lis
 
 
 def print_warnings(results: Sequence[Result]) -> None:
-    """Print on stderr what the chapters printed there."""
+    """Print on stderr the warnings that the chapters printed there."""
     for result in results:
         if result.warnings:
             print(
@@ -200,8 +200,8 @@ def build(
         OSError: If a file cannot be written.
     """
     refusal = BookError(
-        f"Another build is at work in {out / '_build'}: wait until it is done, or give this one a "
-        "folder of its own with --out."
+        f"Another build is running in {out / '_build'}: wait until it ends, or choose another "
+        "folder with --out."
     )
     with only_one(out / "_build" / "build.lock", refusal):
         return _build(book, out, profile, timeout, jobs, store_verdicts, store_seconds)

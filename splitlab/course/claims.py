@@ -105,7 +105,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a claim stands: its figures at some seeds, or why nothing can be said.
+    """The state of a claim: its figures at some seeds, or why there are none.
 
     Attributes:
         claim: The claim.
@@ -254,7 +254,7 @@ def _claim(name: str, fields: Any) -> Claim:
     for figure, path in texts("metric").items():
         if path.split(".")[0] not in records:
             raise refuse(
-                f"the metric {figure} is {path}, which begins with none of its records: "
+                f"the metric {figure} is {path}, which does not begin with one of its records: "
                 f"{', '.join(records)}"
             )
     try:
@@ -273,7 +273,7 @@ def _claim(name: str, fields: Any) -> Claim:
 
 
 def recorded(claim: Claim) -> Standing:
-    """Return how a claim stands at the recorded seeds.
+    """Return the state of a claim at the recorded seeds.
 
     Raises:
         ClaimError: If a seed is not recorded, a recorded one is left out, or a metric's path leads

@@ -93,7 +93,7 @@ def _named(name: str, claims: Sequence[Claim]) -> Claim:
 
 
 def _report(standings: Sequence[Standing]) -> int:
-    """Print how claims stand after a rerun, with the range of each figure; return the status."""
+    """Print the claims' results after a rerun, with the range of each figure; return the status."""
     rows = []
     for standing in standings:
         for name in standing.claim.metric:
@@ -127,7 +127,7 @@ def _compare(claim: Claim, seed: int | None, jobs: int) -> int:
 
 
 def _explain(standings: Sequence[Standing]) -> None:
-    """Say what n of n means."""
+    """Explain what n of n means."""
     for n in sorted({len(standing.figures) for standing in standings if standing.holds}):
         rate = sl.intervals.failure_bound(n, CONFIDENCE)
         print(

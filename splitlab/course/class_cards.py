@@ -1,4 +1,4 @@
-"""Cards of the attacks and the defenses: all that they show is what the classes themselves say.
+"""Cards of attacks and defenses, made only from the classes' own docstrings and attributes.
 
 An attack carries a threat-model card. A defense has none: its docstring says what it does, its base
 class whose defense it is, its module's docstring which paper it comes from, and the methods that it
@@ -47,7 +47,7 @@ class Overview(Table):
 
 @dataclass(frozen=True)
 class Card:
-    """What a class says of itself.
+    """A class's description of itself.
 
     Attributes:
         name: The class's name.

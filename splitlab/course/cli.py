@@ -211,7 +211,7 @@ def attack_client_gan(options: argparse.Namespace) -> None:
 
 
 def _show(result: dict[str, Any] | None, attack: sl.Party, text: str, report: sl.Report) -> None:
-    """Print the result as JSON, where there is one, or else what a person reads."""
+    """Print the result as JSON if there is one, else as text for a person."""
     if result is not None:
         print(json.dumps(_finite(result), allow_nan=False))
         return
@@ -221,7 +221,7 @@ def _show(result: dict[str, Any] | None, attack: sl.Party, text: str, report: sl
 
 
 def run_doctor(options: argparse.Namespace) -> int:
-    """Print what this machine has for the course; return 1 if something stops the course."""
+    """Print whether this machine can run the course; return 1 if it cannot."""
     setting = sl.PROFILES[options.profile]
     card = doctor(setting.name, chosen_device(options.device, setting.name))
     print(json.dumps(card.to_dict()) if options.json else card)
@@ -270,12 +270,12 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("data", help="list, describe, download and check the data sets")
     )
     claims_command.add_arguments(
-        commands.add_parser("claims", help="what the chapters claim, and rerun it")
+        commands.add_parser("claims", help="list the chapters' claims, or rerun them")
     )
     batch_command.add_arguments(
         commands.add_parser("run", help="run notebooks over a grid of profiles and seeds")
     )
-    look = commands.add_parser("doctor", help="what this machine has for the course")
+    look = commands.add_parser("doctor", help="check whether this machine can run the course")
     look.set_defaults(run=run_doctor)
     look.add_argument("--profile", choices=sl.PROFILES, default="tiny", help="as in the chapters")
     look.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
@@ -284,7 +284,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_client_gan(attacks: Any) -> None:
-    gan = attacks.add_parser("client-gan", help="a malicious client draws images of a class")
+    gan = attacks.add_parser("client-gan", help="client-side GAN: generate images of a class")
     gan.set_defaults(run=attack_client_gan)
     names = dict.fromkeys((*sl.tiny.steps, *client_side.steps))
     gan.add_argument("--data", choices=names, default="digits", help="data set (digits)")
@@ -311,7 +311,7 @@ def _add_client_gan(attacks: Any) -> None:
 
 
 def _setting(options: argparse.Namespace, profiles: Mapping[str, Setting]) -> Setting:
-    """Return the profile asked for, unless it makes no sense for the data set asked for.
+    """Return the requested profile; refuse one that does not fit the requested data set.
 
     Raises:
         ValueError: Names the profiles that have the data set, and the profile's other sets.

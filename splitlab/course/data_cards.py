@@ -38,7 +38,7 @@ WIDTH = 100  # columns of the card in a shell
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What there is to know of a data set before one uses it.
+    """What to know about a data set before using it.
 
     Attributes:
         name: The name of its loader in `splitlab.data`.
@@ -151,7 +151,7 @@ class Card:
 
 
 def _names(files: Published) -> str:
-    """The names of published files, and the folder that they belong into."""
+    """The names of published files, and the folder that they belong in."""
     optional = f"; where you have it, {', '.join(files.optional)}" if files.optional else ""
     return f"{', '.join(files.files)} in {files.folder}/{optional}"
 
@@ -293,8 +293,8 @@ CARDS = {
             levels=(0, 1),
             classes=242,
             labels="alphabet and character",
-            people="20 drawers for each character, who are not known across alphabets: a split "
-            "keeps alphabets apart, and not people",
+            people="20 people for each character, who are not identified across alphabets: a split "
+            "keeps alphabets apart, not people",
             block="alphabet",
             blocks=8,
             files=tuple(ARCHIVES.values()),

@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     listed = actions.add_parser(
         "list",
-        help="where each set is",
-        description="Where each set is, or what is wrong there; the exit status is 0 either way.",
+        help="show where each set is",
+        description="Show where each set is, or what is wrong there; the exit status is always 0.",
     )
     listed.set_defaults(run=data_list)
     card = actions.add_parser("card", help="what a set contains, its terms, what to watch out for")
@@ -47,7 +47,7 @@ def data_card(options: argparse.Namespace) -> None:
 
 
 def data_get(options: argparse.Namespace) -> None:
-    """Download a data set if it is not here yet, and print where it is."""
+    """Download a data set if it is missing, and print where it is."""
     if options.name in sl.data.PUBLISHED:
         files = sl.data.PUBLISHED[options.name]
         folder = published.named_folder(files, None) or download.fetch(files)
@@ -75,7 +75,7 @@ def data_check(options: argparse.Namespace) -> int:
             wrong = True
             continue
         if options.name and files and not found:
-            does = "says how to get it" if files.by_hand else "downloads it"
+            does = "explains how to get it" if files.by_hand else "downloads it"
             raise sl.DataError(f"{name} is not here; `splitlab data get {name}` {does}.")
         complaints = files.check(found.folder) if found else []
         state = ": the original files" if found and not complaints else ""

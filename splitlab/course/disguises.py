@@ -1,4 +1,4 @@
-"""Private images, changed so that the eye still knows them, though not every metric does.
+"""Private images, changed so that a person still recognizes them, but not every metric does.
 
 No attack makes these. They are for judging metrics: a party that holds one of them holds the image.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def moved(x: Tensor, value_range: tuple[float, float], pixels: int = 1) -> Tensor:
-    """Move images to the right; what comes in from outside repeats the border.
+    """Move images to the right; new pixels repeat the border.
 
     Args:
         x: Images, shape (N, C, H, W), values inside `value_range`.

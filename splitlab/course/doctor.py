@@ -1,4 +1,4 @@
-"""What this machine has for the course, and how long the chapters take on it: `splitlab doctor`.
+"""Whether this machine can run the course, and how long the chapters take: `splitlab doctor`.
 
 Needs what the library itself needs, and nothing that builds the book: it runs in Colab, too.
 The minutes are those of `splitlab.course.timing`.
@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """What `doctor` found; a table in a notebook, text in the shell.
+    """The findings of `doctor`; a table in a notebook, text in the shell.
 
     Attributes:
         profile: The profile asked for.
@@ -71,7 +71,7 @@ class Card:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing stops the course."""
+        """Whether the course can run here."""
         return all(finding.state != "problem" for finding in self.findings)
 
     @property
@@ -117,7 +117,7 @@ class Card:
 
 
 def doctor(profile: str = "tiny", device: str = "cpu") -> Card:
-    """Look at what the course needs of this machine; takes about two seconds.
+    """Check that this machine has what the course needs; takes about two seconds.
 
     What is missing is a line of the card and never an error.
 
@@ -162,7 +162,7 @@ def chosen_device(name: str, profile: str) -> str:
 
 
 def whereabouts(name: str) -> tuple[Place, str]:
-    """Tell where a data set is, without downloading or checking it.
+    """Describe where a data set is, without downloading or checking it.
 
     Args:
         name: "digits", or one of `splitlab.data.PUBLISHED`.
@@ -181,7 +181,7 @@ def whereabouts(name: str) -> tuple[Place, str]:
     if found is None:
         does = f"downloads {published.megabytes(files, files.files)}"
         if files.by_hand:
-            does = "says how to get it"
+            does = "explains how to get it"
         return "absent", f"not here; `splitlab data get {name}` {does}"
     where = f"{found.owner}: {found.folder}"
     if lacking := published.missing(files, found.folder):
@@ -197,7 +197,7 @@ def whereabouts(name: str) -> tuple[Place, str]:
 
 
 def _software() -> Iterator[Finding]:
-    """Compare Python and the packages with what the installed splitlab asks for."""
+    """Compare Python and the packages with the requirements of the installed splitlab."""
     try:
         asked = importlib.metadata.metadata("splitlab").get("Requires-Python", "")
         packages = importlib.metadata.requires("splitlab") or []
@@ -319,7 +319,7 @@ def _records() -> Finding:
 
 
 def _time(profile: str, device: str) -> tuple[Finding, list[Expected], str]:
-    """Scale the recorded seconds; return them with a finding and what they rest on."""
+    """Scale the recorded seconds; return them with a finding and their basis."""
     name = f"{SECONDS}{profile}"
     try:
         runs = recorded_seconds(profile)

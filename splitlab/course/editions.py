@@ -174,7 +174,7 @@ def edition(master: NotebookNode, where: str) -> NotebookNode:
 
 
 def differences(root: Path) -> Iterator[str]:
-    """Say, a sentence each, how `exercises/` differs from what the masters give.
+    """Describe, a sentence each, how `exercises/` differs from the masters' editions.
 
     Raises:
         EditionError: If a master is not as it should be.

@@ -104,7 +104,7 @@ class Execution:
             raise self._failure("the kernel died (often: out of memory)") from error
         except RuntimeError as error:  # of jupyter_client, when a kernel does not answer
             raise ChapterError(
-                f"{name_of(self.notebook)} did not run, for its kernel did not start "
+                f"{name_of(self.notebook)} did not run, because its kernel did not start "
                 f"({one_line(str(error), 160)}): see what `python -m ipykernel_launcher` says here."
             ) from error
 
@@ -185,7 +185,7 @@ class Execution:
 
 
 def _as_format(path: Path) -> str:
-    """A path as papermill reads it: there, what is in braces is a parameter's name."""
+    """A path escaped for papermill, which takes names in braces for parameters."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 

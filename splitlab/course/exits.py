@@ -1,4 +1,4 @@
-"""How a command of the shell ends: its exit status, and one sentence where it ends early."""
+"""How a shell command ends: its exit status, and one sentence if it ends early."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stopped_status(error: KeyboardInterrupt) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM raise inside, once: what cleans up after them is not interrupted.
+    """Let Ctrl-C and SIGTERM raise inside, once, so that the cleanup is not interrupted.
 
     A signal that this process was told to ignore stays ignored, as below nohup. Only the main
     thread may set what a signal does; in another one nothing changes.
@@ -140,7 +140,7 @@ def run(
 
 
 def foreseen(error: BaseException) -> bool:
-    """Whether an error is no fault of the program: the system's, or one that splitlab raised.
+    """Whether an error is expected: raised by the system or by splitlab, not by a bug.
 
     Other ValueErrors, of torch, numpy or Python itself, are faults of splitlab, which called these.
     """
@@ -157,7 +157,7 @@ def foreseen(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """Say an error that was foreseen in one line."""
+    """Return an expected error as one line."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "there is too little memory: use --device cpu, a smaller --profile or fewer --jobs"
     if not isinstance(error, OSError) or error.strerror is None:
@@ -173,7 +173,7 @@ def _say(text: str) -> None:
 
 
 def let_go() -> None:
-    """Drop what cannot be written, lest Python complain of it after the end."""
+    """Drop output that cannot be written, so that Python does not report it at exit."""
     stream: Any
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -51,7 +51,7 @@ _running: set[Kernel] = set()
 
 @dataclass
 class KernelRun:
-    """What a run gives to its kernel, and what it learns of it.
+    """What a run passes to its kernel, and what it learns about it.
 
     Attributes:
         variables: Further environment variables of the kernel.
@@ -106,14 +106,14 @@ class Kernel(AsyncKernelManager):
         return client
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
-        """End it, after a look at what it has used."""
+        """End it, after recording the resources that it used."""
         process = getattr(self.provisioner, "process", None)
         if self.kernel_run is not None and process is not None:
             self.kernel_run.cpu_seconds, self.kernel_run.memory = usage(process.pid)
         await super().shutdown_kernel(now=now, restart=restart)
 
     async def cleanup_resources(self, restart: bool = False) -> None:
-        """Remove what is left when the kernel has ended."""
+        """Clean up after the kernel has ended."""
         await super().cleanup_resources(restart=restart)
         if not restart:
             self._forget()
@@ -125,7 +125,7 @@ class Kernel(AsyncKernelManager):
 
 
 def usage(pid: int) -> tuple[float | None, int | None]:
-    """The CPU seconds of a process and its children that have ended, and its most memory in bytes.
+    """The CPU seconds of a process and its ended children, and its peak memory in bytes.
 
     Where the system does not keep the most memory, it is that of now. None of a process that is
     not there.
@@ -159,14 +159,14 @@ def environment() -> dict[str, str]:
 
 
 def further_path() -> list[str]:
-    """The folders that PYTHONPATH names, but for the library's own; absolute."""
+    """The folders that PYTHONPATH names, except the library's own; absolute."""
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     folders = [published.absolute(folder) for folder in named if folder]
     return [str(folder) for folder in folders if folder.resolve() != LIBRARY.parent]
 
 
 def fault() -> str:
-    """What keeps a kernel from starting, in a few words; "" where one starts."""
+    """Why a kernel does not start, in a few words; "" if one starts."""
     command = [sys.executable, "-m", "ipykernel_launcher", "--version"]
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = tried.stderr.strip().splitlines() or [f"exit status {tried.returncode}"]

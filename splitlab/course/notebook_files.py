@@ -20,7 +20,7 @@ class ChapterError(Exception):
 
 
 def name_of(notebook: Path) -> str:
-    """What a notebook is called in tables and messages: a chapter's name, `solutions/NAME`."""
+    """The name of a notebook in tables and messages: a chapter's name, or `solutions/NAME`."""
     return notebook.stem if notebook.parent.name != "solutions" else f"solutions/{notebook.stem}"
 
 
@@ -77,7 +77,7 @@ def one_line(text: str, limit: int) -> str:
 
 
 def storage_fault(error: OSError, where: Path) -> str:
-    """Say in a sentence what the system refused, and what to do.
+    """Return a sentence about what the system refused, and what to do.
 
     Args:
         error: What the system said.
@@ -88,5 +88,5 @@ def storage_fault(error: OSError, where: Path) -> str:
     elif error.errno in NOT_ALLOWED:
         advice = "make it writable, or use another folder"
     else:
-        advice = "put that right"
+        advice = "fix that"
     return f"{error.strerror or error} ({error.filename or where}): {advice}, and try again."

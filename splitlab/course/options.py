@@ -1,4 +1,4 @@
-"""What the options of the shell are read with: a parser, and types that say what they take."""
+"""A parser for the shell's options, and types whose errors say what they accept."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Parser(argparse.ArgumentParser):
         self._has_commands = False
 
     def add_subparsers(self, **options: Any) -> Any:
-        """As argparse does; the help then stands before every error."""
+        """Add subparsers as argparse does; each shows its help before an error."""
         self._has_commands = True
         return super().add_subparsers(**options)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong on stderr and exit with status 2."""
-        more = f"; `{self.prog} --help` lists what there is"
+        more = f"; `{self.prog} --help` lists the options"
         if self._has_commands and not message.startswith("unrecognized"):
             self.print_help(sys.stderr)
             more = ""
@@ -56,7 +56,7 @@ def whole(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """Read a number; NaN and infinity are left to those who use it.
+    """Read a number; the caller checks for NaN and infinity.
 
     Raises:
         ArgumentTypeError: If it is none.

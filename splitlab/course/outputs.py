@@ -14,7 +14,7 @@ VERDICT = "verdict"
 
 
 def settle(notebook: NotebookNode) -> tuple[str, ...]:
-    """Join what was printed in pieces, and take out what was printed on stderr.
+    """Join outputs that were printed in pieces, and remove what was printed on stderr.
 
     A busy machine hands over one print in several pieces. What is on stderr is for the author and
     not for readers: warnings of the machine and of libraries, with paths, and progress bars.
@@ -58,7 +58,7 @@ def verdict_of(notebook: NotebookNode) -> str:
 
 
 def verdict_change(notebook: NotebookNode, executed: NotebookNode) -> tuple[str, str] | None:
-    """Return the first line where a chapter's verdict is not the one that it stores.
+    """Return the first line where a chapter's verdict differs from the stored one.
 
     Returns:
         What is stored, and what was printed now ("" for nothing); None if all lines are the same,

@@ -60,7 +60,7 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
             path, f"has a row, {changed[0]}, that was changed since it was recorded", command
         )
     if odd:
-        raise _refusal(path, f"has a row, {odd[0]}, that says too little of its run", command)
+        raise _refusal(path, f"has a row, {odd[0]}, that lacks entries about its run", command)
     return dict(rows)
 
 
@@ -93,7 +93,7 @@ def add_rows(
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep others from writing to a table; a lock that a dead process left behind is none."""
+    """Keep others from writing to a table; the lock of a dead process does not count."""
     lock = path.with_suffix(".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,14 +142,14 @@ def _key(row: Mapping[str, Any]) -> str:
 
 
 def _is_row(row: Mapping[str, Any]) -> bool:
-    """Whether a row says of its run what every reader of it asks for, in the right kinds."""
+    """Whether a row has the entries that its readers need, with the right types."""
     kinds = {"run": str, "seed": int, "config": dict, "made": str, "device": str, "historical": str}
     right = all(isinstance(row.get(name, kind()), kind) for name, kind in kinds.items())
     return right and ("device" in row or "made" not in row)
 
 
 def _finished(row: Mapping[str, Any], device: torch.device | str) -> dict[str, Any]:
-    """Return a row as it is written: ready for JSON, with where it comes from and its hash."""
+    """Return a row as it is written: ready for JSON, with its origin and its hash."""
     import splitlab  # its version, known only when all of it is imported
 
     if not isinstance(row, Mapping):
@@ -184,7 +184,7 @@ def _refusal(path: Path, why: str, command: str) -> ValueError:
 
 
 def _as_written(text: str) -> float | str:
-    """Read a number; as text, which fits no hash, where it is not the shortest of its value.
+    """Read a number; keep it as text, which changes the hash, if a shorter form exists.
 
     Else a changed digit could go unnoticed: 17 of them are often more than a float can hold.
     """
@@ -193,7 +193,7 @@ def _as_written(text: str) -> float | str:
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Read an object; of two entries of one name, only one would be seen."""
+    """Read an object; refuse a name that occurs twice."""
     if len(entries := dict(pairs)) < len(pairs):
         raise ValueError("two entries of one name")
     return entries

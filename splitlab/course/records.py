@@ -1,4 +1,4 @@
-"""Recorded runs: what took longer than a chapter may, kept in `splitlab/course/runs/`.
+"""Recorded runs, which take longer than a chapter may, kept in `splitlab/course/runs/`.
 
 A table is one JSON file of rows (`splitlab.course.record_files`), and a row is one run: "run" (the
 kind), "seed", "config" (what the run is a function of), its figures, and when, where and with what
@@ -71,7 +71,7 @@ class Runs(list[dict[str, Any]]):
 
     @property
     def label(self) -> str:
-        """When and on what they were recorded: a table's caption, or a figure's `record=`."""
+        """When and on what device they ran: a table's caption, or a figure's `record=`."""
         dated = [run for run in self if "made" in run]  # not those quoted from elsewhere
         parts = [self.name]
         if dated:
@@ -139,7 +139,7 @@ def recorded(name: str, config: Callable[[str, int], Mapping[str, Any] | None]) 
 
 
 def why_stale(row: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> list[str]:
-    """Say what makes a row of a table stale; nothing where it is not, or is marked historical.
+    """Return why a row of a table is stale; nothing if it is not, or is marked historical.
 
     Args:
         row: The row.

@@ -55,7 +55,7 @@ def measured(experiments: Iterable[Experiment], jobs: int) -> dict[Experiment, d
                 bar.update()
     except BrokenProcessPool:
         raise ValueError(
-            f"a process that ran an experiment was killed, perhaps for want of memory: use fewer "
+            f"a process that ran an experiment was killed, perhaps for lack of memory: use fewer "
             f"--jobs than {jobs}"
         ) from None
     except BaseException:  # the program would wait for experiments that nobody wants any more

@@ -28,7 +28,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
 
 
 def check_rule(rule: str, names: Iterable[str]) -> None:
-    """Refuse a rule that is more, or less, than comparisons of figures.
+    """Refuse a rule that is anything but comparisons of figures.
 
     A rule is one comparison, or several joined by "and". Its sides are made of figures' names,
     numbers and + - * /; they are compared with <, <=, >, >= and ==.
@@ -51,7 +51,7 @@ def check_rule(rule: str, names: Iterable[str]) -> None:
 
 
 def is_true(rule: str, figures: Mapping[str, float]) -> bool:
-    """Return whether a rule is true of the figures of one seed; after a division by 0 it is not.
+    """Return whether a rule is true of the figures of one seed; a division by 0 makes it false.
 
     Raises:
         ValueError: If the rule is none (see `check_rule`).

@@ -1,4 +1,4 @@
-"""The log of a run: what happened when, line by line as it happens."""
+"""The log of a run: events with their times, written as they happen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunLog:
         self.path = path
 
     def write(self, line: str, more: Iterable[str] = ()) -> None:
-        """Append a line with the time, and more that belong to it, indented.
+        """Append a line with the time, and further lines of the same event, indented.
 
         Raises:
             OSError: If they cannot be written.

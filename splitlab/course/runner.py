@@ -57,7 +57,7 @@ NUMERICAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What running one chapter gave.
+    """The result of running one chapter.
 
     Attributes:
         chapter: The notebook's name, as `name_of` has it.
@@ -190,7 +190,7 @@ def key(notebook: Path, parameters: Mapping[str, Any], root: Path) -> str:
 
 
 def result_of(notebook: Path, out: Path) -> Result | None:
-    """The result of an earlier run, from its executed copy or from the copy with the traceback.
+    """The result of an earlier run, from its executed copy or the copy with the traceback.
 
     Args:
         notebook: The notebook.
@@ -219,7 +219,7 @@ def failed_copy(out: Path) -> Path:
 
 
 def forget(out: Path) -> None:
-    """Remove what failed runs to the same `out` have left, and those that were killed."""
+    """Remove the files that failed or killed runs to the same `out` have left."""
     pattern = re.compile(rf"\.{re.escape(out.stem)}\.[a-z0-9_]{{8}}\.ipynb")
     partial = [path for path in out.parent.iterdir() if pattern.fullmatch(path.name)]
     for path in (failed_copy(out), *partial):

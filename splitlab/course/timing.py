@@ -142,7 +142,7 @@ def by_profile() -> Table:
         try:
             runs = recorded_seconds(profile)
         except FileNotFoundError:
-            rows.append((profile, 0, "nobody has recorded a time"))
+            rows.append((profile, 0, "no times are recorded"))
         else:
             devices = dict.fromkeys(run["device"].partition(",")[0] for run in runs)
             rows.append((profile, len(runs), " and ".join(devices)))

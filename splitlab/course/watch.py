@@ -1,4 +1,4 @@
-"""Detectors for `splitlab attack fsha --watch NAME`, and what a hijack had by the alarm."""
+"""Detectors for `splitlab attack fsha --watch NAME`, and the hijack's results by the alarm."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(names: Sequence[str], limit: float | None, setting: Setting) -> None:
-    """Refuse a request for detectors that makes no sense.
+    """Refuse an invalid choice of detectors or limit.
 
     Args:
         names: What follows each --watch.
@@ -123,7 +123,7 @@ def detectors(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the detectors said of a run, and what the server had by then.
+    """The detectors' verdict on a run, and what the server had by the alarm.
 
     Attributes:
         names: The detectors' names, as on the command line.
@@ -147,7 +147,7 @@ class Outcome:
     received: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as the JSON object has it."""
+        """Return the outcome as an entry of the JSON object."""
         return {
             "detectors": list(self.names),
             "alarm": self.alarm,
@@ -157,7 +157,7 @@ class Outcome:
         }
 
     def told(self, report: sl.Report) -> str:
-        """Return it for people, beside the attack's figures with f as it is now."""
+        """Return the outcome as text, with the attack's figures for f as it is now."""
         end, when = ("last step", "by the end") if self.alarm is None else ("alarm", "by the alarm")
         rows = {f"the z received {when}": self.received, "new z, of f now": report.attack["attack"]}
         table = Table(
@@ -200,7 +200,7 @@ def outcome(
     *,
     steps: int,
 ) -> Outcome:
-    """Collect what there is to say after a run.
+    """Collect the outcome of a run.
 
     Args:
         names: The detectors' names, in the order of the client's defenses.

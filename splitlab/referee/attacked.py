@@ -1,4 +1,4 @@
-"""The clients under attack, looked at together: their private data, and what they would send."""
+"""The clients under attack as one set: their private data, and what they would send."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AttackedClients:
 
     @property
     def labels_reach_the_server(self) -> bool:
-        """Whether labels are sent, or row numbers, by which a server finds labels of its own."""
+        """Whether labels are sent, or row numbers by which a server looks up labels."""
         return any(client.sends_labels or client.sends_index for client in self.clients)
 
     @property
@@ -51,7 +51,7 @@ class AttackedClients:
         return any(client.sends_labels for client in self.clients)
 
     def look_different_in_training(self) -> list[nn.Module]:
-        """Return the layers of f that do something else in training (BatchNorm, Dropout)."""
+        """Return the layers of f that behave differently in training (BatchNorm, Dropout)."""
         kinds = nn.modules.batchnorm._BatchNorm, nn.Dropout
         return [m for client in self.clients for m in client.net.modules() if isinstance(m, kinds)]
 
@@ -62,7 +62,7 @@ class AttackedClients:
         *,
         training_mode: bool = False,
     ) -> Tensor:
-        """Return what is made of the smashed data of some rows, one row of the answer for each.
+        """Return the answer to the smashed data of some rows, one row for each.
 
         Args:
             about: Smashed data of one client -> a tensor, (m, ...).
@@ -100,7 +100,7 @@ def _asked(about: Callable[[SmashedData], Tensor], message: SmashedData) -> Tens
 def _together(data: Sequence[Data]) -> ImageData:
     parts = [part for part in data if isinstance(part, ImageData)]
     if len(parts) < len(data):
-        raise TypeError("the clients hold data that are no images: the referee scores ImageData")
+        raise TypeError("the clients hold data that are not images: the referee scores ImageData")
     first = parts[0]
     if len(parts) == 1:
         return first

@@ -34,7 +34,7 @@ class Classifier(Protocol):
 
 
 class _Trained:
-    """What the two classifiers share: one grey channel where the data are grey, on the CPU."""
+    """The common part of both classifiers: one gray channel for gray data, on the CPU."""
 
     def __init__(self, data: ImageData) -> None:
         self.shape = data.shape
@@ -199,13 +199,13 @@ def train_cnn_classifier(
 
 
 def _says_one_thing(classifier: Classifier, data: ImageData) -> bool:
-    """Whether a classifier gives images of several classes one and the same label."""
+    """Whether a classifier gives all images of several classes the same label."""
     x, y = data.x[:LOOKED_AT], data.y[:LOOKED_AT]
     return len(y.unique()) > 1 and len(classifier(x).unique()) == 1
 
 
 def train_svm_classifier(data: ImageData, seed: int = 0, *, rows: int = 4000) -> SVMClassifier:
-    """Train the referee's second classifier, unlike the first: an SVM with a Gaussian kernel.
+    """Train the referee's second classifier, of a different kind: an SVM with a Gaussian kernel.
 
     Args:
         data: The referee's own part of the data, with images of at least two classes.

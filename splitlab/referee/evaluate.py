@@ -1,4 +1,4 @@
-"""The referee: the only place where private data and what an attack says of them meet.
+"""The referee: the only place where private data meet an attack's answers about them.
 
 Read on from here: `evaluate` asks the attack what it infers and hands it to the scorer of that goal
 (`images`, `labels`, `properties`, `prototypes`, `poisoning`), which adds the floors and ceilings
@@ -105,7 +105,7 @@ def evaluate(
     everyone = list(clients) if isinstance(clients, Sequence) else [clients]
     if odd := [one for one in everyone if not isinstance(one, Client)]:
         raise TypeError(
-            f"clients holds {described(odd[0])}, which is no Client: write "
+            f"clients holds {described(odd[0])}, which is not a Client: write "
             "evaluate(client, attack, referee), or a list of clients first"
         )
     if not everyone:
@@ -136,7 +136,7 @@ def evaluate(
 
 
 def goal_of(attack: Any, goal: Goal | None = None) -> Goal:
-    """Return what is to be scored; arguments and errors as in `evaluate`."""
+    """Return the goal to be scored; arguments and errors as in `evaluate`."""
     if inspect.isclass(attack):
         raise TypeError(
             f"attack is the class {attack.__name__}, and not one of its objects: pass the attack "

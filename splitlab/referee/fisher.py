@@ -1,4 +1,4 @@
-"""What Gaussian noise on z leaves to any unbiased attacker: Fisher information about an image.
+"""Fisher information about an image in z with Gaussian noise, which bounds unbiased attackers.
 
 Guo, Karrer, Chaudhuri, van der Maaten: "Bounding Training Data Reconstruction in Private (Deep)
 Learning", ICML 2022 (dFIL); for split inference Maeng, Guo, Kariyappa, Suh: "Bounding the
@@ -87,7 +87,7 @@ def cramer_rao_bound(information: Tensor) -> Tensor:
 
 
 def _check(information: Tensor) -> None:
-    """Refuse what is no information, (N, n, n)."""
+    """Refuse anything but information matrices, (N, n, n)."""
     instance("information", information, Tensor, TENSOR)
     if information.ndim != 3 or information.shape[1] != information.shape[2]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Floors: what needs no attack."""
+"""Floors: guesses that need no attack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRIVATE_CHUNK, PUBLIC_CHUNK = 500, 4000  # bounds the distance table to 16 MB
 
 
 def mean_public(public: ImageData, n: int) -> Tensor:
-    """Repeat the mean public image: what one can say without seeing any message.
+    """Repeat the mean public image: a guess without seeing any message.
 
     Args:
         public: The attacker's own images.
@@ -75,7 +75,7 @@ def _nearest(images: Tensor, candidates: Tensor) -> Tensor:
 
 
 def class_mean_public(public: ImageData, labels: Tensor) -> Tensor:
-    """Guess the mean public image of each label's class: a floor wherever labels are sent.
+    """Guess the mean public image of each label's class: a floor if labels are sent.
 
     A class of which the attacker has no image gets the mean of all public images, the best guess
     that is left.

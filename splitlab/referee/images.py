@@ -1,4 +1,4 @@
-"""The scorer of images: what an attack reconstructs, against the private images themselves."""
+"""The scorer of images: compares an attack's reconstructions with the private images."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def score_images(
 
 
 class Scorer:
-    """Scores pictures of the same private images, whoever made the pictures, by the same figures.
+    """Scores pictures of the same private images by the same figures, whatever their source.
 
     `evaluate` scores an attack with it, and its floors and ceilings.
 
@@ -143,8 +143,8 @@ class Scorer:
             )
         if referee is None and n == len(private):
             raise ValueError(
-                f"n_match is {n}, all private images, and none is left to train the classifiers on:"
-                " lower it, or pass referee="
+                f"n_match is {n}, which is all private images, so none is left to train the "
+                "classifiers on: lower it, or pass referee="
             )
         if referee is not None:
             instance("referee", referee, ImageData, IMAGES)
@@ -167,7 +167,8 @@ class Scorer:
         elif shared := self.images.row_hashes() & referee.row_hashes():
             raise ValueError(
                 f"{len(shared)} of the scored images are in the referee's part, too: a classifier "
-                "that was trained on them recognizes anything like them, so pass a part of its own"
+                "that was trained on them also recognizes poor reconstructions of them, so pass "
+                "a part with other images"
             )
         self.notes = tuple(notes)
         self._classifier, self._second = two_classifiers(referee, seed)
@@ -246,7 +247,7 @@ def two_classifiers(referee: ImageData, seed: int) -> tuple[Classifier, Classifi
 
 
 def _oracle_decoder(attacked: AttackedClients, scorer: Scorer, seed: int) -> tuple[Tensor, Tensor]:
-    """Train a decoder on true pairs (z, x); return what it draws, and of which scored images.
+    """Train a decoder on true pairs (z, x); return its pictures, and of which scored images.
 
     Half of the scored images stay out of its training; other private images join it.
     """

@@ -35,14 +35,14 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, floa
     if len(values) < 2:
         raise ValueError(f"an interval over runs needs at least two runs, not {len(values)}")
     if not all(map(math.isfinite, values)):
-        raise ValueError("one of the values is not finite: leave out no run, and find out why")
+        raise ValueError("one of the values is not finite: find out why, and leave out no run")
     quantile = float(stats.t.ppf((1 + confidence) / 2, df=len(values) - 1))
     half = quantile * stdev(values) / math.sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
 
 
 def proportion(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact interval for a share, from how often something happened in n cases.
+    """Return the exact interval for a share, from the number of successes in n cases.
 
     C. J. Clopper and E. S. Pearson (1934). The cases have to be independent: images scored in one
     run are, given that run, and say nothing of another run.

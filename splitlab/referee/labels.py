@@ -1,4 +1,4 @@
-"""The scorer of labels: what an attack infers, against the labels that the other side holds."""
+"""The scorer of labels: compares inferred labels with those that the other side holds."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def score_labels(
 
 
 def _check_windows(windows: Any) -> None:
-    """Raise an error unless windows are names of stretches of steps, each of one at least."""
+    """Raise an error unless windows are named ranges of at least one step each."""
     do = "pass name -> first step, and the step after the last, as {'early': (0, 20)}"
     if not isinstance(windows, Mapping) or not windows:
         raise TypeError(f"windows is {described(windows)}: {do}")
@@ -168,7 +168,7 @@ def _window(inferred: Inferred, truth: Tensor) -> Figures:
 
 
 def _averaged(inferred: Inferred, labels: Tensor) -> dict[str, Figures]:
-    """The figures when an image's scores are averaged over all of its visits, where it has some."""
+    """The figures of each image's scores, averaged over its visits; empty without scores."""
     score = inferred.score
     if score is None or inferred.index is None:
         return {}
@@ -220,7 +220,7 @@ def leak_auc(scores: Tensor, labels: Tensor) -> float | None:
 
 
 def accuracy_after_matching(clusters: Tensor, labels: Tensor) -> float:
-    """Share of rows in the right cluster, when the referee names the clusters as well as can be.
+    """Share of rows in the right cluster, under the best naming of the clusters.
 
     One name for each cluster and one cluster for each name (the Hungarian method). With as many
     clusters as classes, clusters that say nothing score about as much as the largest class or less.

@@ -1,4 +1,4 @@
-"""The scorer of poisoning: what the shared network takes images for, as an attacker wants it to."""
+"""The scorer of poisoning: how often the shared network predicts what an attacker wants."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _refuse(
 
 
 def _attack_set(attack: Any, test: ImageData) -> tuple[Tensor, Tensor, Tensor]:
-    """Ask the attack which images it attacks; an error where it is none, or they do not fit."""
+    """Ask the attack which images it attacks; an error if there are none or they do not fit."""
     name, answer = type(attack).__name__, attack.attack_set(test)
     if (
         not isinstance(answer, tuple)

@@ -1,4 +1,4 @@
-"""The scorer of properties: what an attack infers, against the true property of private images."""
+"""The scorer of properties: compares inferred with true properties of private images."""
 
 from __future__ import annotations
 

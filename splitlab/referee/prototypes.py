@@ -1,4 +1,4 @@
-"""The scorer of prototypes: images generated for a class, against the real ones of all classes."""
+"""The scorer of prototypes: compares images generated for a class with real ones of all classes."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def score_prototypes(
 
 
 def share_taken_for(classifier: Classifier, pictures: Tensor, target: int) -> float:
-    """Return the share of images (n, C, H, W) that a classifier takes for a class."""
+    """Return the share of images (n, C, H, W) that a classifier assigns to a class."""
     return recognized(classifier, pictures, torch.full((len(pictures),), target))
 
 

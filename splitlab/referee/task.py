@@ -1,4 +1,4 @@
-"""How well client and server do the task that they agreed on."""
+"""How well client and server perform their agreed task."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def logits(client: Client, server: Server, x: Tensor) -> Tensor:
 
 
 def task_accuracy(client: Client, server: Server, data: ImageData) -> float:
-    """Return the share of images that client and server classify rightly; as in `logits`."""
+    """Return the share of images that client and server classify correctly; as in `logits`."""
     instance("data", data, Data, IMAGES)
     classes = logits(client, server, data.x).argmax(1)
     return float((classes == data.y.to(classes.device)).double().mean())

@@ -1,4 +1,4 @@
-"""Observers that see both sides: what the attack could show while the training ran."""
+"""Observers that see both sides: what the attack could reconstruct during the training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from splitlab.referee.metrics import matched, mse
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the attack could show after some steps.
+    """The attack's reconstructions after some steps.
 
     Attributes:
         step: Steps taken so far.
@@ -89,7 +89,7 @@ class Snapshots(Observer):
             ValueError: If it comes from snapshots of another frequency or number of images.
         """
         if "settings" not in state:
-            raise ValueError("this is no state of snapshots: pass what state_dict() returned")
+            raise ValueError("this is not a state of snapshots: pass what state_dict() returned")
         if state["settings"] != (self.every, self.images):
             every, images = state["settings"]
             raise ValueError(
@@ -131,7 +131,7 @@ class ReceivedError(Observer):
 
 
 class ReceivedImages(Observer):
-    """What the attack can show of some private images at a moment, from the z that it was sent.
+    """The attack's reconstructions of some private images at one moment, from the z it received.
 
     z is the last that the server received of an image, made by f as it was then; the decoder is
     that of the moment. An image that was not sent counts as one of zeros.
@@ -167,7 +167,7 @@ class ReceivedImages(Observer):
         self.sent = torch.empty(0, dtype=torch.bool)
 
     def start(self, clients: Sequence[Client], server: Server, steps: int) -> None:
-        """Remember whose images they are.
+        """Remember the client.
 
         Raises:
             TypeError: If the server has no `reconstruct`, or the client's data are no images.
@@ -234,5 +234,5 @@ def _images(who: str, client: Client, server: Server) -> ImageData:
             "of observers"
         )
     if not isinstance(client.data, ImageData):
-        raise TypeError(f"{who} watches images, and the client's data are none: leave it out")
+        raise TypeError(f"{who} watches images, and the client's data are not images: leave it out")
     return client.data

@@ -1,6 +1,6 @@
 """Which solutions run when the book is built for the tests, and how the others are left out.
 
-A third has its turn, another one at each commit (see `rotation`). The gate in `tests/checks` holds
+A fifth has its turn, another one at each commit (see `rotation`). The gate in `tests/checks` holds
 every check against its solution each time. The chapters always run.
 """
 
@@ -12,7 +12,7 @@ import rotation
 from splitlab.course import book, doctor, editions, notebook_files, runner
 
 ROOT = Path(__file__).parents[2]
-PARTS = 3
+PARTS = 5
 SOLUTIONS = editions.masters(ROOT)
 RUN = rotation.share(SOLUTIONS, PARTS)
 rotation.chosen["solutions that the book runs"] = [path.stem for path in RUN]

@@ -1,6 +1,6 @@
 """The mutation gate: a check passes what is right, and lets no mistake and no mutant through.
 
-Of each exercise all mistakes, half of the right answers, and a third of the slips and of the
+Of each exercise all mistakes, half of the right answers, and a quarter of the slips and of the
 mutants are tried, other ones at each commit, and all where SPLITLAB_ALL is set (see `rotation`).
 """
 
@@ -39,7 +39,7 @@ SHORT = (
     "53_defenses_that_watch",
     "54_adaptive_attacker",
 )
-PARTS = 3  # of an exercise's mutants
+PARTS = 4  # of an exercise's mutants
 EQUIVALENTS = 0.1  # the largest part of the mutants that may stand in the list of equivalents
 
 # What is left to the answer: the mode of a network that arrives in the other one, and how numbers

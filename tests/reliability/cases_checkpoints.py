@@ -244,7 +244,7 @@ CASES = [
     ),
     *(
         Misuse(f"a record's row says {row}", lambda given, row=row: signed(given, **row),
-               ValueError, ("table.json has a row, a/0, that says too little of its run: restore",))
+               ValueError, ("table.json has a row, a/0, that lacks entries about its run:",))
         for row in ({"config": [1]}, {"made": "2026-01-01"}, {"historical": 1})
     ),
     Misuse("a record's table is a folder", a_folder_as_table, ValueError,

@@ -67,7 +67,7 @@ CASES_OF = {
         "n_match True": (partial(scored, n_match=True), "n_match is True: choose"),
         "too many": (partial(scored, n_match=99), "n_match is 99 and there are 16 private images"),
         "nothing left": (
-            *(partial(scored, n_match=16, referee=None), "n_match is 16, all private images"),
+            *(partial(scored, n_match=16, referee=None), "n_match is 16, which is all private"),
             "lower it, or pass referee=",
         ),
         "no client": (partial(scored, clients=[]), "there is no client to evaluate"),

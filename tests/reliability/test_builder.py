@@ -190,7 +190,7 @@ def test_a_kernel_is_this_interpreter_with_this_library_on_any_machine(tmp_path,
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ([sys.executable, "-c", "1"], "did not run, for its kernel did not start"),
+        ([sys.executable, "-c", "1"], "did not run, because its kernel did not start"),
         (["/nowhere/python"], "did not run: No such file or directory"),
     ],
 )
@@ -429,7 +429,7 @@ def test_a_full_disk_leaves_the_exercises_as_they_were(tmp_path, monkeypatch, ca
 def test_an_output_folder_that_is_none_is_one_sentence(folder, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert build(folder, "--out", str(tmp_path / "file")) == 1
-    says = f"Not a directory ({tmp_path / 'file' / '_build'}): put that right, and try again."
+    says = f"Not a directory ({tmp_path / 'file' / '_build'}): fix that, and try again."
     assert says in only_sentence(capsys)
 
 
@@ -447,7 +447,7 @@ def test_two_builds_do_not_share_a_folder(folder, sphinx, tmp_path, capsys):
     with only_one(folder / "_build" / "build.lock", AssertionError()):
         assert build(folder) == 1
         sentence = only_sentence(capsys)
-        assert f"Another build is at work in {folder / '_build'}: wait until it is" in sentence
+        assert f"Another build is running in {folder / '_build'}: wait until it ends" in sentence
         shutil.copytree(folder / "_build" / "source", tmp_path / "out" / "_build" / "source")
         assert build(folder, "--out", str(tmp_path / "out")) == 0
     assert build(folder) == 0

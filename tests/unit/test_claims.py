@@ -143,7 +143,7 @@ BROKEN = {
     "short name": ({"records": {"a b": "split_tiny/vanilla"}}, "records must map names (letters"),
     "metric of another record": (
         {"metric": {"difference": "whole.difference"}},
-        "the metric difference is whole.difference, which begins with none of its records: vanilla",
+        "the metric difference is whole.difference, which does not begin with one of its records",
     ),
     "misspelt metric": (
         {"metric": {"difference": "vanilla.diffrence"}},

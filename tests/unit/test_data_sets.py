@@ -307,7 +307,7 @@ def test_what_must_be_got_by_hand_is_never_downloaded(name, tmp_path, monkeypatc
     assert out == "" and err.count("\n") == 1 and "terms, and put them into" in err
     assert str(tmp_path / "cache" / SMALL[name].folder) in err
     assert cli.main(["data", "list"]) == 0
-    assert f"not here; `splitlab data get {name}` says how to get it" in capsys.readouterr().out
+    assert f"not here; `splitlab data get {name}` explains how to get it" in capsys.readouterr().out
     assert not (tmp_path / "cache").exists()
 
 
@@ -327,7 +327,7 @@ def test_what_was_put_into_the_cache_by_hand_is_found(name, tmp_path, monkeypatc
     assert cli.main(["data", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     incomplete = len(small.members()) > 1  # without its only file, nothing is there
-    assert ("missing); put that there" if incomplete else "says how to get it") in lines[name]
+    assert ("missing); put that there" if incomplete else "explains how to get it") in lines[name]
 
 
 def test_the_folder_argument_goes_before_the_environment(tmp_path, monkeypatch):

@@ -254,7 +254,7 @@ def test_each_archive_is_listed_where_the_profile_knows_the_set(monkeypatch):
     # What everybody has to get by hand needs no download.
     assert line(card, "celeba") == (
         "note",
-        "not here; `splitlab data get celeba` says how to get it",
+        "not here; `splitlab data get celeba` explains how to get it",
     )
     assert "omniglot_small1" not in {finding.what for finding in doctor().findings}
 

@@ -135,7 +135,7 @@ def test_a_protocol_is_whole_training_or_another_training(against_whole, kind):
 
 
 def test_a_protocol_against_whole_takes_whole_rounds():
-    with pytest.raises(ValueError, match="7 steps are no whole rounds of 3 clinics"):
+    with pytest.raises(ValueError, match="7 steps are not whole rounds of 3 clinics"):
         replace(experiments.find("protocols_tiny", "in turn", 7), steps=7).row()
 
 

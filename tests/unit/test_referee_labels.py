@@ -175,5 +175,5 @@ def test_what_has_no_labels_gets_a_sentence(told, make_client, digits):
     with pytest.raises(ValueError, match="no client to evaluate"):
         sl.evaluate([], attack)
     for clients in (sl.HonestServer(sl.tiny.server_net()), [truth]):
-        with pytest.raises(TypeError, match=r"no Client: write evaluate\(client, attack, r"):
+        with pytest.raises(TypeError, match=r"not a Client: write evaluate\(client, attack, r"):
             sl.evaluate(clients, attack)

@@ -41,8 +41,8 @@ def test_a_profile_that_nobody_timed_is_said_to_be_one(runs):
     timing.store_seconds(runs, "tiny", {"10_a": 30.0, "11_b": 30.0}, step=0.05)
     assert timing.by_profile().rows == [
         ("tiny", 2, "cpu"),
-        ("gpu", 0, "nobody has recorded a time"),
-        ("paper", 0, "nobody has recorded a time"),
+        ("gpu", 0, "no times are recorded"),
+        ("paper", 0, "no times are recorded"),
     ]
     with pytest.raises(FileNotFoundError, match="make seconds PROFILE=gpu"):
         timing.by_chapter("gpu")

@@ -1,4 +1,4 @@
-"""Checks for the exercises: one package a chapter, one file an exercise.
+"""Checks for the exercises: a package for each chapter, a file for each exercise.
 
 A check takes the student's function and says what is wrong in the field's words:
 

@@ -1,4 +1,4 @@
-"""One turn of a malicious client (U-shaped), in parts, and the slips that such a turn can make."""
+"""One turn of a malicious client (U-shaped), in parts, and the mistakes possible in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOISE, FEATURES, CLASSES = 3, 6, 5
 
 
 class Server:
-    """The server of one turn. It notes what f puts out, and looks at what it is sent.
+    """The server of one turn. It records f's output and checks what it is sent.
 
     It has no attributes that the judge would look at: what it notes are the client's affairs.
     """
@@ -85,7 +85,7 @@ class Server:
 
 
 class Turn:
-    """A right turn, but for `images`, `labels` and `back`. A slip overrides one part."""
+    """A correct turn, except for `images`, `labels` and `back`. A slip overrides one part."""
 
     net: nn.Module
     tail: nn.Module
@@ -111,7 +111,7 @@ class Turn:
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Clear the gradients of the turn before."""
+        """Clear the gradients of the previous turn."""
         self.optimizer.zero_grad()
 
     def loss(self, logits: Tensor) -> Tensor:
@@ -123,11 +123,11 @@ class Turn:
         return torch.autograd.grad(self.loss(self.tail(a)), a)[0]
 
     def send(self, da: Tensor) -> Tensor:
-        """What the server receives."""
+        """The gradient that the server receives."""
         return da
 
     def receive(self, dz: Tensor) -> Tensor:
-        """What the client follows."""
+        """The gradient that the client follows."""
         return dz
 
     def back(self, x: Tensor, z: Tensor, dz: Tensor) -> None:
@@ -140,7 +140,7 @@ class Turn:
 
 
 class SharedTurn(Turn):
-    """A turn in which f and tail learn, but for `images` and `labels`."""
+    """A turn in which f and tail learn, without `images` and `labels`."""
 
     def da(self, a: Tensor) -> Tensor:
         """The gradient that the loss leaves at a, while it fills the tail's."""
@@ -154,7 +154,7 @@ class SharedTurn(Turn):
 
 
 def shared_slips(slip: Callable[..., Function]) -> dict[str, Function]:
-    """What can go wrong in such a turn alone: message -> a wrong answer.
+    """Mistakes that are possible only in such a turn: message -> a wrong answer.
 
     Args:
         slip: Parts of a turn -> an answer with these parts, and right ones for the rest.
@@ -221,7 +221,7 @@ def add_slips(
     stepping: str,
     networks: tuple[str, ...] = ("net",),
 ) -> None:
-    """Register what can go wrong in any such turn.
+    """Register the mistakes that are possible in any such turn.
 
     Args:
         exercise: What to add them to.
@@ -294,7 +294,7 @@ def add_slips(
         loss=lambda turn, logits: len(logits) * right.loss(turn, logits),
     )
     slip(
-        f"da has the wrong sign: the loss{f' with the label {label}' * bool(label)} is to fall",
+        f"da has the wrong sign: the loss{f' with the label {label}' * bool(label)} should fall",
         loss=lambda turn, logits: -right.loss(turn, logits),
     )
     slip(

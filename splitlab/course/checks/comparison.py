@@ -1,4 +1,4 @@
-"""How two calls differ, in one sentence: by their results, or by what they leave behind."""
+"""Describe in one sentence how two calls differ: in their results or their side effects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FACTS = (
 
 @dataclass
 class Call:
-    """One call of a function, and what could be seen of it."""
+    """One call of a function, and what was observed of it."""
 
     arguments: tuple[Any, ...] = ()
     before: dict[Fact, Any] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Call:
 
 
 class _Rules(Protocol):
-    """What an exercise says about comparing."""
+    """The parts of an exercise that a comparison needs."""
 
     name: str
     parameters: list[str]
@@ -86,7 +86,7 @@ class Comparison:
         return None
 
     def agree(self, kind: str, slip: Call, mine: Call) -> bool:
-        """Return whether a slip's call is like the answer's in what differs, by its kind."""
+        """Return whether a slip's call equals the answer's in this kind of difference."""
         if kind == "error" or mine.error is not None or slip.error is not None:
             texts = {
                 f"{type(_cause(call.error)).__name__}{_cause(call.error)}" for call in (slip, mine)
@@ -174,8 +174,8 @@ class Comparison:
                 "compute it from tensors alone"
             )
         return (
-            f"{self.returns} has the right value and the wrong gradient: look for what is detached "
-            "on the way, or should be"
+            f"{self.returns} has the right value and the wrong gradient: check what is detached "
+            "on the way, and what should be"
         )
 
     def _other_fact(self, fact: Fact, mine: Call, due: Call) -> str:

@@ -1,4 +1,4 @@
-"""Run a student's function: in a thread of its own, for a limited time, with eyes open.
+"""Run a student's function in a separate thread, with a time limit and watched.
 
 The thread shows no frame of the check and can be given up, on every platform. What is noticed
 besides: patched libraries, files, printed verdicts, calls of the check's own reference. It all
@@ -34,7 +34,7 @@ _CHECKS = str(Path(__file__).parent)
 
 
 class CheckFailed(AssertionError):
-    """What is wrong with an answer, in one sentence; Jupyter shows it without a traceback."""
+    """One sentence about a mistake in an answer; Jupyter shows it without a traceback."""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for this instead of a traceback
         return [f"Not yet: {self}"]
@@ -54,14 +54,14 @@ def wrong(message: str) -> None:
 
 
 class _Running:
-    """The thread that runs an answer now, and what it has been seen doing."""
+    """The thread that runs an answer now, and the forbidden things that it has tried."""
 
     thread: int | None = None
     seen: list[str] = []  # noqa: RUF012 - there is one of these
 
     @classmethod
     def note(cls, message: str) -> None:
-        """Refuse something to the answer, if it is the answer that asks."""
+        """Fail with a message if the answer's own thread calls this."""
         if threading.get_ident() == cls.thread:
             cls.seen.append(message)
             wrong(message)
@@ -81,7 +81,7 @@ def secret(function: Function) -> Function:
 
 @functools.cache
 def _listen() -> None:
-    """Hear of opened files and of searches through memory; a hook stays for good."""
+    """Watch for opened files and memory searches; Python cannot remove such a hook."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if _Running.thread is None or threading.get_ident() != _Running.thread:
@@ -102,7 +102,7 @@ def _listen() -> None:
 
 
 class Guard:
-    """Calls an answer, and keeps watch over time, output and everything that is shared.
+    """Calls an answer, and watches its time, its output and all shared state.
 
     Args:
         function: The student's function.
@@ -170,7 +170,7 @@ class Guard:
         return result
 
     def _look_around(self) -> None:
-        """Refuse what no answer needs, and put back what was patched.
+        """Refuse actions that no answer needs, and undo patches.
 
         Raises:
             CheckFailed: Naming it.
@@ -196,8 +196,8 @@ class Guard:
         # torch raises NotImplementedError, too, for operations that a type does not have.
         if isinstance(error, NotImplementedError) and "not written yet" in str(error):
             raise NotWrittenYet(
-                f"{self.name} is not written yet; put your code where it says so, run that "
-                "cell, and then this one again"
+                f"{self.name} is not written yet; put your code at 'Your code here', run "
+                "that cell, and then this one again"
             ) from error
         raise CheckFailed(
             f"{self.name} stopped with {type(error).__name__}: {_one_line(error)}"

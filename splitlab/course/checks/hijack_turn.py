@@ -1,4 +1,4 @@
-"""One whole turn of a hijack, in parts, and the slips that any such turn can make.
+"""One whole turn of a hijack, in parts, and the mistakes possible in any such turn.
 
 The turns of chapters 32 and 35 differ in one loss: what the server's own networks (pilot and
 decoder; pilot and head) learn on public images. (1) is that loss, (2) the critic's without its
@@ -22,7 +22,7 @@ RATE = 0.1  # of plain descent, so that a step is in proportion to its gradient
 
 
 class Turn:
-    """A right turn, but for `own_loss`. A slip overrides one part."""
+    """A correct turn, except for `own_loss`. A slip overrides one part."""
 
     client_z: Tensor
     x: Tensor  # public images
@@ -80,7 +80,7 @@ SIZES = ((4, 4), (5, 3), (1, 2))  # of the client's and of the public batch, tur
 
 
 def attacker(behind: nn.Module, make: Callable[..., Optimizer]) -> tuple[Any, ...]:
-    """Return a pilot, what stands behind it, a critic of z (2, 2, 3), and their two optimizers."""
+    """Return a pilot, the network behind it, a critic of z (2, 2, 3), and their two optimizers."""
     pilot = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Tanh())
     critic = small_critic(12)
     own = make([{"params": pilot.parameters()}, {"params": behind.parameters()}], lr=RATE)
@@ -90,14 +90,14 @@ def attacker(behind: nn.Module, make: Callable[..., Optimizer]) -> tuple[Any, ..
 def variant(
     right: type[Turn], take: Callable[..., Tensor], **parts: Callable[..., Any]
 ) -> Callable[..., Tensor]:
-    """Return an answer that takes the right turn but for some of its parts."""
+    """Return an answer that takes the correct turn except for some of its parts."""
     return lambda *given: take(type("Variant", (right,), parts)(), *given)
 
 
 def add_slips(
     exercise: Exercise, right: type[Turn], take: Callable[..., Tensor], *, own: str
 ) -> None:
-    """Register what can go wrong in any turn.
+    """Register the mistakes that are possible in any turn.
 
     Args:
         exercise: What to add them to.
@@ -229,7 +229,7 @@ def add_slips(
         critic_loss=of_attached,
     )
     slip(
-        "the pilot is moved to please or to tease the critic: its loss is (1) alone",
+        "the pilot learns from the critic's scores, too: its loss is (1) alone",
         own_loss=lambda turn: right.own_loss(turn) - turn.critic(turn.z_public).mean(),
     )
     slip(

@@ -1,4 +1,4 @@
-"""The judge of all closed exercises: it runs an answer and a reference in equal worlds.
+"""The judge of all closed exercises: it runs an answer and a reference from the same state.
 
 An exercise is a reference, its cases, and its slips: wrong answers, each with its message. A case
 makes the arguments of one call, or of several in a row; the answer and the reference each play it
@@ -37,7 +37,7 @@ SEEDS = (0, 1)  # each case is played with both: equal shapes, unlike numbers
 
 @dataclass(frozen=True)
 class _World:
-    """One case, and what the answer did in it."""
+    """One case, and what the answer did with it."""
 
     case: Callable[[], Any]
     seed: int
@@ -206,5 +206,5 @@ def exercise(**options: Any) -> Callable[[Function], Exercise]:
 
 
 def _changed(kept: list[tuple[Any, Any]]) -> bool:
-    """Whether a result is no longer what it was."""
+    """Whether a result has changed since the call."""
     return any(not all(map(same, tensors(plain(now)), tensors(then))) for now, then in kept)

@@ -1,4 +1,4 @@
-"""One turn of the side that computes the loss, in parts, and the slips that such a turn can make.
+"""One turn of the side that computes the loss, in parts, and the mistakes possible in it.
 
 That side is the server in the vanilla protocol and the label owner in the U-shaped one; each gets
 one batch, or, as the server of several clients, many that it joins.
@@ -31,7 +31,7 @@ Case = Callable[[], Iterator[tuple[Any, ...]]]
 
 
 class LossTurn:
-    """A right turn. A slip overrides one part."""
+    """A correct turn. A slip overrides one part."""
 
     def __init__(self, net: nn.Module, optimizer: Optimizer, z: Tensor, labels: Tensor) -> None:
         self.net, self.optimizer, self.labels = net, optimizer, labels
@@ -73,7 +73,7 @@ def take(kind: type[LossTurn], *given: Any) -> Any:
 
 
 def train_on(result: Any, net: nn.Module, *_: Any) -> Any:
-    """Put a network in training mode after a turn: a turn may put back the mode that it came in."""
+    """Put a network in training mode after a turn, which may restore the earlier mode."""
     net.train()
     return result
 
@@ -87,7 +87,7 @@ def add_slips(
     sender: str = "the client",
     size: str = "the batch size",
 ) -> None:
-    """Register what can go wrong in any such turn.
+    """Register the mistakes that are possible in any such turn.
 
     Args:
         exercise: What to add them to. Its first parameter is the network.
@@ -177,7 +177,7 @@ def add_slips(
 
 
 def loss_side(*, normalized: bool = True) -> nn.Sequential:
-    """Make a network from a z (B, 3, 2, 4) to logits: no axis stands for another by accident."""
+    """Make a network from a z (B, 3, 2, 4) to logits; no two axes of z have the same size."""
     return nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1, bias=False),
         nn.BatchNorm2d(4) if normalized else nn.Identity(),

@@ -1,4 +1,4 @@
-"""What can be seen of a function's arguments and result: plain facts, to be compared."""
+"""Plain facts about a function's arguments and result, for comparison."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def alike(a: Any, b: Any, tolerance: float) -> bool:
 
 
 def facts(named: Mapping[str, Any], result: Any = None) -> dict[Fact, Any]:
-    """Return everything that can be seen of some named values, copied.
+    """Return all facts about some named values, copied.
 
     Tensors show their values, whether they require a gradient, and the one they hold; networks
     their weights, buffers, modes, frozen parameters and gradients; optimizers their settings and
@@ -145,7 +145,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def leaves(value: Any) -> Iterator[Tensor]:
-    """Go through the tensors that may learn: those of some values, and of their networks."""
+    """Go through the tensors that require gradients in some values and their networks."""
     match value:
         case Tensor():
             if value.requires_grad:
@@ -174,7 +174,7 @@ def plain(value: Any) -> Any:
 
 
 def graph(result: Any, named: Mapping[str, Any]) -> list[Tensor]:
-    """Return the gradients of a result with respect to all that may learn; none without a graph.
+    """Return a result's gradients with respect to all such tensors; none without a graph.
 
     Raises:
         RuntimeError: If the graph is used up, or a step has changed it in place.

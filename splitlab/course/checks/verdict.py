@@ -1,4 +1,4 @@
-"""What every check is: it judges a function, and returns a verdict."""
+"""The base of all checks: a check judges a function, and returns a verdict."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRINTED = 1000  # characters of what an answer prints that are shown
 
 @dataclass(frozen=True)
 class Score:
-    """What an open exercise gives instead of right or wrong.
+    """The result of an open exercise, which has no single right answer.
 
     Attributes:
         value: The figure to raise; higher is better.
@@ -32,7 +32,7 @@ class Score:
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
-    """What a check says; a notebook shows it.
+    """The result of a check; a notebook shows it.
 
     Attributes:
         passed: Whether the answer is right, or keeps to the rules of an open exercise.

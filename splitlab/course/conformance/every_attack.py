@@ -36,7 +36,7 @@ def pytest_generate_tests(metafunc):
 
 
 def answers(attack, client, rows=BATCH):
-    """What the attack finds out in the end, after it was given what its card grants."""
+    """The attack's final answers, after it was given what its card grants."""
     message = sl.grant(attack, client) and client.smash(client.data.x[:rows])
     found = {
         name: getattr(attack, name)(message)

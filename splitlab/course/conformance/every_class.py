@@ -1,4 +1,4 @@
-"""What every class of either list must do, and how the lists are laid over classes and protocols.
+"""Tests for attacks and defenses alike, and how all tests are run over classes and protocols.
 
 A test asks for what it is tried on by the names of its arguments: `kind` is any class, `passive` an
 honest but curious one, `serving` a server; beside each, `protocol` is a protocol in which the class
@@ -43,7 +43,7 @@ def lay_over(metafunc, kinds):
 
 
 def kinds_of(metafunc, what, exported):
-    """The classes to try: those of the module that took the list over, or those named to pytest."""
+    """The classes to test: those of the module that imports the list, or those named to pytest."""
     if hasattr(metafunc.module, exported):
         return getattr(metafunc.module, exported)
     if CHOSEN not in metafunc.config.stash:

@@ -74,7 +74,7 @@ def test_where_it_takes_no_part_it_says_why(kind, other_protocol, data):
 def test_it_keeps_shape_and_precision_and_changes_no_message(
     kind, protocol, dtype, data, monkeypatch
 ):
-    """One row and a short last batch included. What arrived, and the true gradient, stay as are."""
+    """Also for one row and a short last batch. Messages and true gradients do not change."""
 
     def make(data):
         return made(kind, data, protocol)

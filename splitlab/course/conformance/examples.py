@@ -1,4 +1,4 @@
-"""What the lists need: small runs of any class, killed runs, and states compared bit by bit."""
+"""Helpers of the lists: small runs of any class, killed runs, and bitwise comparison of states."""
 
 import dataclasses
 import inspect
@@ -62,7 +62,7 @@ def made(kind, data, protocol="vanilla"):
 
 
 class Killed(Exception):
-    """The process is gone."""
+    """Stands for the end of the process."""
 
 
 class Kill(sl.Observer):
@@ -96,7 +96,7 @@ class Replies(sl.Observer):
 
 
 def killed_run(make, path, protocol=sl.vanilla):
-    """(what `make` returned last, log): a run that was killed between two checkpoints, and went on.
+    """(what `make` returned last, log): a run that was killed between checkpoints, then resumed.
 
     Everything is made anew for the second part, as another process would.
 
@@ -124,7 +124,7 @@ def in_turn(kind, data, protocol):
 
 
 def put_back(parties, trained):
-    """Give parties that were made anew the state of trained ones; return them."""
+    """Load the state of trained parties into new ones; return the new ones."""
     for party, like in zip(parties[-2:], trained[-2:], strict=True):
         party.load_state_dict(like.state_dict())
     return parties
@@ -162,7 +162,7 @@ def in_float64(make, data, monkeypatch):
 
 
 def everything(value, path="", seen=None):
-    """Path -> value, of all numbers, texts, tensors and random states that an object leads to.
+    """All numbers, texts, tensors and random states reachable from an object, as path -> value.
 
     It knows nothing of the library's own idea of a state.
     """
@@ -198,7 +198,7 @@ def everything(value, path="", seen=None):
 
 
 def assert_same(one, other):
-    """Two objects, or mappings of them, are equal to the last bit, whatever they hold."""
+    """Assert that two objects, or mappings of objects, are equal to the last bit."""
     one, other = everything(one), everything(other)
     differ = [path for path in {**one, **other} if one.get(path) != other.get(path)]
     assert not differ, differ

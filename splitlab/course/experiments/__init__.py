@@ -1,4 +1,4 @@
-"""The experiments behind the recorded runs and the claims: whoever has the package can rerun them.
+"""The experiments behind the recorded runs and the claims; the package alone can rerun them.
 
 An experiment is one run, a function of its `config`. Experiments that differ by the seed alone are
 of one kind: they share a table in `splitlab/course/runs/` and a `run`, the name of the kind. Every

@@ -1,4 +1,4 @@
-"""Split training against training the undivided network, and what compares the two."""
+"""Split training and training of the undivided network, and functions that compare them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SplitAgainstWhole(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {"server_rate": self.setting.client_rate, "dtype": "float32"}
 
     def measure(
@@ -81,7 +81,7 @@ def train_whole(
     batch_size: int,
     seed: int,
 ) -> list[float]:
-    """Train an undivided network on the very batches that a client with this seed draws.
+    """Train an undivided network on the same batches that a client with this seed draws.
 
     Args:
         net: (B, C, H, W) -> logits (B, K); trained in place, in the precision of its parameters.
@@ -140,6 +140,6 @@ def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> floa
 
 
 def accuracy(net: nn.Module, data: sl.ImageData) -> float:
-    """Return the share of images that a network classifies rightly, in evaluation mode."""
+    """Return the share of images that a network classifies correctly, in evaluation mode."""
     with evaluating(net):
         return float((net(data.x).argmax(1) == data.y).double().mean())

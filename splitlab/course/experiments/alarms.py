@@ -1,4 +1,4 @@
-"""What thresholds make of watched runs: who is caught, at which step, and what is lost by then."""
+"""Thresholds applied to watched runs: which are caught, at which step, and what is lost by then."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 
 def extreme(row: Row, detector: str) -> float:
-    """Return the most suspicious score of a run; where none was judged, what never alarms."""
+    """Return the most suspicious score of a run; without any score, a value that never alarms."""
     return most_suspicious(judged(row["records"][detector], detector), side(detector))
 
 

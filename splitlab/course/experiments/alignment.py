@@ -59,7 +59,7 @@ def matched_places(sent: Tensor, own: Tensor) -> Tensor:
 
 
 def sorted_patches(z: Tensor, own: Tensor, patch: int) -> Tensor:
-    """Put the patches of each z back to where they most probably come from.
+    """Move the patches of each z back to their most probable places.
 
     Each place's patches are taken to be normal, with the mean and the variances of the attacker's
     own; an image's patches are assigned to places so that the sum of log densities is largest.

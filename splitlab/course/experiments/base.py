@@ -17,7 +17,7 @@ Device = torch.device | str
 
 
 class Keeping(TypedDict, total=False):
-    """Where a run that is stopped goes on, as `train` takes it."""
+    """The options of `train` for saving a run and resuming it."""
 
     checkpoint: Path | str | None
     every: int
@@ -55,7 +55,7 @@ class Experiment(ABC):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return {
             "profile": self.profile,
             "data": self.data,

@@ -39,7 +39,7 @@ OTHER_WEIGHTS = 2000  # added to the seed: a network with the client's layers an
 
 
 class Through(nn.Module):
-    """A pilot whose codes pass through the client's defense, as far as it is no secret.
+    """A pilot whose codes pass through the client's defense, without its secrets.
 
     Args:
         pilot: x -> z.
@@ -56,7 +56,7 @@ class Through(nn.Module):
 
 
 class UndoingFSHA(sl.FSHA):
-    """A hijack behind a secret orthogonal transform of z, which it has found out or will.
+    """A hijack that estimates and undoes a secret orthogonal transform of z.
 
     It turns every z back before it looks at it, and every gradient forth again. With `watch` it
     answers with zeros at first, which leave f as it was made, and then matches the places of z to
@@ -75,7 +75,7 @@ class UndoingFSHA(sl.FSHA):
     seen: tuple[Tensor, ...] = ()
 
     def watch(self, steps: int, own: nn.Module) -> None:
-        """Find out the order of the places of z in the first steps."""
+        """Infer the order of the places of z in the first steps."""
         self.watched, self.own = steps, own.to(self.device)
 
     @with_own_randomness
@@ -113,7 +113,7 @@ class UndoingFSHA(sl.FSHA):
 
 @seeded
 def narrow(channels: int, *, seed: int = 0) -> nn.Sequential:
-    """Return layers that z, (32, H, W), passes through on so many channels."""
+    """Return layers that pass z, (32, H, W), through this number of channels."""
     return nn.Sequential(nn.Conv2d(32, channels, 1), nn.Conv2d(channels, 32, 1))
 
 
@@ -142,7 +142,7 @@ class BlurHijack(HijackSetting):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | ({} if self.adaptive else {"ridges": list(RIDGES)})
 
     def defenses(self) -> list[sl.Defense]:
@@ -189,9 +189,9 @@ class BlurHijack(HijackSetting):
         return attack
 
     def _rotation_back(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What turns z back, (n, n), estimated from pairs; and, if less than z is sent, of what.
+        """The inverse transform, (n, n), estimated from pairs; and the part of z that is sent.
 
-        The second is a projection on the directions that are sent, (n, n).
+        The second is a projection on the directions that are sent, (n, n); None if all are sent.
         """
         client = self.client(self.split(), "cpu")
         plain, sent = undefended(client, x), client.smash(x).z
@@ -201,7 +201,7 @@ class BlurHijack(HijackSetting):
         return back, None if used.all() else back[used].T @ back[used]
 
     def further(self, client: sl.Client, attack: Any, split: sl.data.Split) -> dict[str, Any]:
-        """Return what else the attacker decodes with what it knows of the defense.
+        """Return how well the attacker decodes in further ways, knowing the defense.
 
         Returns:
             `nearest`, the mean squared error of the nearest public image; and `drawn`, what the

@@ -96,7 +96,7 @@ class Blur(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         own = {"defense": self.defense, "strength": self.strength, "ridges": list(RIDGES)}
         return super().config | own
 
@@ -154,7 +154,7 @@ class Blur(Experiment):
         return client, server, clock
 
     def epsilon(self, client: sl.Client) -> dict[str, float]:
-        """Return the defense's epsilon at delta 1e-5, by what it is of; empty where it has none."""
+        """Return the defense's epsilons at delta 1e-5, by what they protect; empty without any."""
         defense = client.defenses[0] if client.defenses else None
         if isinstance(defense, GaussianNoise | LaplaceNoise):
             epochs = -(-client.step * client.sampler.batch_size // len(client.data))
@@ -162,7 +162,7 @@ class Blur(Experiment):
         return {"weights": defense.epsilon()} if isinstance(defense, DPSGD) else {}
 
     def bounds(self, client: sl.Client, public: sl.ImageData, x: Tensor) -> dict[str, Any]:
-        """Return lower bounds on an unbiased attacker's error beside a linear decoder's.
+        """Return lower bounds on an unbiased attacker's error, and a linear decoder's error.
 
         Returns:
             For Gaussian noise `bounds`: "8x8" and "16x16", the coordinates of an image, -> means
@@ -199,7 +199,7 @@ class Blur(Experiment):
     def names(
         self, client: sl.Client, server: sl.HonestServer, split: sl.data.Split
     ) -> dict[str, Any]:
-        """Find out the names of the classes, and attack with the right ones and with others.
+        """Infer the permuted class names, and attack with and without them.
 
         Returns:
             For a label permutation `names`: number of public images of each class that the attacker
@@ -288,7 +288,7 @@ class Blur(Experiment):
 
 
 def undefended(client: sl.Client, x: Tensor) -> Tensor:
-    """Return f(x), (N, ...), without what the client's defenses do to it."""
+    """Return f(x), (N, ...), without the client's defenses."""
     defenses, client.defenses = client.defenses, []
     try:
         return client.smash(x).z

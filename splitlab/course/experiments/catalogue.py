@@ -1,4 +1,4 @@
-"""All recorded experiments, and how to find one of a kind at any seed."""
+"""All recorded experiments, and a lookup by kind and seed."""
 
 from __future__ import annotations
 

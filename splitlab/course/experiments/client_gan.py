@@ -63,7 +63,7 @@ class FreshAdam(Adam):
     """
 
     def step(self, closure: Any = None) -> Any:
-        """Take one step without a past."""
+        """Forget the moments, and take one step."""
         self.state.clear()
         return super().step(closure)
 
@@ -123,7 +123,7 @@ class NormalizingServer(sl.HonestServer):
 
 
 class ServersView(sl.Observer):
-    """What a server could note of each kind of turn: "generator", "poison" or "honest".
+    """What a server could record of each kind of turn: "generator", "poison" or "honest".
 
     Attributes:
         gradients: Kind of turn -> the norms of the gradients that it received, in order.
@@ -220,7 +220,7 @@ class ClientGANRun(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         attacked = self.attack != "none"
         return super().config | {
             "attack": self.attack,
@@ -272,7 +272,7 @@ class ClientGANRun(Experiment):
         return report | row | self.scores(attack, split) | {"by_round": looks.distances}
 
     def scores(self, attack: sl.ClientGAN, split: sl.data.Split) -> dict[str, Any]:
-        """Return what is measured of the generated images beside the report."""
+        """Return the measurements of the generated images that the report does not have."""
         return {"nearest": nearest_of(attack, split)}
 
     def split(self) -> sl.data.Split:
@@ -280,7 +280,7 @@ class ClientGANRun(Experiment):
         return self.setting.split(self.data, self.seed)
 
     def clients(self, split: sl.data.Split, device: Device) -> list[sl.Client]:
-        """Return the honest clients, with about as many images each."""
+        """Return the honest clients, with about equally many images each."""
         nets, private = self.setting.nets, split.private
         of_tail = {"classes": len(private.classes) + 1, "size": private.shape[1]}
         rows = torch.arange(len(private))
@@ -342,7 +342,7 @@ def clinic(number: int) -> str:
 
 
 def kind_of_turn(client: sl.Client) -> str:
-    """Return what a client's turn that has just ended was: "generator", "poison" or "honest"."""
+    """Return the kind of a client's turn that has just ended: "generator", "poison" or "honest"."""
     if not isinstance(client, sl.ClientGAN):
         return "honest"
     return "generator" if client.poison is None or client.step % 2 else "poison"

@@ -39,7 +39,7 @@ class ClientGANFaces(ClientGANRun):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {"label": self.label}
 
     def split(self) -> sl.data.Split:

@@ -1,4 +1,4 @@
-"""Why the hijack draws the right image: clients and data that differ in one thing each."""
+"""Why the hijack reconstructs the right image: clients and data that differ in one thing each."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ HONEST: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class OtherClient(Hijack):
-    """A hijack of another client, or of images that are drawn by chance; tiny networks only.
+    """A hijack of another client, or of random images; tiny networks only.
 
     `data` may be "gaussian", images with the digits' mean and covariance, or "white noise", too.
 
@@ -84,7 +84,7 @@ class OtherClient(Hijack):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {"client": self.f, "labelled": self.labelled}
 
     def split(self) -> sl.data.Split:
@@ -145,7 +145,7 @@ class OtherClient(Hijack):
 
 @dataclass(frozen=True)
 class Honest(OtherClient):
-    """The same client, served honestly: what the choice of f costs the task."""
+    """The same client with an honest server: how the choice of f affects the task."""
 
     steps: int = 400
 
@@ -165,7 +165,7 @@ class Honest(OtherClient):
 def scores(
     client: sl.Client, attack: sl.FSHA, split: sl.data.Split, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Score the pictures between floors and a ceiling, by the referee.
+    """Score the pictures, the floors and a ceiling, by the referee.
 
     As `evaluate` does, but without an oracle's decoder, and for images without classes, too.
 
@@ -232,7 +232,7 @@ def locality(client: sl.Client, patch: int = 4) -> float:
 
 @lru_cache(maxsize=1)
 def attackers_classifier(data: str, seed: int) -> CNNClassifier | None:
-    """Return a classifier of the attacker's own, trained on the public images of a split.
+    """Return a classifier that the attacker trains on the public images of a split.
 
     None where the images have no classes. It is kept for the experiments that follow with the same
     split.
@@ -249,7 +249,7 @@ def labelled_critic(*, classes: int = 10, seed: int = 0) -> nn.Module:
 
 
 class LabelledCritic(Critic):
-    """A critic of images that is told their classes, with a network as from `labelled_critic`.
+    """A critic of images that sees their classes, with a network as from `labelled_critic`.
 
     Attributes:
         sent: The classes of the images that z stands for, int64 (B,).
@@ -281,7 +281,7 @@ class LabelledCritic(Critic):
 
 
 class LabelledFSHA(sl.FSHA):
-    """The fast design with a critic that is told the labels: does this look like a three?
+    """The fast design with a critic that sees the labels.
 
     Not the paper's. Of z the label that came with it, of public images their own. It needs the
     vanilla protocol, and a `LabelledCritic`.

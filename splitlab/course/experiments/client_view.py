@@ -36,7 +36,7 @@ CLIENT_VIEWS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class ClientView(Hijack):
-    """A hijack by the fast design, and what the client is shown of its task.
+    """A hijack by the fast design, and what the client sees of its task.
 
     Attributes:
         server: "multitask"; "hijack", which trains nothing for the task; or "honest".
@@ -53,7 +53,7 @@ class ClientView(Hijack):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {
             "server": self.server,
             "weight": self.weight if self.server == "multitask" else None,

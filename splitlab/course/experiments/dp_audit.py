@@ -1,4 +1,4 @@
-"""An audit of DP-SGD at the client: what the weights alone reveal when the server adapts.
+"""An audit of DP-SGD at the client: what the weights reveal when the server adapts.
 
 The accountant takes each image's clipped gradient to depend on nothing but the weights and that
 image. A server that sees z can break this: it recognizes one image and answers other rows
@@ -34,7 +34,7 @@ PUSH = 1e4  # makes every gradient that is not zero longer than `clip`
 
 
 class CanaryServer(sl.Server):
-    """Waits for one image, and lets it decide which rows push f in a fixed direction.
+    """Waits for one image, which determines the rows that push f in a fixed direction.
 
     It recognizes the image by its z, which is sent in the clear: it knows the image and f's first
     weights. A row that pushes gets a long gradient that raises z's first number. All other rows get
@@ -109,7 +109,7 @@ class DPAudit(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {
             "cut": None,
             "batch_size": self.batch_size,
@@ -158,7 +158,7 @@ class DPAudit(Experiment):
 
 
 class _Audit:
-    """What all trials share.
+    """The parts that all trials share.
 
     Args:
         experiment: Its settings.

@@ -41,7 +41,7 @@ class Faces(Hijack):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {"channels": self.channels}
 
     def measure(
@@ -101,5 +101,5 @@ class Faces(Hijack):
 
 
 def negatives(pictures: Tensor, public: sl.ImageData) -> Tensor:
-    """Return pictures (N, C, H, W) light for dark: mirrored at the mean public image, clamped."""
+    """Return the negatives of pictures (N, C, H, W), about the mean public image, clamped."""
     return (2 * public.x.mean(0) - pictures).clamp(*public.value_range)

@@ -54,7 +54,7 @@ class HijackSetting(Hijack):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of; of this class's settings those that were changed."""
+        """Everything that determines the run; of this class's settings, the changed ones."""
         base = {f.name for f in fields(Hijack)}
         own = [f for f in fields(self) if f.name not in base]
         values = {f.name: getattr(self, f.name) for f in own}
@@ -92,7 +92,7 @@ class HijackSetting(Hijack):
         return sl.FSHA.at(self.setting, public, **options)
 
     def schedule(self) -> Schedule:
-        """Return the factor on the gradient sent, by step; the paper's design alone has none."""
+        """Return the factor on the gradient sent, by step; the paper's design alone sets none."""
         falls = self.design == "fast" and not self.steady
         always = falling(self.steps) if falls else growing(1.0)
         grows = growing(self.growth, start=self.factor)
@@ -129,7 +129,7 @@ class HijackSetting(Hijack):
         }
 
     def further(self, client: sl.Client, attack: Any, split: sl.data.Split) -> dict[str, Any]:
-        """Return figures that a kind of run has beside these; none here."""
+        """Return additional figures of a kind of run; none here."""
         return {}
 
 
@@ -146,7 +146,7 @@ class HighestNorm(sl.Observer):
         self.highest = 0.0
 
     def message(self, message: sl.Message) -> None:
-        """Look at a gradient."""
+        """Record the norm of a gradient."""
         if isinstance(message, sl.Gradient):
             rows = message.dz.movedim(1, -1).flatten(0, -2)
             self.highest = max(self.highest, float(rows.norm()))

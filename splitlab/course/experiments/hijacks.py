@@ -29,7 +29,7 @@ class Hijack(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         own = {"design": self.design, "cpu_budget": self.budget}
         rate = {"client_rate": self.rate} if self.rate else {}
         return super().config | own | rate

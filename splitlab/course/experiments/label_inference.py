@@ -1,4 +1,4 @@
-"""Labels that one party keeps, and what the other one infers of them from gradients."""
+"""Labels that one party keeps secret, and what the other infers of them from gradients."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LabelLeak(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {
             "cut": self.cut,
             "label": self.label,
@@ -70,7 +70,7 @@ class LabelLeak(Experiment):
     def measure(
         self, device: Device, observers: Sequence[sl.Observer], **keeping: Unpack[Keeping]
     ) -> dict[str, Any]:
-        """Train, and let each attack look at what arrived.
+        """Train, and run each attack on the gradients that arrived.
 
         Returns:
             `attacks`: name -> its `Report`;
@@ -106,7 +106,7 @@ class LabelLeak(Experiment):
         }
 
     def _labelled(self, part: sl.ImageData) -> sl.ImageData:
-        """The part with the label that is to stay secret."""
+        """The part of the data with the secret label."""
         if not self.label:
             return part
         if self.label in part.attributes:
@@ -147,7 +147,7 @@ def worst_auc(row: Mapping[str, Any]) -> float:
 
 
 class TrueLabels(sl.Observer):
-    """What the referee keeps to score label inference.
+    """The labels that the referee keeps to score label inference.
 
     Attributes:
         labels: The labels of each batch, int64 (B,).
@@ -183,7 +183,7 @@ class TailLabels(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         own = {"cut": 0, "protocol": "U-shaped", "layers": self.layers, "known": self.known}
         return super().config | own
 
@@ -242,7 +242,7 @@ class TailLabels(Experiment):
 
 
 def _from_weights(client: sl.Client, attack: sl.UnSplitLabels) -> float:
-    """The share of 100 private images whose label the tail's own gradient gives away."""
+    """The share of 100 private images whose label the tail's own gradient reveals."""
     x, y = client.data.x[:100], client.data.y[:100]
     outputs = attack.output(client.smash(x))
     tail: Any = copy.deepcopy(client.tail)

@@ -1,4 +1,4 @@
-"""NoPeek: what it costs, what a passive server still decodes, and who outbids whom in a hijack."""
+"""NoPeek: its cost, what a passive server still decodes, and hijacks that outbid it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def noisy(client: sl.Client, public: sl.ImageData, x: Tensor) -> dict[str, float
 
 
 class GradientRatio(sl.Defense):
-    """Compares the two gradients that reach f, and changes nothing.
+    """Compares the norms of the two gradients that reach f, and changes nothing.
 
     Args:
         defense: The NoPeek whose gradient is one of the two.
@@ -105,7 +105,7 @@ class GradientRatio(sl.Defense):
         self.ratios: list[float] = []
 
     def incoming(self, client: sl.Client, turn: Turn, dz: Tensor) -> Tensor:
-        """Look."""
+        """Compare the two gradients, if it is time."""
         if client.step % self.every:
             return dz
         z, weights = turn.z, list(client.net.parameters())
@@ -133,7 +133,7 @@ class NoPeekHijack(HijackSetting):
     own_step: bool = False
 
     def defenses(self) -> list[sl.Defense]:
-        """Return the client's defenses, made anew: the alarm, what shortens, NoPeek, the look."""
+        """Return the client's defenses, made anew: alarm, clip, NoPeek, and the ratio."""
         no_peek = NoPeek(self.alpha, statistic=STATISTICS[self.statistic], own_step=self.own_step)
         return [*super().defenses(), no_peek, GradientRatio(no_peek)]
 
@@ -155,10 +155,10 @@ class NoPeekHijack(HijackSetting):
 
 @dataclass(frozen=True)
 class RatioAtScale(NoPeekHijack):
-    """The first steps with the paper's networks: how the ratio begins, and nothing else."""
+    """The first steps with the paper's networks, to measure the initial ratio only."""
 
     def defenses(self) -> list[sl.Defense]:
-        """Return NoPeek and the look at every step."""
+        """Return NoPeek, and the measurement of the ratio at every step."""
         no_peek = NoPeek(self.alpha)
         return [no_peek, GradientRatio(no_peek, every=1)]
 
@@ -205,7 +205,7 @@ class NoPeekInversions(PassiveInversions):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of; of this class's settings those that were changed."""
+        """Everything that determines the run; of this class's settings, the changed ones."""
         base = {f.name for f in fields(PassiveInversions)}
         own = [f for f in fields(self) if f.name not in base]
         values = {f.name: getattr(self, f.name) for f in own}

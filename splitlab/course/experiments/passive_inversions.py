@@ -1,4 +1,4 @@
-"""What an honest client's smashed data give away, at three levels of knowledge."""
+"""What an honest client's smashed data reveal, at three levels of knowledge."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PassiveInversions(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         own = {"cut": self.cut or self.setting.cut, "width": self.width, "images": self.images}
         own["decoder_parameters"] = DECODER_PARAMETERS
         own |= {"longer_steps": LONGER_STEPS} if self.longer else {}
@@ -101,7 +101,7 @@ class PassiveInversions(Experiment):
         }
 
     def about(self, client: sl.Client, attacks: Inversions, split: sl.data.Split) -> dict[str, Any]:
-        """Return figures that a kind of run has beside these; none here."""
+        """Return additional figures of a kind of run; none here."""
         return {}
 
     def defenses(self) -> list[sl.Defense]:
@@ -145,7 +145,7 @@ class PassiveInversions(Experiment):
         *,
         longer: bool = False,
     ) -> Inversions:
-        """Return the attacks behind the trained server, each with what it is granted.
+        """Return the attacks behind the trained server, each with the knowledge it is granted.
 
         Args:
             server: The honest server, after training.
@@ -197,7 +197,7 @@ class PassiveInversions(Experiment):
         return attacks
 
     def drawn(self, split: sl.data.Split, x: Tensor, device: Device = "cpu") -> dict[str, Tensor]:
-        """Train honestly, attack, and return what each attack draws of private images x, (n, ...).
+        """Train honestly, attack, and return each attack's pictures of private images x, (n, ...).
 
         The images themselves are there, too, as "private".
         """
@@ -209,6 +209,6 @@ class PassiveInversions(Experiment):
 
 
 def linear_pictures(client: sl.Client, known: sl.ImageData, z: Tensor) -> Tensor:
-    """Decode z as a linear decoder does that is fitted to known images and the client's answers."""
+    """Decode z with a linear decoder fitted to known images and the client's answers."""
     pairs = client.smash(known.x).z, known.x.to(z.device)
     return fit_linear_decoder(*pairs, value_range=known.value_range).images(z)

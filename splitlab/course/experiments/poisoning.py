@@ -1,4 +1,4 @@
-"""Clients that poison the network that all train, and the rollback that is to stop them."""
+"""Clients that poison the shared network, and the rollback that should stop them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ POISONINGS: dict[str, dict[str, Any]] = {
 
 
 class Effect(sl.Observer):
-    """What the network that is handed on does: attack success and accuracy, after whole turns.
+    """The attack success and the accuracy of the shared network, after whole turns.
 
     Args:
         members: All clients, in the order of their turns.
@@ -98,7 +98,7 @@ class Effect(sl.Observer):
         self.by_turn: dict[str, dict[str, float]] = {}
 
     def step(self, step: int, client: sl.Client, server: Any) -> None:
-        """Look, if a turn has ended and it is time."""
+        """Measure, if a turn has ended and it is time."""
         turns, within = divmod(step + 1, TURN)
         if within:
             return
@@ -146,7 +146,7 @@ class PoisoningRun(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         attacked, backdoor = self.attack != "none", self.attack in TRIGGERS
         return super().config | {
             "attack": self.attack,

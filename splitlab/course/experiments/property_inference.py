@@ -1,4 +1,4 @@
-"""A property of each private image: inferred by a hijack's head, and seen in its pictures."""
+"""A property of each private image, inferred by a hijack's head or visible in its pictures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PropertyHijack(Hijack):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {"secret": self.secret, "task": self.task}
 
     def measure(
@@ -124,7 +124,7 @@ class SlantAndPicture(Hijack):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {"head_steps": HEAD_STEPS}
 
     def measure(
@@ -189,7 +189,7 @@ class Marks(sl.Observer):
 
 
 def inferrer(server: Any) -> sl.PropertyInference:
-    """Return the attack of a server, which may be honest and have it on the side."""
+    """Return the attack of a server, which may be honest and attack on the side."""
     return server.attack if isinstance(server, sl.NoHijack) else server
 
 

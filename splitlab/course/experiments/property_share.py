@@ -39,7 +39,7 @@ class PropertyShare(PropertyHijack):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         own = {"shares": list(self.shares), "public_share": self.public_share, "images": IMAGES}
         return super().config | own
 
@@ -151,7 +151,7 @@ def share_estimates(
 
 
 def corrected(scores: Tensor, known: Tensor, truth: Tensor) -> float:
-    """Return the share of class 1, corrected for what the scores are where the class is known.
+    """Return the share of class 1, corrected by the scores of images whose class is known.
 
     With the mean score t of known images of class 1 and f of class 0, a share p has the mean score
     p t + (1 - p) f, which is solved for p and cut to [0, 1].

@@ -44,7 +44,7 @@ class ProtocolAgainstWhole(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {
             "client_rate": self.rate,
             "protocol": self.protocol,
@@ -71,7 +71,7 @@ class ProtocolAgainstWhole(Experiment):
             most (`moved`), and the `steps`.
         """
         if self.steps % self.clinics:
-            raise ValueError(f"{self.steps} steps are no whole rounds of {self.clinics} clinics")
+            raise ValueError(f"{self.steps} steps are not whole rounds of {self.clinics} clinics")
         split = self.setting.split(self.data, self.seed).private.to(device)
         size = len(split) // self.clinics
         shares = [split.select(torch.arange(n * size, (n + 1) * size)) for n in range(self.clinics)]
@@ -165,7 +165,7 @@ class ProtocolAgainstWhole(Experiment):
 
 
 class ClippedAdam(Adam):
-    """Adam on gradients that are scaled down to a norm of 0.1, over all weights that it sees."""
+    """Adam on gradients that are scaled down to a norm of 0.1, over all of its weights."""
 
     def step(self, closure: Any = None) -> Any:
         """Clip, and take a step."""

@@ -42,7 +42,7 @@ PICTURES: dict[str, Callable[[int, int], ImageData]] = {
 
 @dataclass(frozen=True)
 class PublicImages(Hijack):
-    """A hijack by a server whose public images are not what they are in the other experiments.
+    """A hijack by a server whose public images differ from those of the other experiments.
 
     Attributes:
         missing: A class that they lack, by its name; "" for none.
@@ -60,7 +60,7 @@ class PublicImages(Hijack):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         own = {"missing": self.missing, "few": self.few, "change": self.change}
         return super().config | own | {"amount": self.amount, "foreign": self.foreign}
 
@@ -141,7 +141,7 @@ class PublicImages(Hijack):
 
     @property
     def classifies(self) -> bool:
-        """Whether a classifier judges the pictures: not where the steps are few, for it costs."""
+        """Whether a classifier judges the pictures; in short runs it does not, to save time."""
         return self.steps >= STEPS
 
     def scored(self, split: sl.data.Split) -> tuple[ImageData, Callable[..., dict[str, float]]]:
@@ -158,7 +158,7 @@ class PublicImages(Hijack):
 
 
 def packed(images: Tensor) -> str:
-    """Return grey images (n, 1, 16, 16) in [-1, 1] as text, in 256 levels."""
+    """Return gray images (n, 1, 16, 16) in [-1, 1] as text, in 256 levels."""
     levels = ((images + 1) * 127.5).round().to(torch.uint8).cpu()
     return base64.b64encode(levels.numpy().tobytes()).decode("ascii")
 
@@ -170,13 +170,13 @@ def unpacked(text: str) -> Tensor:
 
 
 def rows_of_classes(images: ImageData) -> dict[str, Tensor]:
-    """Return the row numbers, int64, of the images of each class that there is, by its name."""
+    """Return the row numbers, int64, of the images of each class, by its name."""
     rows = {name: (images.y == k).nonzero().flatten() for k, name in enumerate(images.classes)}
     return {name: numbers for name, numbers in rows.items() if len(numbers)}
 
 
 def error(run: dict[str, Any]) -> float:
-    """Return a row's error over that of the nearest image of the private kind, not changed."""
+    """Return a row's error, divided by that of the nearest unchanged image of the private kind."""
     rows = run["rows"]
     floor = rows.get("nearest_related", rows["nearest_public"])
     return float(rows["attack"]["mse"] / floor["mse"])
@@ -200,14 +200,14 @@ def unseen(run: dict[str, Any]) -> dict[str, float | int]:
 
 
 def error_of_unseen(run: dict[str, Any]) -> float:
-    """Return the error of the class that was not there, over the nearest public image's."""
+    """Return the error of the missing class, divided by the nearest public image's."""
     return unseen(run)["mse"] / unseen(run)["nearest_public_mse"]
 
 
 def matched_in_its_style(run: dict[str, Any]) -> float:
-    """Return how many are matched with private images changed as the attacker's own were.
+    """Return the share matched with private images changed as the attacker's own were.
 
-    Where they were not changed, how many are matched.
+    Where they were not changed, the row's `matched`.
     """
     style = run.get("in_its_style")
     shown = run["rows"]["attack"] if style is None else style["reconstructed"]

@@ -59,7 +59,7 @@ Row = Mapping[str, Any]
 
 @cache
 def watched_runs() -> Runs:
-    """Return the recorded runs of `watched_tiny`, read once."""
+    """Return the recorded runs of `watched_tiny`, which are read only once."""
     return recorded("watched_tiny")
 
 
@@ -115,7 +115,7 @@ def false_alarms(caption: str = "") -> Table:
 
 
 def race_points() -> list[Point]:
-    """Return a mark for each recorded hijack and detector: the step of the alarm, and what is lost.
+    """Return a mark for each recorded hijack and detector: the step of the alarm, and the loss.
 
     The heights are the share of images matched with the weights of the moment (the last look
     before the alarm), and the share matched afterwards from the transcript as it stood at the next

@@ -1,4 +1,4 @@
-"""A server that plants a backdoor: by the cut, the trigger, and what it rehearses on."""
+"""A server that plants a backdoor: by the cut, the trigger, and the network it rehearses on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ServerBackdoorRun(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {
             "cut": self.at,
             "patch": self.patch,

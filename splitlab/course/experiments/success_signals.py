@@ -60,7 +60,7 @@ class LastMessages(sl.Observer):
 
 
 def decoded(attack: sl.FSHA, messages: Sequence[sl.SmashedData]) -> Tensor:
-    """Return what the attack draws of all these messages, (N, C, H, W)."""
+    """Return the attack's pictures from all these messages, (N, C, H, W)."""
     return torch.cat([attack.reconstruct(message) for message in messages])
 
 

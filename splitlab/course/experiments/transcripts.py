@@ -1,4 +1,4 @@
-"""What a stored transcript gives up after the alarm, when the client has left."""
+"""What an attacker reconstructs from a stored transcript after the client has left."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Transcript(Watched):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {"stopped": self.stopped, "alignment": ALIGNMENT}
 
     def detectors(self) -> list[sl.Defense]:
-        """Nobody watches: the run is stopped by hand."""
+        """Return no detectors: the run ends at a chosen step."""
         return []
 
     def measure(
@@ -105,7 +105,7 @@ class Surrogate:
 
 
 def surrogate(z: Tensor, public: sl.ImageData, *, seed: int, steps: int = ALIGNMENT) -> Surrogate:
-    """Train a network on public images until its codes look like stored z, and a decoder of these.
+    """Train a network on public images to give codes like the stored z, and a decoder of these.
 
     It is the paper's hijack turned round: the attacker moves its own network towards the client's
     z. It needs no gradient sent, so it can be run afterwards, and on an honest run as well. Of f's

@@ -47,7 +47,7 @@ class TwoDimensions(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         return super().config | {
             "cut": 1,
             "batch_size": BATCH,
@@ -97,7 +97,7 @@ class TwoDimensions(Experiment):
         return row | {"steps": self.steps, "cpu_seconds": time.process_time() - started}
 
     def scores(self, client: sl.Client, attack: sl.FSHA) -> dict[str, Any]:
-        """Compare clouds and points; only the referee can do the second.
+        """Compare clouds and points; only the referee can compare points.
 
         Returns:
             `error`: mean squared distance of decoded and private points, in parts of the private
@@ -154,7 +154,7 @@ def cloud(shape: str, *, seed: int = 0) -> sl.ImageData:
 
 
 class Turn(nn.Module):
-    """f: (x, y) -> (a x - b y, b x + a y) + shift. It turns and stretches the plane, and no more.
+    """f: (x, y) -> (a x - b y, b x + a y) + shift. It only rotates, scales and shifts the plane.
 
     Two of its four weights are the others again, as a convolution's are. So it cannot mirror.
 
@@ -229,7 +229,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 
 def _agreement(attack: sl.FSHA, z: Tensor) -> dict[str, float]:
-    """How far apart z and z_public are, by their clouds and by the critic's mean scores."""
+    """The distance between z and z_public: of their clouds, and of the critic's mean scores."""
     z_public = attack.pilot(attack.public.x)
     with torch.no_grad():
         gap = attack.critic.score(z).mean() - attack.critic.score(z_public).mean()
@@ -237,7 +237,7 @@ def _agreement(attack: sl.FSHA, z: Tensor) -> dict[str, float]:
 
 
 def _figures(decoded: Tensor, x: Tensor) -> dict[str, float]:
-    """Error in parts of the variance, and matched, 1 of 500."""
+    """The error divided by the variance, and matched, 1 of 500."""
     return {
         "error": 1 - sl.metrics.explained_variance(decoded, x),
         "matched": sl.metrics.matched(decoded[:500], x[:500]),

@@ -50,7 +50,7 @@ def widest_channel(z: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 class Searches:
-    """UnSplit as the referee's `evaluate` wants it: keeps the attempts of every search.
+    """UnSplit for the referee's `evaluate`: keeps the attempts of every search.
 
     Args:
         attack: The attack.
@@ -88,7 +88,7 @@ class Inversion(Experiment):
 
     @property
     def search(self) -> Search:
-        """What is passed to the attack."""
+        """The arguments of the attack."""
         return {
             **TINY,
             "start": self.start,
@@ -98,7 +98,7 @@ class Inversion(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         own = {"cut": self.cut, "norm": self.norm and self.cut > 0, "n_match": N_MATCH}
         own |= {"background": self.background, "starts": STARTS}
         return super().config | own | self.search

@@ -42,11 +42,11 @@ TURN = 5  # steps of a clinic's turn
 
 
 class RandomLabels(sl.HonestServer):
-    """Trains on labels drawn at random: it wants the client's accuracy to be chance."""
+    """Trains on random labels, so that the client's accuracy is chance."""
 
     @with_own_randomness
     def reply(self, message: sl.SmashedData) -> sl.Gradient:
-        """Take a step on labels of its own."""
+        """Take a step on random labels."""
         labels = torch.randint(10, (len(message.z),), device=message.z.device)
         return super().reply(replace(message, labels=labels))
 
@@ -82,7 +82,7 @@ class Watched(Hijack):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run is a function of."""
+        """Everything that determines the run."""
         own = {"server": self.server, "guard": self.guard}
         names = ("change", "batch", "u_shaped", "weight", "spare", "aware", "delay", "factor")
         default = Watched("", "", 0, 1)
@@ -240,7 +240,7 @@ class Watched(Hijack):
 
 
 def records(clients: Sequence[sl.Client]) -> dict[str, dict[str, list[float]]]:
-    """Return by detector the `scores` that were more suspicious than all before, and their `steps`.
+    """Return by detector the `scores` more suspicious than all before them, and their `steps`.
 
     Several clients' steps are put in one order by their own numbers.
     """

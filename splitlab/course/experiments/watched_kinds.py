@@ -1,4 +1,4 @@
-"""The kinds of watched runs: those that set the thresholds, and those that try them."""
+"""The kinds of watched runs: those that set the thresholds, and those that test them."""
 
 from __future__ import annotations
 

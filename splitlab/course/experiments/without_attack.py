@@ -1,4 +1,4 @@
-"""Pictures that no attack made, and what the figures say of them."""
+"""Pictures that no attack made, and their figures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WithoutAttack(Experiment):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the figures are a function of."""
+        """Everything that determines the figures."""
         own = {
             "data": self.data,
             "size": self.size,

@@ -1,4 +1,4 @@
-"""Exercise 2: whether a server that knows SplitGuard takes a batch's labels for false."""
+"""Exercise 2: how a server that knows SplitGuard recognizes a batch with false labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGES, CLASSES = 16, 5
 
 
 def _batch(right: int, accuracies: list[float], confidence: float = 1.0) -> Call:
-    """A batch of which so many images are classified as labeled."""
+    """A batch with a given number of images classified as labeled."""
     logits = confidence * torch.randn(IMAGES, CLASSES)
     labels = logits.argmax(1)
     wrong = torch.randperm(IMAGES)[right:]
@@ -25,7 +25,7 @@ def _batch(right: int, accuracies: list[float], confidence: float = 1.0) -> Call
 
 
 def _batches() -> Iterator[Call]:
-    """Batches at the edges of the rule, and batches that look false only beside what is usual."""
+    """Batches at the limits of the rule, and batches that look false only relative to the usual."""
     yield _batch(3, [0.5] * 3)  # the usual accuracy is just enough
     yield _batch(4, [0.5] * 3)  # exactly half of it
     yield _batch(1, [0.25, 0.4375])  # the task is not learned yet
@@ -83,7 +83,7 @@ def _this_batch_too(logits: Tensor, labels: Tensor, accuracies: list[float]) -> 
 @exercise(
     cases=[_batches],
     returns="the verdict",
-    praise="a batch that looks false gets an honest answer, and SplitGuard sees what it hopes for.",
+    praise="a batch that looks false gets an honest answer, and SplitGuard sees an honest answer.",
     otherwise="the verdict is not right: a batch looks false if the mean of the last 20 accuracies "
     "is at least 0.5 and the accuracy of this batch is below half of this mean",
     slips={

@@ -66,7 +66,7 @@ def _unit_lengths(hijack: Tensor, task: Tensor, weight: float) -> Tensor:
     ],
     returns="the mixture",
     tolerance=1e-6,  # a small number in the denominator is no mistake
-    praise="lambda now means the same at every step, however the task's gradient fades.",
+    praise="lambda means the same at every step, even when the task's gradient fades.",
     otherwise="the mixture is not right: scale task to the norm of hijack, both taken over the "
     "whole batch, and return weight * hijack + (1 - weight) * the scaled task",
     slips={

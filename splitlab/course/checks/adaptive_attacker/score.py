@@ -1,4 +1,4 @@
-"""How the open exercise of chapter 54 is scored: a detector, against attackers that know others.
+"""How the open exercise of chapter 54 is scored: a detector, against attackers who know others.
 
 The student's `score(history)` gets a threshold from honest runs. It is scored on malicious servers,
 most of which hide, and on honest runs that look unusual.
@@ -32,7 +32,10 @@ LOOKS = range(10, STEPS + 1, 10)  # steps after which the detector is asked
 Looks = list[float]
 
 
-@scored(praise="your detector keeps to the rules, and the table says whom it catches.", seconds=60)
+@scored(
+    praise="your detector keeps to the rules, and the table shows what it catches.",
+    seconds=60,
+)
 def score(answer: Answer) -> Score:
     """`score(history)`: how suspicious the server is, from all that the client has seen so far."""
     yours = _scores(_watching(answer))
@@ -54,7 +57,7 @@ def score(answer: Answer) -> Score:
 
 
 def _watching(answer: Answer) -> Callable[[History], Looks]:
-    """Return what plays a whole run to the answer, and then sees that nothing has changed."""
+    """Return a function that gives the answer a whole run and checks that nothing has changed."""
     function = answer.guard.function
 
     def watch(history: History) -> Looks:

@@ -1,4 +1,4 @@
-"""What clients of many servers have seen: the gradients of short runs, honest and hijacked.
+"""The gradients that clients received in short runs, honest and hijacked.
 
 The runs are those of the chapter's experiment, with one critic step a client step, so that they are
 quick. Each is made once in a process. Kinds, settings and seeds are here and not in the notebook.
@@ -38,7 +38,7 @@ History = list[Seen]
 
 
 class _Listener(Defense):
-    """Keeps what arrives, and changes nothing."""
+    """Keeps the gradients that arrive, and changes nothing."""
 
     def __init__(self) -> None:
         self.history: History = []
@@ -52,15 +52,15 @@ class _Listener(Defense):
 
 @dataclass(frozen=True)
 class _Overheard(Watched):
-    """A watched run, quick to train, whose client only listens."""
+    """A short run whose client only records the gradients."""
 
     @property
     def setting(self) -> settings.Setting:
-        """The tiny one, with fewer critic steps."""
+        """The tiny setting, with fewer critic steps."""
         return QUICK
 
     def detectors(self) -> list[Defense]:
-        """Return what listens."""
+        """Return the listener."""
         return [_Listener()]
 
     def history(self) -> History:

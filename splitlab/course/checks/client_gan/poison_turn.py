@@ -42,7 +42,7 @@ def _slip(**parts: Any) -> Any:
     ),
     returns=("z", "da"),
     use=lambda result, *given: given[5].received(),
-    praise="net, tail and server learn to tell generated images from the honest clients' images.",
+    praise="net, tail and server learn to separate generated images from honest clients' images.",
     otherwise={
         "z and da": "what was sent is not z and da of this turn: z is net(generator(noise)), and "
         "da the gradient of the mean cross-entropy of tail(a) with the label poison, both at the "

@@ -13,7 +13,7 @@ from splitlab.course.checks.client_turn import Server, Turn
 
 @dataclass
 class GANTurn(Turn):
-    """A right turn, but for `back`."""
+    """A correct turn, except for `back`."""
 
     generator: nn.Module
     net: nn.Module
@@ -38,5 +38,5 @@ class GANTurn(Turn):
         return da * self.scale
 
     def receive(self, dz: Tensor) -> Tensor:
-        """The scaling undone."""
+        """Undo the scaling."""
         return dz / self.scale

@@ -1,4 +1,4 @@
-"""Exercise 1: how much more alike the gradients of one class are than those of two."""
+"""Exercise 1: how much more similar gradients are within a class than between classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Gap = Callable[[Tensor, Tensor], Tensor | None]
 
 
 def _case(labels: list[int], *shape: int) -> Callable[[], tuple[Tensor, Tensor]]:
-    """A gradient whose rows are alike within a class, and of various lengths."""
+    """A gradient whose rows are similar within a class, and of various lengths."""
 
     def case() -> tuple[Tensor, Tensor]:
         y = torch.tensor(labels)
@@ -27,7 +27,7 @@ def _case(labels: list[int], *shape: int) -> Callable[[], tuple[Tensor, Tensor]]
 
 
 def _said(gap: Any, dz: Tensor, labels: Tensor) -> Any:
-    """The word "None" for a None where one kind of pair is missing: the judge compares no None."""
+    """Replace None, where a kind of pair is missing, by its name: the judge cannot compare None."""
     missing = len(labels.unique()) in (1, len(labels))
     return "None" if gap is None and missing else gap
 

@@ -19,7 +19,7 @@ EVERY = 10  # steps from one look to the next
 def _case(
     steps: range, threshold: float, *, above: tuple[int, ...] = (), at: tuple[int, ...] = ()
 ) -> Callable[[], Given]:
-    """A run with scores at these steps, which exceed the threshold `above`, or reach it `at`.
+    """A run with scores at these steps: above the threshold at `above`, equal to it at `at`.
 
     Every second one of those above is higher, and the share falls now and then.
     """
@@ -37,7 +37,7 @@ def _case(
 
 
 def _said(result: Any, scores: Scores, threshold: float, shares: list[float]) -> Any:
-    """The word "None" for a step that is None: the judge compares no None."""
+    """Replace a step that is None by its name: the judge cannot compare None."""
     if not isinstance(result, tuple | list) or len(result) != 2:
         return result
     alarm, share = result
@@ -108,7 +108,7 @@ def _highest(scores: Scores, threshold: float, shares: list[float]) -> Any:
     ],
     returns=("the alarm step", "the share matched"),
     use=_said,
-    praise="with an alarm in time little is lost, and an alarm that comes late stops nothing.",
+    praise="an early alarm limits the loss, and an alarm that comes late stops nothing.",
     otherwise="step or share is not right: return the step of the first score above the "
     "threshold and the share at the last look by then, or None and the last entry of shares",
     slips={

@@ -16,7 +16,7 @@ Given = tuple[Any, ...]
 def _case(
     fake: int, first: int, second: int, *, shift: float = 1.0, squash: tuple[float, ...] = ()
 ) -> Callable[[], Given]:
-    """So many gradients of each kind; the fake ones are another way off by `shift`."""
+    """Gradients of each kind, in these numbers; the fake ones are displaced by `shift`."""
 
     def case() -> Given:
         center, other = torch.randn(2, 6)

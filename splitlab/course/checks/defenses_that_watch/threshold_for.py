@@ -60,7 +60,7 @@ def _with(
 
 
 def _one_of(of: Callable[[list[float]], float]) -> Callable[[Runs, float], float]:
-    """A threshold that is made of all runs' maxima, whatever the budget is."""
+    """A threshold that is computed from all runs' maxima and ignores the budget."""
     return lambda runs, budget: of(_maxima(runs))
 
 
@@ -82,7 +82,7 @@ def _one_of(of: Callable[[list[float]], float]) -> Callable[[Runs, float], float
     "budget * (n + 1), rounded down",
     slips={
         "there is no error where k is 0: no threshold of so few runs keeps to the budget, so raise "
-        "a ValueError that says so": _with(least=None),
+        "a ValueError with that message": _with(least=None),
         "the budget is spent on steps: one step above the threshold is an alarm for the whole run, "
         "so take the highest score of each run first": _with(
             figures=lambda runs: [score for run in runs for score in run]

@@ -14,7 +14,7 @@ from splitlab.course.checks.worlds import small_critic
 
 
 class _Noting(nn.Module):
-    """A critic that notes what it is asked about."""
+    """A critic that records its inputs."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _Noting(nn.Module):
 
 
 def _case(*shape: int, calls: int = 1) -> Callable[[], Iterator[tuple[nn.Module, Tensor, Tensor]]]:
-    """Two sides that differ in every number, so that a mixture says what epsilon was."""
+    """Two sides that differ in every number, so that a mixture reveals epsilon."""
 
     def case() -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
         pilot = torch.ones((), requires_grad=True)
@@ -40,7 +40,7 @@ def _case(*shape: int, calls: int = 1) -> Callable[[], Iterator[tuple[nn.Module,
 
 
 def _epsilon(penalty: Tensor, critic: _Noting, z: Tensor, z_public: Tensor) -> Tensor:
-    """Return the epsilons (B,) of the mixture that the critic was asked about.
+    """Return the epsilons (B,) of the mixture that the critic scored.
 
     Raises:
         CheckFailed: If it is no mixture, or epsilon is not one for each sample, from 0 to 1.
@@ -83,7 +83,7 @@ def _epsilon(penalty: Tensor, critic: _Noting, z: Tensor, z_public: Tensor) -> T
 
 
 def _spread(draws: list[Tensor]) -> None:
-    """Look whether epsilon is uniform, and one for each sample, drawn anew.
+    """Check that epsilon is uniform, and drawn anew for each sample at each call.
 
     Raises:
         CheckFailed: If it is not.
@@ -133,7 +133,7 @@ def _norms(slope: Tensor) -> Tensor:
     returns="the penalty",
     draws=_epsilon,
     spread=_spread,
-    praise="the penalty pulls the critic's slope toward 1 between the two sides, and it trains it.",
+    praise="the penalty trains the critic to have a slope of 1 between the two sides.",
     otherwise="the penalty is not the mean of (norm - 1)^2 at the mixture: one gradient for each "
     "sample, its Euclidean norm over all axes, minus 1, squared, mean",
     slips={
@@ -171,7 +171,7 @@ def _norms(slope: Tensor) -> Tensor:
         "is wrong: nothing between the critic and the mean may be detached": _with(
             lambda slope: ((_norms(slope) - 1) * (_norms(slope) - 1).detach()).mean()
         ),
-        "the mixture is still attached to the pilot: the penalty is the critic's affair, and its "
+        "the mixture is still attached to the pilot: the penalty trains the critic alone, and its "
         "backward pass would leave gradients in the pilot": _with(detach=False),
     },
 )

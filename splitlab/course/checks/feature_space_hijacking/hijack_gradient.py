@@ -29,7 +29,7 @@ def _of(loss: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tenso
         lambda: (small_critic(6), torch.randn(4, 6)),
     ],
     returns="dz",
-    praise="the server returns a gradient that no task asked for, and f will follow it.",
+    praise="the server returns a gradient that serves no task, and f will follow it.",
     otherwise="dz is not the gradient of the mean score with respect to z: score z with the "
     "critic, take the mean, and ask autograd for its gradient at z",
     slips={

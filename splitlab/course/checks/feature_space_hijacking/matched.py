@@ -25,7 +25,7 @@ def _likeness(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _noisy(count: int, *shape: int, noise: float = 1.2) -> tuple[Tensor, Tensor]:
-    """Reconstructions, of all brightnesses and contrasts, of some private images."""
+    """Reconstructions of some private images, with various brightnesses and contrasts."""
     private = 2 * torch.rand(count, *shape) - 1
     contrast = 0.3 + torch.rand(count, 1, 1, 1)
     return contrast * (private + noise * torch.randn_like(private)) + 0.3, private
@@ -38,7 +38,7 @@ def _gray() -> tuple[Tensor, Tensor]:
 
 
 def _without_luck(share: Any, reconstructions: Tensor, private: Tensor) -> Any:
-    """Of a tie one match in all is right, and none."""
+    """Count a tie between all images as no match, also where the answer counts it as one."""
     if reconstructions.std() > 0:
         return share
     return max(float(share) - 1 / len(private), 0.0)

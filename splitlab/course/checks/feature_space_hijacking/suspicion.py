@@ -1,4 +1,4 @@
-"""How the open exercise of chapter 32 is scored: an alarm beside simple ones."""
+"""How the open exercise of chapter 32 is scored: an alarm, compared with simple ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from splitlab.course.checks.scored import Answer, expect_number, scored
 from splitlab.course.checks.verdict import Score
 
 
-@scored(praise="your alarm keeps to the rules, and the table says what it is good for.", seconds=60)
+@scored(praise="your alarm keeps to the rules, and the table shows how well it works.", seconds=60)
 def suspicion(answer: Answer) -> Score:
     """`suspicion(dz, labels)`: one number from one batch's gradient, higher for a hijack."""
     for what, dz, labels in _unusual_looks():
@@ -48,9 +48,9 @@ def suspicion(answer: Answer) -> Score:
     rows = [("your alarm", *yours.row()), *_beside()]
     head = (
         "alarm",
-        "hijack rings, %",
-        "first ring, median step",
-        "false rings, per 1000",
+        "alarms on hijacks, %",
+        "first alarm, median step",
+        "false alarms, per 1000",
         "points",
     )
     return Score(yours.points, Table(head, rows, caption=CAPTION, strong=0))
@@ -60,15 +60,15 @@ SETTING = settings.tiny
 HONEST_STEPS, HIJACK_STEPS = 50, 30
 IMAGES = 3  # in one look; a batch is dealt to as many watchers as there are such groups in it
 CAPTION = (
-    f"A look is at {IMAGES} images. The threshold is the largest suspicion on other honest runs. "
-    "Points: rings on hijacks in % minus false alarms per 1000 honest looks"
+    f"A look covers {IMAGES} images. The threshold is the largest suspicion on other honest runs. "
+    "Points: alarms on hijacks in % minus false alarms per 1000 honest looks"
 )
 Look = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What the watchers of one training run see.
+    """The gradients that the watchers of one training run see.
 
     Attributes:
         part: What the run is for: it sets the threshold, counts false alarms, or is to be caught.
@@ -80,7 +80,7 @@ class _Run:
 
 
 class _Watchers(Observer):
-    """Deals every gradient, and the labels it belongs to, into looks."""
+    """Splits every gradient and its labels into looks."""
 
     def __init__(self) -> None:
         self.looks: list[list[Look]] = []
@@ -161,7 +161,7 @@ def _values(alarm: Callable[[Tensor, Tensor], Any]) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class _Alarm:
-    """How well an alarm does.
+    """The performance of an alarm.
 
     Attributes:
         rings: Of 100 looks at a hijack.
@@ -225,7 +225,7 @@ def _reference(dz: Tensor, labels: Tensor) -> Tensor:
 
 @functools.cache
 def _beside() -> tuple[tuple[Any, ...], ...]:
-    """The rows beside the answer's."""
+    """The rows that the answer is compared with."""
     alarms: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "gradient norm, if large": lambda dz, labels: dz.norm(),
         "gradient norm, if small": lambda dz, labels: -dz.norm(),
@@ -236,7 +236,7 @@ def _beside() -> tuple[tuple[Any, ...], ...]:
 
 
 def _unusual_looks() -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield (what it is, dz, labels): what a real client will meet one day."""
+    """Yield (description, dz, labels) of unusual batches that a real client can meet."""
     yield "a batch of 32", torch.randn(32, 32, 4, 4), torch.randint(10, (32,))
     yield "images with different labels", torch.randn(3, 4, 2, 2), torch.tensor([1, 7, 0])
     yield "images that all have one label", torch.randn(3, 4, 2, 2), torch.tensor([7, 7, 7])

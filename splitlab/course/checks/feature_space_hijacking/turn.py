@@ -40,7 +40,7 @@ def _turns(make: Callable[..., Optimizer]) -> Callable[[], Iterator[tuple[Any, .
 @exercise(
     cases=[_turns(SGD), _turns(partial(SGD, momentum=0.5))],
     returns="dz",
-    praise="three networks moved, each by its own loss, and dz was taken before any of them did.",
+    praise="three networks moved, each by its own loss, and dz was taken before any of them moved.",
     otherwise={
         "dz": "dz is not the gradient of (3), the mean score of client_z under the critic as it "
         "was",

@@ -1,4 +1,4 @@
-"""Exercise 4: what Adam's two memories make of a gradient whose size changes."""
+"""Exercise 4: the steps that Adam takes along a gradient whose size changes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "number 1": {"late": -1},
     "the squares are missing in v: it is a running mean of the squared factors": {"power": 1},
     "the root is missing: the rate is m over the root of v": {"rate": lambda m, v, factor: m / v},
-    "the root is over the whole fraction: only v stands under it": {
+    "the root is over the whole fraction: only v is under it": {
         "rate": lambda m, v, factor: (m / v) ** 0.5
     },
     "only the second memory counts here: the numerator is m, not the present factor": {

@@ -1,4 +1,4 @@
-"""Exercise 3: one fixed permutation of the pixels, and the way back."""
+"""Exercise 3: one fixed permutation of the pixels, and its inverse."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _images(height: int, width: int, batch: int, channels: int, start: int = 0) 
 
 
 def _used(pair: Any, height: int, width: int, seed: int) -> Found:
-    """Return what shuffle and restore make of images.
+    """Return the results of shuffle and restore.
 
     Raises:
         CheckFailed: If they are no such functions, or if a global stream has moved.
@@ -76,7 +76,7 @@ def _used(pair: Any, height: int, width: int, seed: int) -> Found:
 
 
 def _order(found: Found, height: int, width: int, seed: int) -> tuple[Call, tuple[int, ...]]:
-    """Return the call and, for each place, where its pixel comes from.
+    """Return the call and, for each place, the place that its pixel comes from.
 
     Raises:
         CheckFailed: If pixels are lost or changed, if there is more than one order, or a poor one.
@@ -143,7 +143,7 @@ def _tell_a_poor_order(places: Tensor) -> None:
 
 
 def _by_seed(draws: list[tuple[Call, tuple[int, ...]]]) -> None:
-    """Look whether the seed, and nothing else, decides the order.
+    """Check that the seed alone determines the order.
 
     Raises:
         CheckFailed: If it does not.
@@ -178,7 +178,7 @@ def _given(height: int, width: int, seed: int, draws: Any) -> Tensor:
 
 
 def _back(restore: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., tuple[Map, Map]]:
-    """An answer with another way back, (x, order) -> x."""
+    """An answer with another inverse, (x, order) -> x."""
 
     def answer(height: int, width: int, seed: int, draws: Any = None) -> tuple[Map, Map]:
         order = _given(height, width, seed, draws)
@@ -207,7 +207,7 @@ def _remembering(height: int, width: int, seed: int, draws: Any = None) -> tuple
     use=_used,
     draws=_order,
     spread=_by_seed,
-    praise="one secret order for every image, every call and both modes, and a way back.",
+    praise="one secret order for every image, every call and both modes, and its inverse.",
     otherwise="restore does not bring the pixels back: restore(shuffle(x)) should be x, bit for "
     "bit, and so should shuffle(restore(x))",
     slips={

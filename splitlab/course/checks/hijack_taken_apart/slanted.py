@@ -1,4 +1,4 @@
-"""Exercise 2: images made more foreign by degrees, by slanting them."""
+"""Exercise 2: slanted images, which differ from upright ones by an adjustable amount."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _case(*shape: int, slope: float) -> Callable[[], tuple[Tensor, float]]:
     ],
     returns="the result",
     use=_exact,
-    praise="rows move and nothing else does, the middle stays, and what comes in is background.",
+    praise="only rows move, the middle stays, and new pixels are background.",
     otherwise="the rows are not where they belong: row r moves to the right by slope times "
     "((H - 1) / 2 - r) pixels, and between two columns the value is their weighted mean",
     slips={

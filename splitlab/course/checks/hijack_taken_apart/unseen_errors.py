@@ -1,4 +1,4 @@
-"""Exercise 1: the error on a class that the attacker never saw, beside retrieval's."""
+"""Exercise 1: the error on a class that the attacker never saw, compared with retrieval's."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _case(
         _case(1, 1, 1, missing=7, classes=(5, 6, 7, 8), private=4),
     ],
     returns=("the first figure", "the second figure"),
-    praise="both figures are of the unseen class, and retrieval had what the attacker had.",
+    praise="both figures are of the unseen class, and retrieval searched what the attacker had.",
     otherwise="the two figures are not right: the first is the mean of the squared differences "
     "between the reconstructions and the private images of the missing class; for the second, "
     "take the smallest mean squared error of each of these private images to a public image of "

@@ -32,7 +32,7 @@ def _with(
     mean: Callable[[Tensor], Tensor] = torch.mean,
     share: Callable[[Tensor], Tensor] = lambda ratio: (1 - ratio).mean(),
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """An answer with another middle of the deviations, or of other images, or divided otherwise."""
+    """An answer with deviations from another mean or of other images, or with another division."""
     return lambda a, b: share(mean(errors(a, b)) / mean(errors(of(a, b), about(a, b))))
 
 

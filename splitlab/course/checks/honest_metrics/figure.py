@@ -1,4 +1,4 @@
-"""How the open exercise of chapter 13 is scored: what a figure sees in disguises, and in floors.
+"""How the open exercise of chapter 13 is scored: a figure's values on disguises and on floors.
 
 The student's `figure(pictures, private)` is asked about private images in disguise, which give
 everything away, and about pictures that show nobody's image. The digits are split as no cell of
@@ -26,7 +26,7 @@ from splitlab.course.disguises import DISGUISES, moved
 from splitlab.referee import floors, metrics
 
 
-@scored(praise="your figure keeps to the rules, and the table says what fools it.", seconds=60)
+@scored(praise="your figure keeps to the rules, and the table shows what fools it.", seconds=60)
 def figure(answer: Answer) -> Score:
     """`figure(pictures, private)`: how much of the private images the pictures show, 0 to 1."""
     for what, pictures, private in _other_images():
@@ -74,7 +74,7 @@ LEAST_RISE = 0.05  # of the whole rise, with each quarter of the pictures that i
 
 @dataclass(frozen=True)
 class _Case:
-    """What the figure is asked about once.
+    """One input of the figure.
 
     Attributes:
         name: A disguise, a floor, or what a rule needs.
@@ -97,7 +97,7 @@ def _points(values: dict[str, float]) -> float:
 @secret
 @functools.cache
 def _cases(seed: int) -> tuple[_Case, ...]:
-    """Return what the figure is asked about on one split of the digits."""
+    """Return the figure's inputs on one split of the digits."""
     private, public, _ = data.digits().split(seed)
     private = private.subset(IMAGES, seed)
     x, limits = private.x, private.value_range
@@ -134,7 +134,7 @@ def _moved_any_way(x: Tensor, limits: tuple[float, float]) -> Tensor:
 
 
 def _other_images() -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield (what it is, pictures, private) of images that are not like the digits."""
+    """Yield (description, pictures, private) of images that are not like the digits."""
     color, gray = torch.rand(6, 3, 12, 10), torch.rand(5, 1, 9, 9) * 2 - 1
     yield "with color images of 12x10 pixels", color + 0.1 * torch.rand_like(color), color
     yield "with pictures that are one gray value", torch.full_like(gray, 0.2), gray
@@ -173,7 +173,7 @@ def _share(value: Any) -> float:
 
 
 def _check_rules(values: dict[str, float]) -> None:
-    """See that the figure is about these private images, and that it is a share.
+    """Check that the figure depends on the private images, and that it is a share.
 
     Raises:
         CheckFailed: If it is not.

@@ -37,7 +37,7 @@ def _with(
         mean + half,
     ),
 ) -> Function:
-    """An answer that reaches so many standard errors to either side; reach(runs, confidence)."""
+    """An answer that extends reach(runs, confidence) standard errors to either side."""
 
     def answer(values: list[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
         error = statistics.stdev(values) / math.sqrt(len(values))
@@ -51,7 +51,7 @@ def _t(n: int, confidence: float) -> float:
 
 
 def _reaches() -> Iterator[tuple[str, Function]]:
-    """Yield (message, slip) where only the reach is wrong; the message says what follows of it."""
+    """Yield (message, slip) where only the reach is wrong; the message names the consequence."""
     reaches: dict[str, Callable[[int, float], float]] = {
         "the quantile is the normal one, 1.96 at 95 %: with a few seeds the standard deviation is "
         "itself a guess, and Student's t with n - 1 degrees of freedom makes up for that": (
@@ -106,7 +106,7 @@ def _quantiles(values: list[float], confidence: float = CONFIDENCE) -> Any:
     ],
     returns="the interval",
     use=lambda ends, *_: ends.tolist() if isinstance(ends, np.ndarray) else ends,
-    praise="of many such intervals, as many hold the true mean as they promise.",
+    praise="the share of such intervals that hold the true mean is the confidence.",
     otherwise="these are not the ends of the t interval: the mean, and to either side the quantile "
     "times the standard deviation over the root of n",
     slips={

@@ -14,7 +14,7 @@ from splitlab.course.checks.judge import exercise
 def _case(
     count: int, public: int, *shape: int, shift: float = 0.5, scale: float = 1
 ) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Private and public images of unlike brightness and contrast, some of them twice.
+    """Private and public images that differ in brightness and contrast, some of them twice.
 
     The last public image is the nearest to the last private one; the two before, nearly the same,
     are near the private one before.
@@ -55,7 +55,7 @@ def _normal(rows: Tensor) -> Tensor:
 
 
 def _piecewise(*axes: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """An answer that looks for each channel, or each pixel, by itself."""
+    """An answer that searches for each channel, or each pixel, separately."""
 
     def answer(private: Tensor, public: Tensor) -> Tensor:
         apart = (private[:, None] - public[None]).square()

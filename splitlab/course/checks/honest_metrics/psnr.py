@@ -1,4 +1,4 @@
-"""Exercise 1: a ratio in decibels, of the whole set."""
+"""Exercise 1: the peak signal-to-noise ratio of a whole set of images."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _mean_of_first(count: int) -> Callable[[Tensor], Tensor]:
     returns="the ratio",
     tolerance=1e-6,  # the ratio of images in single precision is as good
     use=_infinite_where_equal,
-    praise="the same pictures, in another range, have the same ratio.",
+    praise="the same pictures have the same ratio in any value range.",
     otherwise="the ratio is not right: it is 10 times the decimal logarithm of the range's length, "
     "squared, over the mean squared error of all images and pixels",
     slips={

@@ -1,4 +1,4 @@
-"""Exercise 3: the angle between each row's gradient and one that is known."""
+"""Exercise 3: the cosine between each row's gradient and a known gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 
 def _gradients(*shape: int, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Gradients to both sides of a known one, short and long; two of them are equal."""
+    """Short and long gradients at acute and obtuse angles to a known one; two are equal."""
     known = torch.randn(shape[1:]) + 0.2
     along, size = 2 * torch.rand(2, shape[0], *[1] * known.dim()) - 1
     dz = (1.6 + 1.4 * size) * (along * known + 0.5 * torch.randn(shape))

@@ -43,7 +43,7 @@ def _frozen() -> tuple[Tensor, Tensor, nn.Linear]:
 
 
 def _candidates(a: Tensor, tail: nn.Linear) -> Tensor:
-    """For each class, the gradient that a would get, (K, B, D), written out."""
+    """For each class, the gradient with respect to a, (K, B, D), by its formula."""
     with torch.no_grad():
         truth = torch.eye(tail.out_features)
         gradients: Tensor = (tail(a).softmax(1) - truth[:, None]) @ tail.weight / len(a)
@@ -76,7 +76,7 @@ def _of_softmax(a: Tensor, da: Tensor, tail: nn.Linear) -> Tensor:
         lambda: _case(50, 2, 12, confident=3.0),
     ],
     returns="the tensor of labels",
-    praise="one layer's gradient names the labels, and the tail was only asked.",
+    praise="one layer's gradient reveals the labels, and the tail was only used.",
     otherwise="these are not the classes whose gradients are nearest to da: for each class, let "
     "all rows have it as their label, take the gradient of the mean cross-entropy with respect to "
     "a, and pick for each row the class with the smallest Euclidean distance",

@@ -32,7 +32,7 @@ UNLIKELY = 1e-6  # a test of normality that fails less often than this is no acc
 
 @scored(
     praise="all rows have one expected squared norm, their mean is the gradient, and the table "
-    "says what that hides.",
+    "shows what that hides.",
     seconds=60,
 )
 def max_norm(answer: Answer) -> Score:
@@ -68,7 +68,7 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 def _check_shapes(answer: Answer) -> None:
-    """Ask about batches of several shapes, with zeros, and with nothing to equalize."""
+    """Check batches of several shapes, with zeros, and with nothing to equalize."""
     for shape in ((6, 3, 2, 2), (5, 4), (4, 2, 3), (1, 1, 2, 2)):
         for dtype in (torch.float64, torch.float32):
             _asked(answer, torch.randn(shape, dtype=dtype), _seeded(0))
@@ -84,7 +84,7 @@ def _check_shapes(answer: Answer) -> None:
 
 
 def _check_randomness(answer: Answer) -> None:
-    """All noise comes from the generator, and from nowhere else.
+    """Check that all noise comes from the generator.
 
     Raises:
         CheckFailed: If it does not.
@@ -180,7 +180,7 @@ def _check_noise(answer: Answer) -> None:
 
 
 def _check_direction(dz: Tensor, noisy: Tensor, factors: Tensor) -> None:
-    """Noise lies along each row's own gradient.
+    """Check that the noise lies along each row's own gradient.
 
     Raises:
         CheckFailed: If it does not.
@@ -201,7 +201,7 @@ def _check_direction(dz: Tensor, noisy: Tensor, factors: Tensor) -> None:
 
 
 def _explain_largest(factors: Tensor) -> None:
-    """Say why the longest row is not left as it is.
+    """Explain how an answer changes the longest row.
 
     Raises:
         CheckFailed: Always.
@@ -220,7 +220,7 @@ def _explain_largest(factors: Tensor) -> None:
 
 
 def _check_mean(by_norm: Tensor) -> None:
-    """The mean over many draws is the gradient.
+    """Check that the mean over many draws is the gradient.
 
     Raises:
         CheckFailed: If it is not.
@@ -241,7 +241,7 @@ def _check_mean(by_norm: Tensor) -> None:
 
 
 def _check_spread(by_norm: Tensor, expected: Tensor) -> None:
-    """All rows have the largest's expected squared norm.
+    """Check that all rows have the expected squared norm of the longest one.
 
     Args:
         by_norm: The factors that rows were multiplied by, (4, copies); the longest are left out.
@@ -299,7 +299,7 @@ CAPTION = (
 
 @dataclass(frozen=True)
 class _Batch:
-    """One step's gradients, as the client gets them, and what it may not see.
+    """One step's gradients, as the client gets them, and the labels, which it does not get.
 
     Attributes:
         dz: (B, ...), with two positives at least.
@@ -326,7 +326,7 @@ def _hidden(auc: float) -> float:
 
 
 class _Curious(PassiveClient):
-    """Keeps what it is sent."""
+    """Keeps the gradients that it receives."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -379,7 +379,7 @@ def _auc(scores: Tensor, positive: Tensor) -> float:
 
 @functools.cache
 def _beside() -> dict[str, tuple[float, float, float]]:
-    """What simple noise does: name -> leak AUCs."""
+    """The leak AUCs under simple noise, by its name."""
     return {
         "none": _leaks(lambda dz, generator: dz),
         "in all directions": _leaks(_isotropic),

@@ -13,7 +13,7 @@ Score = Callable[[Tensor], Tensor]
 
 
 def _gradients(*shape: int) -> Tensor:
-    """Gradients of unlike norms, not centered; two of them are equal."""
+    """Gradients of different norms, not centered; two of them are equal."""
     dz = torch.randn(shape) + 0.3
     dz *= 0.2 + 3 * torch.rand(shape[0], *[1] * (len(shape) - 1))
     dz[-1] = dz[0]

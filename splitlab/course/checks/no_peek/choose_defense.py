@@ -31,8 +31,8 @@ BESIDE = {"no defense": (0.0, math.inf), "alpha 8 without a clip": (8.0, math.in
 
 
 @scored(
-    praise="your defense costs no more accuracy than it may, and the table says what it leaves to "
-    "the best of three attackers.",
+    praise="your defense keeps enough accuracy, and the table shows the success of the best of "
+    "three attackers.",
     seconds=120,
 )
 def choose_defense(answer: Answer) -> Score:
@@ -62,7 +62,7 @@ def choose_defense(answer: Answer) -> Score:
 
 
 def _checked(chosen: Any) -> tuple[float, float]:
-    """Return alpha and the clip, if they are such numbers; None for a clip is none."""
+    """Return alpha and the clip, checked; a clip of None is no clip."""
     if not isinstance(chosen, tuple | list) or len(chosen) != 2:
         wrong(f"choose_defense returns {what(chosen)}: return two numbers, alpha and clip")
     alpha = expect_number(chosen[0], "alpha")
@@ -75,7 +75,7 @@ def _checked(chosen: Any) -> tuple[float, float]:
 
 
 def budget() -> tuple[Callable[..., float], Callable[[], int]]:
-    """Return accuracy(alpha, clip), which refuses a call too many, and what counts the calls."""
+    """Return accuracy(alpha, clip), which refuses too many calls, and a counter of its calls."""
     calls: list[tuple[float, float]] = []
 
     def trial(alpha: float = 0.0, clip: float | None = None) -> float:

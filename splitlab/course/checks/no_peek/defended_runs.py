@@ -1,4 +1,4 @@
-"""What alpha and a clip cost at tiny scale, and what they leave to three attackers.
+"""The accuracy under alpha and a clip at tiny scale, and the success of three attackers.
 
 Client and server train on digits as at `sl.tiny`, with larger learning rates, so that a hundred
 steps are enough. The attackers' settings are here and not in the notebook.
@@ -57,14 +57,14 @@ class _Accuracies(Observer):
         self.data, self.found = data, list[float]()
 
     def step(self, step: int, client: Client, server: Server) -> None:
-        """Look, where it is time to."""
+        """Measure the accuracies, if it is time."""
         if step + 1 in LOOKS:
             self.found.append(task_accuracy(client, server, self.data))
 
 
 @functools.cache
 def honest(alpha: float, clip: float, seed: int) -> tuple[float, Client, BlackBoxInversion]:
-    """Train with a server that keeps to the protocol and is curious; return the accuracy, too."""
+    """Train with an honest-but-curious server; return the accuracy, too."""
     split, client = SETTING.split("digits", SPLIT), _client(alpha, clip, seed)
     options: dict[str, Any] = {"questions": 100, "parameters": 1713, "batch_size": 16, "seed": seed}
     options |= {"public": split.public, "optimizer": partial(Adam, lr=3e-3)}
@@ -84,7 +84,7 @@ def accuracy(alpha: float, clip: float) -> float:
 @secret
 @functools.cache
 def explained_by_each(alpha: float, clip: float) -> list[float]:
-    """What two hijacks and an attacker with an oracle explain of the private images."""
+    """The share of private variance that two hijacks and an attacker with an oracle explain."""
     _, client, curious = honest(alpha, clip, SEEDS[0])
     hijack = _hijack(alpha, clip, 1.0)
     # Without alpha there is nothing to outbid, and Adam cancels a constant factor.

@@ -1,4 +1,4 @@
-"""Exercise 2: the distance correlation of images and z, which the client descends."""
+"""Exercise 2: the distance correlation of images and z, which the client minimizes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _distances(samples: Tensor) -> Tensor:
 
 
 def _with_a_root_at_0(samples: Tensor) -> Tensor:
-    """The same distances; the root has no slope at 0."""
+    """The same distances, with a root that has no gradient at 0."""
     rows = samples.flatten(1)
     return (rows[:, None] - rows[None]).square().sum(2).sqrt()
 
@@ -66,7 +66,7 @@ def _with(
     ],
     returns="the distance correlation",
     tolerance=1e-6,  # torch.cdist may round by inner products
-    praise="it is the statistic that NoPeek adds to the client's loss, and f can descend it.",
+    praise="it is the statistic that NoPeek adds to the client's loss, and f can minimize it.",
     otherwise="the distance correlation is not right: with the double-centered Euclidean distances "
     "A between images and B between rows of z it is sqrt(mean(A B) / sqrt(mean(A A) mean(B B)))",
     slips={

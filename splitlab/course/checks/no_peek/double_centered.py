@@ -1,4 +1,4 @@
-"""Exercise 1: distances with the means of their rows and columns taken away."""
+"""Exercise 1: distances from which the means of their rows and columns are subtracted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _case(count: int, size: int, *, learns: bool = False) -> Callable[[], tuple[
 def _without(
     d: Tensor, *, rows: float = 1, columns: float = 1, grand: float = 1, n: float | None = None
 ) -> Tensor:
-    """The distances minus these multiples of the means, which are sums over `n` at best."""
+    """The distances minus these multiples of the means, which are sums divided by `n`."""
     n = len(d) if n is None else n
     row, column, whole = d.sum(1, keepdim=True) / n, d.sum(0, keepdim=True) / n, d.sum() / n**2
     return d - rows * row - columns * column + grand * whole

@@ -17,7 +17,7 @@ Length = Callable[[Sequence[Tensor]], Tensor]
 def _case(
     count: int, *, alpha: float, ratio: float, training: bool = True
 ) -> Callable[[], tuple[Any, ...]]:
-    """A network with old gradients, and a statistic in which images and z are no twins."""
+    """A network with old gradients, and a statistic that is not symmetric in images and z."""
 
     def case() -> tuple[Any, ...]:
         norm = nn.Identity() if training else nn.BatchNorm2d(3)
@@ -36,12 +36,12 @@ def _case(
 
 
 def _each(gradients: Sequence[Tensor]) -> Tensor:
-    """The length of each."""
+    """The norm of each gradient."""
     return torch.stack([gradient.norm() for gradient in gradients])
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:
-    """The length of all gradients together."""
+    """The norm of all gradients together."""
     return _each(gradients).square().sum().sqrt()
 
 
@@ -92,7 +92,7 @@ def _of_the_loss(
     ],
     returns="the factor",
     tolerance=1e-7,
-    praise="f moves where the server wants, by as many times as it likes.",
+    praise="f follows the server, whose gradient is longer by the chosen ratio.",
     otherwise="the factor is not right: it is ratio times the norm of the gradient of alpha * "
     "statistic(x, net(x)), divided by the norm of what backward makes of dz, both over all weights "
     "of net together",

@@ -1,4 +1,4 @@
-"""Exercise 3: what a statistic shows where nothing depends on anything."""
+"""Exercise 3: the value of a statistic for pairs that are independent."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SPARE = 3  # times as many messages as are asked for have noise of their own
 def _case(
     count: int, channels: int, side: int, repeats: int, *shape: int
 ) -> Callable[[], tuple[Smash, Tensor, int]]:
-    """A client's network with noise, which is anew for each message about an image.
+    """A client's network with noise that is drawn anew for each message.
 
     The noise depends on the image and on how often it was asked about before, so the same mean is
     right however the images are asked about.
@@ -75,7 +75,7 @@ def _first_image(smash: Smash, x: Tensor, repeats: int) -> Tensor:
         _case(5, 1, 2, 1, 4),
     ],
     returns="the mean z",
-    praise="with k messages about an image, its noise is smaller by the root of k.",
+    praise="with k messages about an image, the noise is smaller by the root of k.",
     otherwise="the mean z is not right: collect repeats messages about each image, and return the "
     "mean of these, one row for each image, in the images' order",
     slips={

@@ -1,4 +1,4 @@
-"""What noise and pruning of z cost at tiny scale, and what they leave to three attackers.
+"""The accuracy under noise and pruning of z at tiny scale, and the success of three attackers.
 
 Client and server train on digits as at `sl.tiny`, with larger learning rates, so that a hundred
 steps are enough. The attackers' settings are here and not in the notebook.
@@ -42,12 +42,12 @@ RIDGES = (1e-2, 1e-1, 1.0)
 
 
 def numbers(keep: float) -> int:
-    """Return how many numbers of z this share is; at least 1."""
+    """Return the number of entries of z in this share; at least 1."""
     return max(1, round(keep * NUMBERS))
 
 
 def defenses(sigma: float, keep: float) -> list[Defense]:
-    """Return the client's defenses: pruning, and then noise on what is left, clipped."""
+    """Return the client's defenses: pruning, then a clip and noise on the remaining entries."""
     return [
         *([TopK(numbers(keep))] if keep < 1 else []),
         *([GaussianNoise(sigma, norm=NORM)] if sigma else []),
@@ -61,7 +61,7 @@ class _Accuracies(Observer):
         self.data, self.found = data, list[float]()
 
     def step(self, step: int, client: Client, server: Server) -> None:
-        """Look, where it is time to."""
+        """Measure the accuracies, if it is time."""
         if step + 1 in LOOKS:
             self.found.append(task_accuracy(client, server, self.data))
 
@@ -93,7 +93,7 @@ def accuracy(sigma: float, keep: float) -> float:
 @secret
 @functools.cache
 def explained_by_each(sigma: float, keep: float) -> list[float]:
-    """What two linear decoders and a network explain of private images.
+    """The share of private variance that two linear decoders and a network explain.
 
     All three are fitted to pairs of a colluding client, which has the same f and the same defense.
     """
@@ -128,6 +128,6 @@ def _averaged(client: Client, x: Tensor) -> Tensor:
 
 
 def _linear(known: Tensor, images: Tensor, z: Tensor, x: Tensor) -> float:
-    """What a linear decoder explains that is fitted to pairs, with the best of some ridges."""
+    """The share that a linear decoder explains, fitted to pairs with the best of several ridges."""
     fitted = (fit_linear_decoder(known, images, value_range=(-1, 1), ridge=r) for r in RIDGES)
     return max(explained_variance(decoder.images(z), x) for decoder in fitted)

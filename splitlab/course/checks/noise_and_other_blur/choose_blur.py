@@ -37,8 +37,8 @@ BESIDE = {"no defense": (0.0, 1.0), "noise of 0.5 alone": (0.5, 1.0)}
 
 
 @scored(
-    praise="your defense costs no more accuracy than it may, and the table says what it leaves to "
-    "the best of three attackers.",
+    praise="your defense keeps enough accuracy, and the table shows the success of the best of "
+    "three attackers.",
     seconds=90,
 )
 def choose_blur(answer: Answer) -> Score:
@@ -76,7 +76,7 @@ def _epsilon(sigma: float) -> str:
 
 
 def _checked(chosen: Any) -> tuple[float, float]:
-    """Return sigma and keep, if they are such numbers; None for keep is 1, which is all."""
+    """Return sigma and keep, checked; None for keep is 1, which is all of z."""
     if not isinstance(chosen, tuple | list) or len(chosen) != 2:
         wrong(f"choose_blur returns {what(chosen)}: return two numbers, sigma and keep")
     keep = 1.0 if chosen[1] is None else expect_number(chosen[1], "keep")
@@ -94,7 +94,7 @@ def _in_range(sigma: float, keep: float) -> tuple[float, float]:
 
 
 def budget() -> tuple[Callable[..., float], Callable[[], int]]:
-    """Return accuracy(sigma, keep), which refuses a call too many, and what counts the calls."""
+    """Return accuracy(sigma, keep), which refuses too many calls, and a counter of its calls."""
     calls: list[tuple[float, float]] = []
 
     def trial(sigma: float = 0.0, keep: float | None = None) -> float:

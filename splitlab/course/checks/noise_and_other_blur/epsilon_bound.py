@@ -28,12 +28,12 @@ def _share(part: float, whole: float) -> float:
 
 
 def _bound(high: float, low: float, delta: float) -> float:
-    """The log of the likelihood ratio: of the rate that is high to the one that is low."""
+    """The logarithm of the ratio of the high rate to the low one."""
     return _log(_share(high - delta, low))
 
 
 def _normal(count: int, trials: int) -> tuple[float, float]:
-    """The interval of the normal approximation, within 0 and 1."""
+    """The interval of the normal approximation, cut off at 0 and 1."""
     rate = count / trials
     half = 1.959963984540054 * math.sqrt(rate * (1 - rate) / trials)
     return max(0.0, rate - half), min(1.0, rate + half)

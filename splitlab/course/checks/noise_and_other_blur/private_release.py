@@ -1,4 +1,4 @@
-"""Exercise 2: each row of z clipped to a norm, and then noise."""
+"""Exercise 2: noise on z, after each row is clipped to a norm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Map = Callable[[Tensor, float], Tensor]
 def _case(
     *shape: int, norm: float, sigma: float, learns: bool = False
 ) -> Callable[[], tuple[Tensor, float, float]]:
-    """Rows of which some are longer than the norm and some are not; one is 0, if nothing learns."""
+    """Rows that are longer or shorter than the norm; one is 0, unless f learns."""
 
     def case() -> tuple[Tensor, float, float]:
         z = torch.randn(shape)
@@ -75,7 +75,7 @@ def _scaled_with_its_noise(z: Tensor, norm: float, sigma: float) -> Tensor:
 
 
 def _and_what_is_drawn_next(result: Any, *_: Any) -> Any:
-    """Add the next random number to the result, which says how many have been drawn before."""
+    """Add the next random number to the result: it shows how many were drawn before."""
     shift = torch.rand(())
     if isinstance(result, Tensor) and result.is_floating_point():
         result.data.add_(shift)
@@ -92,7 +92,7 @@ def _and_what_is_drawn_next(result: Any, *_: Any) -> Any:
     returns="the release",
     use=_and_what_is_drawn_next,
     tolerance=1e-6,  # torch.renorm adds 1e-7 to each norm
-    praise="whatever f computes, the noise hides it as well as the norm and sigma say.",
+    praise="the norm and sigma determine the privacy of each row, whatever f computes.",
     otherwise="the release is not right: multiply each row of z by min(1, norm / its length), and "
     "add sigma * torch.randn_like(z), drawn in one call and once",
     slips={

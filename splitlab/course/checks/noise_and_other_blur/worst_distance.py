@@ -54,7 +54,7 @@ def _case(norm: float, sigma: float, releases: int) -> Callable[[], tuple[float,
         "this is the square of the distance: take the root": lambda norm, sigma, releases: (
             4 * norm**2 * releases / sigma**2
         ),
-        "the root is taken over sigma, too: only the releases stand under it": (
+        "the root is taken over sigma, too: only the releases are under it": (
             lambda norm, sigma, releases: 2 * norm * sqrt(releases / sigma)
         ),
     },

@@ -28,7 +28,7 @@ def _states(clinics: int) -> list[State]:
 
 
 def _single() -> tuple[list[State], list[int]]:
-    """Single precision, with numbers of few digits: no order of operations rounds them."""
+    """Single precision, with numbers of few digits, which no order of operations rounds."""
     (state,) = _states(1)
     single = {n: v.mul(64).round().div(64).float() for n, v in state.items()}
     counts = {n: v for n, v in state.items() if not v.is_floating_point()}

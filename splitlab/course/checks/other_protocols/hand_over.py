@@ -45,7 +45,7 @@ def _train(net: nn.Module, optimizer: Optimizer) -> None:
 def _case(
     optimizer: Callable[..., Optimizer], turns: int = 1, *, before: bool = False
 ) -> Callable[[], Iterator[Four]]:
-    """Two clinics hand over to each other, in turns.
+    """Two clinics hand over to each other in turn.
 
     Args:
         optimizer: Of both.
@@ -68,7 +68,7 @@ def _case(
 
 
 def _still_its_own(result: Any, *clinics: Any) -> Any:
-    """Look whether each optimizer steps on its own network.
+    """Check that each optimizer steps on its own network.
 
     Raises:
         CheckFailed: If one does not.
@@ -170,7 +170,7 @@ _momentum = partial(SGD, momentum=0.9)
         _case(_momentum, 4, before=True),
     ],
     use=_still_its_own,
-    praise="each clinic continues exactly where the one before it stopped, in memory of its own.",
+    praise="each clinic continues exactly where the last one stopped, without sharing memory.",
     otherwise={
         "": "the receiver's network or optimizer differs from the giver's: hand over all of its "
         "weights and buffers, and the optimizer's state and settings",

@@ -14,7 +14,7 @@ from splitlab.course.checks.sight import tensors
 
 
 def _crossing(result: Any, tail: nn.Module, optimizer: Optimizer, a: Tensor, labels: Tensor) -> Any:
-    """Look at all that would leave the clinic.
+    """Check everything that would leave the clinic.
 
     Raises:
         CheckFailed: If there is more than da.

@@ -56,9 +56,9 @@ def _of_others(measure: Callable[[Images, Tensor, Tensor, Images, int], Tensor])
     tolerance=1e-6,  # an answer may take the mean in float32
     praise="it counts the images of the other classes that the trigger turns into the target.",
     otherwise="the attack success is not right: of the images whose label is not the target, take "
-    "the share that predict takes for the target once trigger has changed them",
+    "the share that predict assigns to the target after trigger has changed them",
     slips={
-        "images of the target class are counted, which need no trigger to be taken for it: leave "
+        "images of the target class are counted, which need no trigger to be predicted: leave "
         "them out": lambda p, x, y, trigger, target: _share(p(trigger(x)) == target),
         "this is measured without the trigger: predict trigger(x)": _of_others(
             lambda p, x, y, trigger, target: p(x) == target

@@ -13,7 +13,7 @@ from splitlab.course.checks.judge import exercise
 
 
 def _case(count: int, size: int, share: float) -> Callable[[], tuple[Tensor, float]]:
-    """Three kinds of updates, drawn until no rounding changes the majority, and subtle slips do."""
+    """Three kinds of updates whose majority changes under subtle slips, but not by rounding."""
 
     def case() -> tuple[Tensor, float]:
         while True:

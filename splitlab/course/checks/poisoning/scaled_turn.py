@@ -36,7 +36,7 @@ class ScaledTurn(SharedTurn):
     scale: float
 
     def images(self) -> Tensor:
-        """The batch as it was given."""
+        """The given batch."""
         return self.x
 
     def labels(self) -> Tensor:
@@ -48,11 +48,11 @@ class ScaledTurn(SharedTurn):
         return torch.cat([gradient[: self.rows] * factor, gradient[self.rows :]])
 
     def send(self, da: Tensor) -> Tensor:
-        """Less of the triggered rows."""
+        """Scale the triggered rows."""
         return self.scaled(da, self.scale)
 
     def receive(self, dz: Tensor) -> Tensor:
-        """All of them again."""
+        """Undo the scaling."""
         return self.scaled(dz, 1 / self.scale)
 
 

@@ -1,4 +1,4 @@
-"""Exercise 1: the accuracy of always guessing the class that is most common in public."""
+"""Exercise 1: the accuracy of always guessing the most common public class."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Figures = tuple[Tensor, Tensor]
 
 
 def _commonest(labels: Tensor) -> Tensor:
-    """Of equally common classes, the lowest."""
+    """The most common class; of equally common ones, the lowest."""
     return labels.bincount().argmax()
 
 
 def _first(labels: Tensor) -> Tensor:
-    """Of equally common classes, the one that comes first."""
+    """The most common class; of equally common ones, the one that comes first."""
     return labels[labels.bincount()[labels].argmax()]
 
 

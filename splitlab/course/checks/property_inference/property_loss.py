@@ -1,4 +1,4 @@
-"""Exercise 3: the loss of a pilot with a head in the decoder's place."""
+"""Exercise 3: the loss of a pilot with a head instead of a decoder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _one_hot(labels: Tensor) -> Tensor:
 def _case(
     threshold: float, *sizes: int, prepare: Callable[[nn.Module, Any], Any] | None = None
 ) -> Callable[[], Iterator[tuple[Any, ...]]]:
-    """Losses of one pair, as its last step left it; some slants lie on the threshold."""
+    """Losses of one pilot and head, with old gradients; some slants lie on the threshold."""
 
     def case() -> Iterator[tuple[Any, ...]]:
         pilot = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.Tanh())
@@ -72,7 +72,7 @@ def _case(
         ),
     ],
     returns="the loss",
-    praise="pilot and head learn the property together, and the digits play no part.",
+    praise="pilot and head learn the property together, and the digits have no effect.",
     otherwise="the loss is not the mean cross-entropy of head(pilot(x_public)) with the property: "
     "1 where an image's slant is below the threshold, else 0",
     slips={

@@ -1,4 +1,4 @@
-"""Exercise 4: one turn of the hijack with a head in the decoder's place."""
+"""Exercise 4: one turn of the hijack with a head instead of a decoder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Turn(Turn):
         return scores
 
     def task(self, z: Tensor) -> Tensor:
-        """What an honest server's head would minimize."""
+        """The loss that an honest server's head would minimize."""
         return F.cross_entropy(self.behind(z), cast("Tensor", self.message.labels))
 
 
@@ -58,7 +58,7 @@ def _turns(make: Callable[..., Optimizer]) -> Callable[[], Iterator[tuple[Any, .
 @exercise(
     cases=[_turns(SGD), _turns(partial(SGD, momentum=0.5))],
     returns="dz",
-    praise="three networks moved, each by its own loss, and the client's labels moved nothing.",
+    praise="three networks moved, each by its own loss, and the client's labels had no effect.",
     otherwise={
         "dz": "dz is not the gradient of (3), the mean score of message.z under the critic as it "
         "was",

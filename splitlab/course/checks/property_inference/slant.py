@@ -1,4 +1,4 @@
-"""Exercise 2: how the ink of an image leans."""
+"""Exercise 2: the slant of an image's ink."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the open exercise of chapter 35 is scored: a property that is known of twenty images.
+"""How the open exercise of chapter 35 is scored: a classifier from twenty labels.
 
 The student's `train_on_few(codes, labels)` gets the codes of all public images and twenty labels,
 and returns a classifier of codes. It is tried on the codes of images that nobody has shown it.
@@ -34,7 +34,7 @@ SEEDS, DRAWS = (61, 62, 63), 3  # of the splits; of the twenty in each split
 
 
 @scored(
-    praise="your classifier keeps to the rules, and the table says how far twenty labels go.",
+    praise="your classifier keeps to the rules, and the table shows what it learned.",
     seconds=60,
 )
 def train_on_few(answer: Answer) -> Score:
@@ -102,7 +102,7 @@ def cases() -> tuple[Case, ...]:
 
 
 def known_labels(y: Tensor, generator: torch.Generator, each: int = EACH) -> Tensor:
-    """Hide all labels but some of each class.
+    """Hide all labels except some of each class.
 
     Args:
         y: Class numbers, int64 (P,).
@@ -139,7 +139,7 @@ def _measure(train: Trainer, cases: Sequence[Case]) -> float:
 
 
 def balanced_accuracy(guesses: Tensor, truth: Tensor) -> float:
-    """Mean over the classes of the share of their images that is guessed right.
+    """Mean over the classes of the share of their images that is classified correctly.
 
     Args:
         guesses: Class numbers, int64 (N,).
@@ -154,7 +154,7 @@ def balanced_accuracy(guesses: Tensor, truth: Tensor) -> float:
 
 @functools.cache
 def _beside() -> tuple[tuple[str, float], ...]:
-    """The rows beside the answer's."""
+    """The rows that the answer is compared with."""
     everything = [replace(case, labels=case.truth) for case in cases()[::DRAWS]]
     return (
         ("the most common class, always", _measure(_commonest, cases())),
@@ -176,7 +176,7 @@ def _nearest(codes: Tensor, labels: Tensor) -> Classifier:
 
 
 def linear_head(codes: Tensor, labels: Tensor) -> Classifier:
-    """Train a head as an attacker would that had no idea.
+    """Train a head, as an attacker without a better idea would.
 
     Args:
         codes: (P, C, H, W).

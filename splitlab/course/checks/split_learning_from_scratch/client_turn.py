@@ -16,7 +16,7 @@ from splitlab.course.checks.sight import PLAIN, what
 
 
 class _Server:
-    """What the client asks. It notes what f puts out, and, as the server could, looks at z.
+    """The server. It records f's output, and examines z as a real server could.
 
     It has no attributes that the judge would look at: what it notes are the client's affairs.
     """
@@ -125,7 +125,7 @@ def _twice(net: nn.Module, optimizer: Optimizer) -> None:
     ],
     returns="what was sent",
     use=lambda result, net, optimizer, x, ask: train_on(ask.received(), net),
-    praise="f moves as the whole network would have moved it, and the server has seen z alone.",
+    praise="f moves as the whole network would have moved it, and the server has seen only z.",
     otherwise={
         "what was sent": "what was sent is not z: send net(x) as it is, from the weights before "
         "the step",

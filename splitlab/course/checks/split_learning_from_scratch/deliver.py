@@ -1,4 +1,4 @@
-"""Exercise 1: what crosses."""
+"""Exercise 1: the tensor that crosses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from splitlab.course.checks.sight import tensors
 
 
 def _slices() -> Iterator[tuple[Tensor]]:
-    """Parts of something larger, whose other rows are none of the receiver's business."""
+    """Slices of larger tensors, whose other rows must not reach the receiver."""
     images = torch.randn(9, 1, 2, 3)
     yield (images[4:6].flatten(1),)  # the z of a client that only flattens
     yield (images.transpose(2, 3)[1:],)
@@ -26,7 +26,7 @@ def _learned(*shape: int) -> Tensor:
 
 
 def _alone(result: Any, sent: Tensor) -> Any:
-    """Look at the memory behind what was delivered.
+    """Check the memory behind the delivered tensor.
 
     Raises:
         CheckFailed: If it holds anything else, unless it is the sender's own.

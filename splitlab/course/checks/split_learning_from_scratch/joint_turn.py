@@ -77,7 +77,7 @@ def _of_means(
 
 
 def _by_clinic(take: Callable[..., Batches]) -> Callable[..., Batches]:
-    """A turn that deals with one clinic after the other."""
+    """A turn that processes one clinic after the other."""
     return lambda net, optimizer, *batches: [
         take(net, optimizer, [z], [own])[0] for z, own in zip(*batches, strict=True)
     ]

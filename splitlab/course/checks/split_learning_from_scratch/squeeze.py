@@ -1,4 +1,4 @@
-"""Exercise 5, which is open: bytes, what is restored of z, and accuracy.
+"""How the open exercise of chapter 11 is scored: bytes, the restored share of z, and accuracy.
 
 The answer's `squeeze()` returns two functions. `pack(z)` makes the message at the client, and
 `unpack(message, shape)` restores z at the server. Nothing else may link the two.
@@ -48,7 +48,7 @@ Function = Callable[..., Any]
 
 
 @scored(
-    praise="your two functions keep to the wire, and the table says what they save.", seconds=60
+    praise="your two functions use the wire alone, and the table shows what they save.", seconds=60
 )
 def squeeze(answer: Answer) -> Score:
     """`squeeze()`: two functions, `pack(z)` for the client and `unpack(message, shape)`.
@@ -64,7 +64,7 @@ def squeeze(answer: Answer) -> Score:
 
 
 class _Codec:
-    """pack at the client, unpack at the server, and random numbers of their own for both.
+    """pack at the client, unpack at the server, with separate random numbers.
 
     One stream for both would be a way around the message: what the client seeds, the server draws.
     """
@@ -85,7 +85,7 @@ class _Codec:
 
 
 def _parts(answer: Answer) -> list[Function]:
-    """What squeeze returns on a computer of its own: pack and unpack, for the guard to run."""
+    """Call squeeze as on a separate computer: pack and unpack, for the guard to run."""
     parts = answer()
     if not isinstance(parts, tuple | list) or len(parts) != 2 or not all(map(callable, parts)):
         wrong(
@@ -96,7 +96,7 @@ def _parts(answer: Answer) -> list[Function]:
 
 
 def _delivered(message: Any) -> Message:
-    """Return copies of the tensors that pack returned: numbers in order, and nothing else."""
+    """Return copies of the tensors that pack returned, with their numbers alone."""
     several = isinstance(message, tuple | list)
     copies = []
     for tensor in message if several else [message]:
@@ -120,7 +120,7 @@ def _delivered(message: Any) -> Message:
 
 
 def _nbytes(message: Message) -> int:
-    """Bytes that cross. A shape can say something, too, so it is paid for."""
+    """Bytes that cross. A shape can carry information, too, so it counts."""
     return sum(
         tensor.nbytes + HEADER * (1 + tensor.dim())
         for tensor in (message if isinstance(message, tuple) else (message,))
@@ -128,7 +128,7 @@ def _nbytes(message: Message) -> int:
 
 
 def _checked(answer: Answer) -> _Codec:
-    """Return the answer on two computers, if all that unpack knows of z is in the message.
+    """Return the answer on two computers, after checking that unpack knows only the message.
 
     Raises:
         CheckFailed: If it is not.
@@ -169,7 +169,7 @@ def _checked(answer: Answer) -> _Codec:
 
 
 def _expect_again(codec: _Codec, message: Message, z: Tensor, otherwise: str) -> None:
-    """Look whether a message still makes the same z.
+    """Check that a message still gives the same z.
 
     Raises:
         CheckFailed: If it does not.
@@ -192,7 +192,7 @@ def _least_error(bits: float) -> float:
 
 @dataclass(frozen=True)
 class _Figures:
-    """What one way of sending z costs and brings, mean over the training steps.
+    """Costs and results of one way of sending z, means over the training steps.
 
     Attributes:
         name: As in the table.
@@ -288,7 +288,7 @@ def _evenly(bits: int) -> tuple[Function, Function]:
 
 
 def _sign() -> tuple[Function, Function]:
-    """Say of each number whether it is above 0, and once the mean of those that are."""
+    """Send for each number whether it is above 0, and once the mean of the positive ones."""
 
     def pack(z: Tensor) -> tuple[Tensor, Tensor]:
         return _bits(z > 0, 1), z[z > 0].mean()

@@ -81,7 +81,7 @@ def _whole(number: Any, restarts: list[Restart], z: Tensor) -> Any:
 
 
 def _least(cost: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., int]:
-    """The number of the restart that costs least: cost(images, features, z)."""
+    """The number of the restart with the lowest cost(images, features, z)."""
 
     def choose(restarts: list[Restart], z: Tensor) -> int:
         with torch.no_grad():
@@ -96,7 +96,7 @@ def _error(images: Tensor, features: Tensor, z: Tensor) -> Tensor:
 
 
 def _after(act: Callable[..., Any]) -> Callable[..., int]:
-    """The right choice, and what it has done to the restarts on the way."""
+    """The right choice, and its side effects on the restarts."""
 
     def choose(restarts: list[Restart], z: Tensor) -> int:
         number = _least(_error)(restarts, z)

@@ -1,4 +1,4 @@
-"""How the open exercise of chapter 22 is scored: what is stolen with a few passes.
+"""How the open exercise of chapter 22 is scored: what an attack finds with a few passes.
 
 The student's `steal(z, make_surrogate, budget)` gets the smashed data of twenty private digits from
 a client that was trained, and may send images through surrogates until the budget is used up.
@@ -72,7 +72,7 @@ class Budget(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Do what torch is asked to do, and count it.
+        """Run an operation of torch, and count it.
 
         Raises:
             CheckFailed: If the budget does not suffice.
@@ -88,7 +88,7 @@ class Budget(TorchDispatchMode):
         return result
 
     def refuse_debts(self) -> None:
-        """See to it that no more has been spent than there was.
+        """Check that no more has been spent than the budget had.
 
         Raises:
             CheckFailed: If more has.
@@ -101,7 +101,7 @@ class Budget(TorchDispatchMode):
             )
 
 
-@scored(praise="your attack keeps to its budget, and the table says what it finds.", seconds=60)
+@scored(praise="your attack keeps to its budget, and the table shows what it finds.", seconds=60)
 def steal(answer: Answer) -> Score:
     """`steal(z, make_surrogate, budget)`: images that explain z, for a few passes."""
     yours = _measure("yours", answer.function, ask=functools.partial(_asked, answer))
@@ -129,7 +129,7 @@ def steal(answer: Answer) -> Score:
 
 @dataclass(frozen=True)
 class _Case:
-    """One client's smashed data, and what the attacker has not got.
+    """One client's smashed data, and the images, which the attacker does not have.
 
     Attributes:
         z: (20, 8, 8, 8).
@@ -196,7 +196,7 @@ class _Figures:
 
 
 class _Shown:
-    """A budget as an attack sees it: what is set here refills nothing."""
+    """A budget as an attack sees it: setting an attribute here refills nothing."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = lambda: budget
@@ -206,7 +206,7 @@ class _Shown:
 
 
 def _within(budget: Budget, function: Steal) -> Callable[..., Any]:
-    """Count an attack's passes in its own thread, for the mode holds in the one that enters it."""
+    """Count an attack's passes in its own thread, because a torch mode holds in one thread only."""
 
     def run(z: Tensor, make: Callable[[], nn.Module]) -> Any:
         with budget:
@@ -220,7 +220,7 @@ def _simply(attack: Callable[..., Tensor], z: Tensor) -> Tensor:
 
 
 def _asked(answer: Answer, attack: Callable[..., Any], z: Tensor) -> Tensor:
-    """Let the answer steal.
+    """Call the answer.
 
     Raises:
         CheckFailed: If what it returns are not images.
@@ -276,7 +276,7 @@ def _baseline(name: str) -> _Figures:
 
 
 def _mean_public() -> _Figures:
-    """A floor for who has images: this attacker has none."""
+    """A floor that needs public images, which this attacker does not have."""
     means = [_likeness(_case(seed).mean, _case(seed).private) for seed in SEEDS]
     return _Figures("mean public digit (not the attacker's)", 0, sum(means) / len(means))
 
@@ -292,7 +292,7 @@ def _channel(z: Tensor, make: Callable[[], nn.Module], budget: Budget) -> Tensor
 
 
 def _by_turns(z: Tensor, make: Callable[[], nn.Module], budget: Budget) -> Tensor:
-    """The schedule that the notebook closes with, until the budget is used up."""
+    """The schedule at the end of the notebook, until the budget is used up."""
     images, surrogate = torch.full((len(z), 1, 16, 16), -0.9).requires_grad_(), make()
     halves = (
         Adam([images], 0.02, amsgrad=True),

@@ -1,4 +1,4 @@
-"""Exercise 3: one round of UnSplit, images and surrogate by turns."""
+"""Exercise 3: one round of UnSplit, images and surrogate in turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES, SURROGATE = BOTH = (0, 1)  # the halves, and the optimizers that step in
 
 
 class Round:
-    """A right round. A slip overrides one part."""
+    """A correct round. A slip overrides one part."""
 
     images: Tensor
     surrogate: nn.Module
@@ -87,7 +87,7 @@ def play(round_: Round, images: Tensor, surrogate: nn.Module, z: Tensor, *rest: 
 
 
 def _noting(kind: type[Optimizer]) -> type[Any]:
-    """An optimizer that notes the gradient of its one parameter at its last step."""
+    """An optimizer that records the gradient of its one parameter at its last step."""
 
     class Noting(kind):  # type: ignore[misc, valid-type]
         last: Tensor | None = None
@@ -108,7 +108,7 @@ def _case(
     *shape: int,
     **options: Any,
 ) -> Callable[[], Iterator[tuple[Any, ...]]]:
-    """Two rounds about the same images, so that what the first leaves shows in the second."""
+    """Two rounds on the same images, so that side effects of the first show in the second."""
 
     def case() -> Iterator[tuple[Any, ...]]:
         images, net = (2 * torch.rand(shape) - 1).requires_grad_(), surrogate()
@@ -137,7 +137,7 @@ def _dense() -> nn.Sequential:
 def _outcome(
     result: Any, images: Tensor, surrogate: nn.Module, z: Tensor, optimizer: Any, *rest: Any
 ) -> list[Tensor]:
-    """Return where the round has led, and what is left in the images' .grad besides their own."""
+    """Return images and weights after the round, and foreign gradients in the images' .grad."""
     weights = torch.cat([weight.detach().flatten() for weight in surrogate.parameters()])
     left, own = images.grad, optimizer.last
     if left is None or own is None or same(left, own, 1e-6):
@@ -155,7 +155,7 @@ def _outcome(
     ],
     returns=("the batch of images", "the surrogate", "the .grad of images"),
     use=_outcome,
-    praise="images and surrogate learned by turns, each from its own loss and its own gradients.",
+    praise="images and surrogate learned in turn, each from its own loss and its own gradients.",
     otherwise="images and surrogate are not where one round takes them: the given number of steps "
     "of the images on the feature error plus weight times their mean total variation, and then as "
     "many of the surrogate on the feature error alone",
@@ -181,7 +181,7 @@ def _attached(turn: Round) -> Tensor:
 
 
 def _steps_but(half: int, count: Callable[[int], int]) -> Callable[[Round, int], int]:
-    """Another number of steps in one half."""
+    """A round with another number of steps in one half."""
     return lambda turn, now: count(turn.steps) if now == half else turn.steps
 
 

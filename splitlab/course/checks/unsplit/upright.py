@@ -64,7 +64,7 @@ def _frame(images: Tensor) -> Tensor:
 
 
 def _listed(result: Any, images: Tensor) -> list[Any]:
-    """Return the result as a list: that its sign is wrong would not say which pixels decide."""
+    """Return the result as a list: its sign alone does not show which pixels decide."""
     return [result]
 
 

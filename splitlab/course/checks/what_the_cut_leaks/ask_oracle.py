@@ -25,7 +25,7 @@ Statistics = Callable[[Tensor], tuple[Tensor, Any]]
 
 
 class _Client:
-    """The client behind the oracle: it notes what is asked about, and by whom it is looked at."""
+    """The client behind the oracle: it records the questions, and refuses all other access."""
 
     def __init__(self, public: Tensor) -> None:
         self._public, self._private = public.clone(), _images(6)
@@ -35,7 +35,7 @@ class _Client:
 
     @property
     def data(self) -> Tensor:
-        """The private images, which no attacker may look at.
+        """The private images, which an attacker may not access.
 
         Raises:
             CheckFailed: Always.
@@ -66,7 +66,7 @@ class _Client:
         return z
 
     def _smash(self, x: Tensor) -> Tensor:
-        """Features of many sizes, one of them silent on public images."""
+        """Features of many scales, one of which is 0 on public images."""
         z: Tensor = self._net(x)
         scale = torch.logspace(-1, 1, z[0].numel()).view(z.shape[1:])
         live = torch.ones_like(scale)
@@ -74,7 +74,7 @@ class _Client:
         return live * scale * (z + scale.sqrt())
 
     def private_z(self) -> Tensor:
-        """What crosses of private images; the silent number is live there, and next to nothing."""
+        """The z of private images; the number that is 0 on public images is tiny here, not 0."""
         self._silent = True
         with torch.no_grad():
             z = self._smash(self._private)
@@ -82,7 +82,7 @@ class _Client:
         return z
 
     def review(self, public: Tensor) -> None:
-        """Look at the public images, and at what was asked about them.
+        """Check the public images, and the questions about them.
 
         Raises:
             CheckFailed: If they have changed, or it was too much, or too little.
@@ -138,7 +138,7 @@ def _group(net: nn.Module) -> list[dict[str, Any]]:
 
 
 def _use(decode: Any, oracle: Any, public: Tensor, decoder: nn.Module, *_: Any) -> list[Any]:
-    """Decode private z, several and a single one, and see what was done besides.
+    """Decode private z, several and a single one, and check for side effects.
 
     Raises:
         CheckFailed: If anything was that should not.
@@ -168,7 +168,7 @@ def _use(decode: Any, oracle: Any, public: Tensor, decoder: nn.Module, *_: Any) 
 
 
 def _reaches(function: Any, goal: Any) -> bool:
-    """Whether a function holds an object, by whatever it keeps, but for modules' globals."""
+    """Whether a function keeps an object, directly or indirectly, except in modules' globals."""
     seen: set[int] = set()
     found = [function]
     while found:

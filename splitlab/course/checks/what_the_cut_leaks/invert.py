@@ -1,4 +1,4 @@
-"""Exercise 2: an image whose features are those that crossed."""
+"""Exercise 2: an image whose features match those that crossed."""
 
 from __future__ import annotations
 

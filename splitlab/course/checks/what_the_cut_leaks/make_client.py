@@ -1,4 +1,4 @@
-"""Exercise 5, open: a client whose z says what the server needs, and little else.
+"""How the open exercise of chapter 21 is scored: a client whose z serves only the task.
 
 The student's `make_client()` returns f. It is trained here, with a small server, and then read by
 decoders from true pairs. New private images, which nobody has trained on, give both figures: a
@@ -45,7 +45,7 @@ NO_SLOPE = (
 
 @dataclass(frozen=True)
 class _Figures:
-    """What one client is good for and what it gives away, means over the seeds.
+    """The accuracy and the leak of one client, means over the seeds.
 
     Attributes:
         size: Numbers in the z of an image.
@@ -73,7 +73,7 @@ BESIDE = {
 LEAST = BESIDE[USUAL].accuracy - MAY_LOSE
 
 
-@scored(praise="your client keeps to the rules, and the table says what it hides.", seconds=60)
+@scored(praise="your client keeps to the rules, and the table shows what it hides.", seconds=60)
 def make_client(answer: Answer) -> Score:
     """`make_client()`: f, images (B, 1, 16, 16) -> z of at most 512 numbers an image.
 
@@ -131,7 +131,7 @@ def _check_network(answer: Answer) -> None:
 
 
 def _ask(answer: Answer, net: nn.Module, x: Tensor) -> Tensor:
-    """Return z as f gives it, if it is one.
+    """Return f's z, after checking it.
 
     Raises:
         CheckFailed: If it is not, or if f stops.
@@ -152,7 +152,7 @@ def _ask(answer: Answer, net: nn.Module, x: Tensor) -> Tensor:
 
 
 def _check_slope(net: nn.Module, z: Tensor) -> None:
-    """See that a gradient at z moves f, if f has anything that can move."""
+    """Check that a gradient at z moves f, if f has parameters to train."""
     trained = [weight for weight in net.parameters() if weight.requires_grad]
     if not trained:
         return  # a fixed f: the server learns alone
@@ -165,7 +165,7 @@ def _check_slope(net: nn.Module, z: Tensor) -> None:
 
 @torch.no_grad()
 def _check_single_images(answer: Answer, net: nn.Module, x: Tensor) -> None:
-    """See that in evaluation mode z is a function of its image alone."""
+    """Check that in evaluation mode z is a function of its image alone."""
     ask = functools.partial(_ask, answer, net)
     z = ask(x)
     if not torch.equal(ask(x), z):
@@ -254,7 +254,7 @@ def _train(
 @secret
 @functools.cache
 def _told_by_label(seed: int) -> float:
-    """The part of the variance that the class means explain: labels cross, whatever f does."""
+    """The part of the variance that the class means explain: the labels cross in any case."""
     parts = _parts(seed)
     return metrics.explained_variance(
         floors.class_mean_public(parts.public, parts.new.y), parts.new.x
@@ -294,6 +294,6 @@ def _linear(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _gaussian(a: Tensor, b: Tensor) -> Tensor:
-    """As wide as b is: its squared distances, which are those of the public pairs, have mean 1."""
+    """Gaussian kernel of a and b, as wide as the mean squared distance between rows of b."""
     width = 2 * b.var(0, correction=0).sum()
     return (-metrics.squared_distances(a, b) / width.clamp(min=1e-9)).exp()
