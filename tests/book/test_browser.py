@@ -162,13 +162,16 @@ def cut_or_scrolling(page):
             .filter(one => one.scrollWidth > one.clientWidth + 1);
           const frames = wide("html, body, main, .bd-article-container, article, article p, "
             + "article li, .widget-readout, figcaption").filter(one => one.checkVisibility());
+          const below = [...document.querySelectorAll(".widget-readout")].filter(one =>
+            one.getBoundingClientRect().bottom
+              > one.closest(".widget-slider").parentElement.getBoundingClientRect().bottom + 1);
           const equations = [...document.querySelectorAll("div.math")].filter(one => {
             const drawn = one.querySelector("svg").getBoundingClientRect();
             const { left, right } = one.getBoundingClientRect();
             const scrolls = getComputedStyle(one).overflowX === "auto";
             return drawn.width && (drawn.left < left - 1 || drawn.right > right + 1 && !scrolls);
           });
-          return [...frames, ...equations].map(one => one.tagName + one.textContent.slice(0, 60));
+          return [...frames, ...below, ...equations].map(one => one.tagName + one.textContent.slice(0, 60));
         }"""
     )
 
