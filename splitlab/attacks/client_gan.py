@@ -1,4 +1,4 @@
-"""The client-side GAN: a malicious client draws images of a class that only others hold.
+"""The client-side GAN: a malicious client generates images of a class that only others hold.
 
 Hitaj, Ateniese, Perez-Cruz: "Deep Models Under the GAN: Information Leakage from Collaborative Deep
 Learning", CCS 2017, as Pasquini, Ateniese, Bernaschi adapt it to split learning: "Unleashing the
@@ -33,7 +33,7 @@ PoisonClass = int | Literal["extra"] | None
 
 
 class ClientGAN(Client):
-    """Train a generator until f, server and tail take its images for the target class.
+    """Train a generator until f, server and tail classify its images as the target class.
 
     The network that all clients train is the discriminator. The attacker sends generated images
     only. Its turns alternate:
@@ -146,7 +146,7 @@ class ClientGAN(Client):
 
     @property
     def generator_turn(self) -> bool:
-        """Whether the turn under way, or else the next one, trains the generator."""
+        """Whether the turn in progress, or else the next one, trains the generator."""
         return self.poison is None or self.step % 2 == 0
 
     def next_turn(self) -> Turn:
@@ -169,7 +169,7 @@ class ClientGAN(Client):
 
     @with_own_randomness
     def backward(self, message: Gradient) -> None:
-        """Scale the server's gradient up again, and step the generator; else f and tail."""
+        """Undo the scaling of the server's gradient, and step the generator; else f and tail."""
         if not self.generator_turn:
             super().backward(message)
             return
@@ -216,7 +216,7 @@ class ClientGAN(Client):
         device: torch.device | str = "cpu",
         name: str = "attacker",
     ) -> Self:
-        """Make the attack as a setting has it.
+        """Make the attack with the values of a setting.
 
         Args:
             setting: `sl.tiny`, or `sl.settings.client_side`, which is the public code's.
@@ -267,7 +267,7 @@ class ClientGAN(Client):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one whose generator has BatchNorm and Dropout."""
+        """Return a small example whose generator has BatchNorm and Dropout."""
         generator = nn.Sequential(
             *(nn.Linear(tiny.nets.NOISE, 64), nn.Dropout(0.2), nn.Unflatten(1, (4, 4, 4))),
             *(nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 1, 4, 4), nn.Tanh()),
@@ -280,7 +280,7 @@ class ClientGAN(Client):
 
 
 def _blank(like: ImageData) -> ImageData:
-    """As many images as there are, of which nothing is left but what a member of the task knows."""
+    """Return blank images with the number, shape, range and classes that all clients know."""
     x = like.x.new_full((1, 1, 1, 1), like.value_range[0]).expand(like.x.shape)
     y = torch.zeros_like(like.y)
     return ImageData(x, y, like.classes, name=like.name, value_range=like.value_range)
@@ -289,7 +289,7 @@ def _blank(like: ImageData) -> ImageData:
 def _checked_labels(
     tail: nn.Module | None, like: ImageData, target: Any, poison: Any
 ) -> tuple[int, int | None]:
-    """Return target and poison; a ValueError where they make no sense, or lack an output."""
+    """Return target and poison; a ValueError if they are invalid or have no output."""
     classes = len(like.classes)
     tail = setup.can_label(tail)
     instance("tail", tail, nn.Module, NETWORK)
@@ -312,7 +312,7 @@ def _checked_labels(
 
 
 def _check_generator(generator: nn.Module, like: ImageData, noise: int, batch_size: int) -> None:
-    """Raise a ValueError where the generator cannot learn, or makes images of another shape."""
+    """Raise a ValueError if the generator cannot learn or its images have another shape."""
     instance("generator", generator, nn.Module, NETWORK)
     first = next(generator.parameters(), None)
     if first is None or not any(one.requires_grad for one in generator.parameters()):

@@ -1,4 +1,4 @@
-"""Label inference without any label: gradients of one class point one way, so they form clusters.
+"""Label inference without known labels: gradients of one class have similar directions.
 
 The same leak as in Li, Sun and others, ICLR 2022, with the known example replaced by k-means on
 directions. It finds which rows share a label, not which label.

@@ -1,4 +1,4 @@
-"""Label inference from the direction of the gradient, and a known example or a few.
+"""Label inference from the direction of the gradient, with one or a few known examples.
 
 Li, Sun and others: "Label Leakage and Protection in Two-party Split Learning", ICLR 2022, the
 direction attack. For two classes dz_i is (p_i - y_i) times a vector that differs little from row to
@@ -61,7 +61,7 @@ class GradientCosine(LabelInference):
             )
 
     def score(self, received: Received) -> Tensor:
-        """Return cosines with the known rows.
+        """Return the cosines of gradients with those of the known rows.
 
         Returns:
             For two classes (n,): the mean over the known rows, those of label 0 with the sign
@@ -90,17 +90,17 @@ class GradientCosine(LabelInference):
         )
 
     def infer_labels(self, received: Received) -> Tensor:
-        """Two classes: 1 where the score is above 0. More: the class with the highest. (n,)."""
+        """Return 1 where the score is above 0; for more than two classes, the best one. (n,)."""
         score = self.score(received)
         return (score > 0).long() if self.classes == 2 else score.argmax(1)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that knows a row of either class."""
+        """Return a small example that knows one row of each of two classes."""
         images, adam = private.without_labels(), partial(Adam, lr=1e-3)
         return cls(tiny.client(), images, known={0: 0, 1: 1}, optimizer=adam, batch_size=8)
 
 
 def _nearest(mine: Received, steps: Tensor) -> Tensor:
-    """A known row's gradient nearest in time to each step, with norm 1, (n, d)."""
+    """Return a known row's gradient nearest in time to each step, with norm 1, (n, d)."""
     return mine.directions()[(steps[:, None] - mine.step[None]).abs().argmin(1)]

@@ -56,7 +56,7 @@ class GradientNorm(LabelInference):
         return received.norms()
 
     def infer_labels(self, received: Received) -> Tensor:
-        """Give label 1 to the largest gradients, as many as its share says; int64 (n,)."""
+        """Assign label 1 to the largest gradients, a share `share` of all; int64 (n,)."""
         score = self.score(received)
         longest = score.topk(round(self.share * len(score))).indices
         return torch.zeros_like(received.index).scatter(0, longest, 1)

@@ -1,4 +1,4 @@
-"""The training run that is killed and goes on."""
+"""Checkpoints: a training run that was killed can resume from one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENTRIES = {"outline": dict, "steps": int, "step": int, "kinds": dict} | dict.fro
 
 
 class Checkpoint:
-    """A training run's state in a file: the parties', the observers', the log and the step.
+    """A file with the state of a training run: the parties, the observers, the log and the step.
 
     Made before the first step. What the run is a function of is written with every state (see
     `splitlab.core.identity`): a run that differs in any of it is refused, and so is a party,
@@ -92,7 +92,7 @@ class Checkpoint:
         self._saved = saved
 
     def resume(self) -> int:
-        """Put back the state that `read` found, and return its step; 0 if there was none.
+        """Load the state that `read` found, and return its step; 0 if there was none.
 
         Raises:
             CheckpointError: If a part of it does not fit. Nothing is changed then.
@@ -202,7 +202,7 @@ class Checkpoint:
 
 
 def _kinds(states: Mapping[str, Any]) -> dict[str, str]:
-    """The kinds of all parts of the states in a checkpoint, by path."""
+    """Return the kinds of all parts of the states in a checkpoint, by path."""
     found: dict[str, str] = {}
     for name in STATES:
         found |= kinds(states[name], name)
@@ -210,7 +210,7 @@ def _kinds(states: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _not_written(saved: dict[Any, Any]) -> str | None:
-    """Say in what a file's content is not such as `Checkpoint` writes it; None where it is.
+    """Return what in a file's content `Checkpoint` cannot have written; None if all is well.
 
     A checksum finds damage. What is loaded, changed and saved again has a right one, and a part
     of another kind would be noticed in the middle of a step, or never.
@@ -246,7 +246,7 @@ def _not_written(saved: dict[Any, Any]) -> str | None:
 
 
 def _is_column(values: Any, steps: int) -> bool:
-    """Whether this is a number or None for each step, as a log keeps them."""
+    """Return whether this holds a number or None for each step, as a log does."""
     if not isinstance(values, list) or len(values) != steps:
         return False
     return all(isinstance(value, float | None) for value in values)

@@ -1,4 +1,4 @@
-"""What parties and runs are made with is checked here, before anything is made."""
+"""Checks of the arguments of parties and training runs, before anything is made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ A_PROTOCOL = "pass the function itself, such as sl.u_shaped, or an object such a
 
 
 def name_of_party(name: Any) -> str:
-    """Return a party's name: text that is not empty; else raise a TypeError or ValueError."""
+    """Return a party's name, a text that is not empty; else raise a TypeError or ValueError."""
     if not isinstance(name, str):
         raise TypeError(f"name is {described(name)}: give the party a name, such as 'client 1'")
     if not name:
@@ -28,7 +28,7 @@ def name_of_party(name: Any) -> str:
 def client(
     net: Any, data: Any, *, tail: Any, loss: Any, sends_labels: Any, defenses: Any, kind: type
 ) -> None:
-    """Refuse what a client cannot be made with; arguments as in `Client`.
+    """Refuse arguments from which no client can be made; they are as in `Client`.
 
     `kind` is the class of its defenses.
 
@@ -50,7 +50,7 @@ def client(
 
 
 def server(net: Any, *, loss: Any, labels: Any, defenses: Any, kind: type) -> None:
-    """Refuse what an honest server cannot be made with; arguments as in `HonestServer`.
+    """Refuse arguments from which no honest server can be made; they are as in `HonestServer`.
 
     `kind` is the class of its defenses.
 
@@ -91,7 +91,7 @@ def run(
     *,
     kinds: tuple[type, type, type],
 ) -> None:
-    """Refuse what a training run cannot be made of; arguments as in `train`.
+    """Refuse arguments with which no training run can start; they are as in `train`.
 
     `kinds` are the classes of clients, servers and observers.
 
@@ -115,7 +115,7 @@ def run(
 
 
 def rows_like(x: Any, like: Data) -> None:
-    """Refuse what are no rows like those of a client's data.
+    """Refuse anything but rows like those of a client's data.
 
     Raises:
         TypeError: If it is no tensor.
@@ -130,7 +130,7 @@ def rows_like(x: Any, like: Data) -> None:
 
 
 def can_label(tail: nn.Module | None) -> nn.Module:
-    """Return the tail of a client that labels its images as it likes; ValueError without one."""
+    """Return the tail of a client that chooses its labels; a ValueError if there is none."""
     if tail is None:
         raise ValueError(
             "the attacker labels its images at a tail: give it tail=, as the honest clients have "
@@ -140,7 +140,7 @@ def can_label(tail: nn.Module | None) -> nn.Module:
 
 
 def class_number(value: Any, classes: int, *, name: str) -> int:
-    """Return the number of a class that an argument called `name` gives.
+    """Return the class number passed as the argument `name`, after checking it.
 
     Raises:
         ValueError: If there is no such class among 0 to `classes` - 1.

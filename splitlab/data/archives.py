@@ -1,4 +1,4 @@
-"""Reading pictures out of the archives in which data sets are published.
+"""Reading pictures from the archives in which data sets are published.
 
 Nothing is unpacked to disk and nothing is written beside an archive: members are read one by one
 into memory, decoded, and resized straight into the result. An archive is not trusted. One that
@@ -64,7 +64,7 @@ def obtain(published: Published, folder: str | Path | None, verify: bool) -> dic
 
 
 def check_start(path: Path, magic: bytes, kind: str) -> None:
-    """Refuse a file that does not start as its format does.
+    """Refuse a file whose first bytes are not those of its format.
 
     Args:
         path: The file.
@@ -92,7 +92,7 @@ def check_start(path: Path, magic: bytes, kind: str) -> None:
 
 
 def check_name(path: Path, name: str) -> None:
-    """Refuse an archive for the name of one of its members.
+    """Refuse an archive if one of its members has a name that leads out of it.
 
     Args:
         path: The archive.
@@ -110,7 +110,7 @@ def check_name(path: Path, name: str) -> None:
 
 
 class Zip:
-    """A zip archive that is only read; use it in a `with` statement."""
+    """A read-only zip archive; use it in a `with` statement."""
 
     def __init__(self, path: Path) -> None:
         """Open an archive.
@@ -159,7 +159,7 @@ class Zip:
         return {match.groups(): name for match, name in matches if match}
 
     def read(self, name: str) -> bytes:
-        """Read one member; its checksum is compared.
+        """Read one member, and compare its checksum.
 
         Args:
             name: The member's name.
@@ -225,7 +225,7 @@ class Zip:
 
 
 def _levels(image: "Image", mode: str, where: str) -> np.ndarray:
-    """Decode a picture into 256 levels, as Pillow alone does only for 8 bits that cover all.
+    """Decode a picture into 256 levels, also with 16 bits or transparency.
 
     Args:
         image: The picture, as Pillow has opened it.
@@ -259,7 +259,7 @@ def _levels(image: "Image", mode: str, where: str) -> np.ndarray:
 
 
 def spread(count: int, n: int | None, name: str) -> list[int]:
-    """Choose `n` of `count` rows, evenly spread, so that they come from all over the set.
+    """Choose `n` of `count` rows, evenly spread over the whole set.
 
     Args:
         count: How many rows there are.
@@ -282,7 +282,7 @@ def spread(count: int, n: int | None, name: str) -> list[int]:
 
 
 def stack(pictures: Iterable[np.ndarray], count: int, size: int, channels: int) -> Tensor:
-    """Make a tensor of decoded pictures, a few at a time: the peak stays near the result's size.
+    """Make a tensor of decoded pictures, a few at a time, so that memory peaks near its size.
 
     A picture that is not square gives its middle square, so that a face keeps its proportions.
 

@@ -1,4 +1,4 @@
-"""CelebA from its original archive of aligned pictures, which everybody has to get by hand."""
+"""CelebA from its original archive of aligned pictures, which must be downloaded by hand."""
 
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def celeba(
 
 
 def _attributes(path: Path) -> tuple[list[str], dict[str, Tensor]]:
-    """Read the names of the pictures, by number, and for each attribute where it is present."""
+    """Read the names of the pictures, by number, and which pictures have each attribute."""
     try:
         with path.open(encoding="ascii", errors="replace") as file:
             first = file.readline()
@@ -150,7 +150,7 @@ def _attributes(path: Path) -> tuple[list[str], dict[str, Tensor]]:
 
 
 def _people(path: Path, names: list[str]) -> Tensor | None:
-    """Read who is on each picture: int64, shape (N,); None where there is no such file."""
+    """Read who is on each picture: int64, shape (N,); None if there is no such file."""
     try:
         text = path.read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:

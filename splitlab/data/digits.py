@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn brings along: no download, real writers."""
+"""The handwritten digits bundled with scikit-learn, of real writers, without a download."""
 
 import torch
 

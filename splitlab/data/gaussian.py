@@ -1,4 +1,4 @@
-"""Images on which nothing is drawn: Gaussian noise, white or with another set's moments."""
+"""Images without content: Gaussian noise, white or with the moments of another data set."""
 
 import math
 

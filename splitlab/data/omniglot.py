@@ -20,7 +20,7 @@ DRAWERS = 20  # drawings of each character
 
 @dataclass(frozen=True)
 class OmniglotFiles(Published):
-    """One published archive, and how many drawings it holds."""
+    """One published archive, and the number of drawings in it."""
 
     images: int
 
@@ -30,7 +30,7 @@ class OmniglotFiles(Published):
         return next(iter(self.files))
 
     def fault(self, name: str, path: Path) -> str | None:
-        """Tell what is wrong with the archive; see `Published.fault`.
+        """Say what is wrong with the archive; see `Published.fault`.
 
         Args:
             name: The archive's name.
@@ -167,7 +167,7 @@ def omniglot(
 
 
 def _drawings(archive: Zip) -> dict[tuple[str, str, str], str]:
-    """Return the member's name for each (alphabet, character, drawing)."""
+    """Return the archive member of each (alphabet, character, drawing)."""
     drawings = archive.find(r"([^/]+)/(character\d+)/(\d+_\d+)\.png")
     if not drawings:
         raise DataError(

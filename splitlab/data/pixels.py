@@ -1,4 +1,4 @@
-"""Pixels of images, (N, C, H, W): grey channels that repeat, copies of rows, and other sizes."""
+"""Pixels of images, (N, C, H, W): repeated gray channels, copies of rows, and resizing."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +10,7 @@ RESIZE_CHUNK = 2000  # images resized at a time: keeps the working memory at a f
 
 
 def repeats_grey(x: Tensor) -> bool:
-    """Tell whether the channels of `x` are one stored grey channel.
+    """Return whether the channels of `x` are one stored gray channel.
 
     Args:
         x: Images, shape (N, C, H, W).
@@ -22,7 +22,7 @@ def repeats_grey(x: Tensor) -> bool:
 
 
 def stored_channels(x: Tensor) -> Tensor:
-    """Return what `x` keeps in memory: one channel of grey images, else all of them.
+    """Return what `x` keeps in memory: one channel of gray images, else all of them.
 
     Args:
         x: Images, shape (N, C, H, W).
@@ -34,7 +34,7 @@ def stored_channels(x: Tensor) -> Tensor:
 
 
 def take_rows(x: Tensor, rows: Tensor) -> Tensor:
-    """Copy rows of `x` into storage of their own; a repeated grey channel stays one channel.
+    """Copy rows of `x` into their own storage; a repeated gray channel stays one channel.
 
     Args:
         x: Images, shape (N, C, H, W).
@@ -66,7 +66,7 @@ def check_size_and_channels(size: int, channels: int) -> None:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resize images bilinearly, with half-pixel centres (`align_corners=False`).
+    """Resize images bilinearly, with half-pixel centers (`align_corners=False`).
 
     When shrinking, the filter is widened (`antialias=True`): plain bilinear would look at four
     pixels and skip others, and thin strokes would break up. When enlarging, it is plain bilinear.

@@ -1,4 +1,4 @@
-"""Gradients per image, by opacus, of a network that treats every image by itself."""
+"""Gradients per image, by opacus, of a network that treats every image separately."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def learned(net: nn.Module) -> list[nn.Parameter]:
 
 
 def opacus(part: str) -> Any:
-    """A module of opacus, which takes seconds to import."""
+    """Return a module of opacus, imported late because that takes seconds."""
     try:
         import_module("opacus")
         return import_module(f"opacus.{part}")
@@ -58,12 +58,12 @@ def opacus(part: str) -> Any:
 
 
 def hook(net: nn.Module) -> Any:
-    """Hooks in whose presence a backward pass leaves `grad_sample` (B, ...) on every weight."""
+    """Return hooks that make a backward pass leave `grad_sample` (B, ...) on every weight."""
     return opacus("grad_sample").GradSampleModule(net, loss_reduction="mean")
 
 
 def unhook(hooked: Any) -> None:
-    """Take the hooks away, and what they have left on layers and weights."""
+    """Remove the hooks, and what they have left on layers and weights."""
     layers = list(hooked.iterate_submodules(hooked._module))
     net = hooked.to_standard_module()
     for held, names in ((layers, ON_LAYERS), (net.parameters(), ON_WEIGHTS)):
@@ -94,7 +94,7 @@ def without_batch_norm(net: nn.Module) -> tuple[nn.Module, dict[int, nn.Paramete
 
 
 def check_layers(net: nn.Module, x: Tensor) -> None:
-    """Raise a ValueError unless the gradients per image are right and each is one image's alone.
+    """Raise a ValueError unless the gradients per image are right and depend on one image only.
 
     Args:
         net: A copy of the network, which is changed.
