@@ -23,7 +23,7 @@ IMAGES = (
     "ImageData.from_arrays(x, y, value_range=(-1, 1))"
 )
 NETWORK = "pass a network, an nn.Module such as sl.tiny.client_net()"
-TENSOR = "pass a torch tensor, such as torch.as_tensor(...) makes of it"
+TENSOR = "pass a torch tensor, such as torch.as_tensor(...)"
 SHORT = 60  # characters of a value that a sentence quotes
 
 
@@ -138,7 +138,7 @@ def tensor_of(name: str, values: Any) -> Tensor:
             return torch.as_tensor(values)
         except (TypeError, ValueError, RuntimeError) as error:
             why = reason(error)
-            raise TypeError(f"{name} is no list of numbers ({why}): {TENSOR}") from error
+            raise TypeError(f"{name} is not a list of numbers ({why}): {TENSOR}") from error
     raise TypeError(f"{name} is {described(values)}: {TENSOR}")
 
 
@@ -211,7 +211,7 @@ def instance(name: str, value: Any, kind: type[T] | tuple[type, ...], do: str) -
         return value  # type: ignore[return-value]
     if inspect.isclass(value) and issubclass(value, kinds):
         raise TypeError(
-            f"{name} is the class {value.__name__}, and not one of its objects: call it, as in "
+            f"{name} is the class {value.__name__}, not an instance of it: call it, as in "
             f"{value.__name__}(...)"
         )
     raise TypeError(f"{name} is {described(value)}: {do}")
@@ -238,7 +238,7 @@ def able(name: str, value: Any, methods: Iterable[str], do: str) -> None:
         do: As in `instance`.
     """
     if inspect.isclass(value):
-        raise TypeError(f"{name} is the class {value.__name__}, and not one of its objects: {do}")
+        raise TypeError(f"{name} is the class {value.__name__}, not an instance of it: {do}")
     if lacking := [method for method in methods if not callable(getattr(value, method, None))]:
         raise TypeError(f"{name} is {described(value)}, which has no method {lacking[0]}: {do}")
 
@@ -283,22 +283,22 @@ def optimizer(
         TypeError: If `make` makes no optimizer, or is one already.
         ValueError: If there is nothing to train, or a setting such as the rate is wrong.
     """
-    do = f"pass what makes one from parameters, such as {name}=partial(torch.optim.Adam, lr=1e-3)"
+    do = f"pass a function of the parameters, such as {name}=partial(torch.optim.Adam, lr=1e-3)"
     if not callable(make) or isinstance(make, nn.Module):
         raise TypeError(f"{name} is {described(make)}: {do}")
     held = list(parameters)
     if not held:
         raise ValueError(
-            f"{who} has a network without parameters, and so nothing to train: give it a layer "
+            f"{who} has a network without parameters, so nothing to train: give it a layer "
             "that learns, such as nn.Conv2d"
         )
     try:
         made = make(held)
     except Exception as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{name} makes no optimizer ({reason(error)}): {do}") from error
+        raise kind(f"{name} cannot make an optimizer ({reason(error)}): {do}") from error
     if not isinstance(made, Optimizer):
-        raise TypeError(f"{name} makes {described(made)}, no optimizer: {do}")
+        raise TypeError(f"{name} makes {described(made)}, not an optimizer: {do}")
     return made
 
 

@@ -61,7 +61,7 @@ class Backdoor(Client):
         goal="make the shared network take every image with a trigger for the target class",
         sees=(
             "in its own turns, the server's output and the gradient with respect to z",
-            "the weights of f and tail, which clients hand on or have averaged",
+            "the weights of f and tail, which clients pass on or have averaged",
         ),
         knows=("f and the tail", "its own images and labels"),
         does_not_know=("the other clients' images", "the server's network"),

@@ -82,11 +82,11 @@ class ClientGAN(Client):
         goal="draw images of a class that other clients hold",
         sees=(
             "in its own turns, the server's output and the gradient with respect to z",
-            "the weights of f and tail, which clients hand on or have averaged",
+            "the weights of f and tail, which clients pass on or have averaged",
         ),
         knows=("f and the tail", "the classes", "shape and value range of the images"),
         does_not_know=("any image of the target class", "the server's network"),
-        grants=("all heads have one more class than the task, which everybody agreed to",),
+        grants=("one more class than the task in all heads, to which all parties agreed",),
         source="Hitaj, Ateniese, Perez-Cruz, CCS 2017; Pasquini, Ateniese, Bernaschi, CCS 2021",
     )
     PROTOCOLS = ("u_shaped",)
@@ -316,7 +316,7 @@ def _check_generator(generator: nn.Module, like: ImageData, noise: int, batch_si
     instance("generator", generator, nn.Module, NETWORK)
     first = next(generator.parameters(), None)
     if first is None or not any(one.requires_grad for one in generator.parameters()):
-        raise ValueError("the generator has no weights to train: pass a network with some")
+        raise ValueError("the generator has no weights to train: pass a network that has some")
     if batch_size < 2 and any(isinstance(m, nn.BatchNorm1d) for m in generator.modules()):
         raise ValueError(
             f"batch_size is {batch_size} and the generator has a BatchNorm1d, which needs several "

@@ -26,7 +26,7 @@ class GradientClustering(LabelInference):
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         who="client, honest but curious (passive)",
-        goal="find out which rows share a label, where the labels lie with the server",
+        goal="infer which rows share a label, while the server holds the labels",
         sees=("the gradient with respect to z, one row for each image, once a step",),
         knows=("its private images", "its own network f", "how many classes there are"),
         does_not_know=("any label", "the server's network and loss"),

@@ -40,7 +40,7 @@ class GradientCosine(LabelInference):
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         who="client, honest but curious (passive)",
-        goal="infer the labels, which lie with the server",
+        goal="infer the labels, which the server holds",
         sees=("the gradient with respect to z, one row for each image, once a step",),
         knows=("its private images", "its own network f", "how many classes there are"),
         does_not_know=("the labels of the other rows", "the server's network and loss"),
@@ -57,7 +57,7 @@ class GradientCosine(LabelInference):
             raise ValueError(
                 "GradientCosine knows no row of class "
                 f"{lacking[0]}: with {self.classes} classes, pass known={{row: label}} with "
-                + ("one row at least" if self.classes == 2 else "a row of each class")
+                + ("at least one row" if self.classes == 2 else "a row of each class")
             )
 
     def score(self, received: Received) -> Tensor:
@@ -77,8 +77,7 @@ class GradientCosine(LabelInference):
         labels = torch.tensor([self.known[row] for row in seen], device=rows.device)
         if not seen or (self.classes > 2 and len(labels.unique()) < self.classes):
             raise ValueError(
-                "a known row has not come up in a batch yet, nor another one of its class: train "
-                "for an epoch"
+                "no known row of some class has been in a batch yet: train for an epoch"
             )
         cosines = torch.stack(
             [(rows * _nearest(mine, received.step)).sum(1) for mine in seen.values()], dim=1

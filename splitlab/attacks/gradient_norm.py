@@ -33,7 +33,7 @@ class GradientNorm(LabelInference):
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         who="client, honest but curious (passive)",
-        goal="infer the labels, which lie with the server",
+        goal="infer the labels, which the server holds",
         sees=("the gradient with respect to z, one row for each image, once a step",),
         knows=("its private images", "its own network f", "how rare label 1 is"),
         does_not_know=("any label", "the server's network and loss"),

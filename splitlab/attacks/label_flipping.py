@@ -45,7 +45,7 @@ class LabelFlipping(Client):
         goal="make the shared network take images of one class for another",
         sees=(
             "in its own turns, the server's output and the gradient with respect to z",
-            "the weights of f and tail, which clients hand on or have averaged",
+            "the weights of f and tail, which clients pass on or have averaged",
         ),
         knows=("f and the tail", "its own images and labels"),
         does_not_know=("the other clients' images", "the server's network"),
@@ -114,6 +114,8 @@ def _checked(flips: Mapping[int, int], classes: int) -> dict[int, int]:
         true = setup.class_number(true, classes, name="a class in flips")
         false = setup.class_number(false, classes, name=f"the false label of {true} in flips")
         if true == false:
-            raise ValueError(f"flips has {true}: {false}, which is no flip: choose another label")
+            raise ValueError(
+                f"flips has {true}: {false}, which changes nothing: choose another label"
+            )
         checked[true] = false
     return checked

@@ -124,8 +124,8 @@ class PropertyInference(Server):
             )
         if decoder is not None and any(True for _ in decoder.parameters()):
             raise ValueError(
-                "the decoder has parameters, which nothing here would train: pass one that is the "
-                "inverse of a fixed pilot, such as nets.DepthToSpace"
+                "the decoder has parameters, which this attack does not train: pass one that is "
+                "the inverse of a fixed pilot, such as nets.DepthToSpace"
             )
         self.hijack = FSHA(
             public,

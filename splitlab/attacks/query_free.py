@@ -149,7 +149,7 @@ class QueryFreeInversion(PassiveServer):
         if isinstance(message, SmashedData) and message.asks == "output":
             raise ValueError(
                 "QueryFreeInversion trains its surrogate on the classes in which s ends, and in "
-                "the U-shaped protocol s ends before them: use protocol=vanilla"
+                "the U-shaped protocol s does not reach them: use protocol=vanilla"
             )
         super().check(message)
 

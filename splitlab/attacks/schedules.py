@@ -99,7 +99,7 @@ def effective_rate(
     """
     first, second = _betas(betas)
     if not (0 <= first < 1 and 0 <= second < 1):
-        raise ValueError(f"betas are {betas}: both are from 0 to below 1")
+        raise ValueError(f"betas are {betas}: choose both from 0 to below 1")
     mean = square = 0.0
     rates = []
     for step, factor in enumerate(reals("factors", factors), start=1):
@@ -126,7 +126,7 @@ def fastest_growth(betas: tuple[float, float] = ADAM_BETAS) -> tuple[float, floa
     """
     first, second = _betas(betas)
     if not (0 < first < 1 and 0 < second < 1 and first**2 < second):
-        raise ValueError(f"betas are {betas}: both lie between 0 and 1, and b1^2 below b2")
+        raise ValueError(f"betas are {betas}: choose both between 0 and 1, and b1^2 below b2")
     most = (1 - first) / math.sqrt((1 - second) * (1 - first**2 / second))
     return second / first, most
 

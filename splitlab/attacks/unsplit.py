@@ -147,7 +147,7 @@ class UnSplit(PassiveServer):
             "that neighboring pixels are alike, and the background's value",
             "its own network s",
         ),
-        does_not_know=("the private images, or any other", "the weights of f"),
+        does_not_know=("the private images, or any other images", "the weights of f"),
         source="Erdogan, Kupcu, Cicek, WPES 2022",
     )
 

@@ -125,8 +125,8 @@ class UnSplitLabels(PassiveServer):
         """
         if a.shape != da.shape:
             raise ValueError(
-                f"a has shape {tuple(a.shape)} and da {tuple(da.shape)}: give the output of the "
-                "very step that da answers"
+                f"a has shape {tuple(a.shape)} and da {tuple(da.shape)}: pass the output that da "
+                "is the gradient of"
             )
         a = a.detach().requires_grad_()
         logits = self.clone(a)
@@ -146,8 +146,8 @@ class UnSplitLabels(PassiveServer):
         guesses, batches = self.guesses[first:end], tuple(self.batches[first:end])
         if not guesses:
             raise ValueError(
-                f"{type(self).__name__} has guessed nothing in the steps {first} to {end}: train "
-                f"first; it has seen {len(self.guesses)} steps"
+                f"{type(self).__name__} has inferred nothing in the steps {first} to {end}: "
+                f"train first; it has seen {len(self.guesses)} steps"
             )
         numbers = range(first, first + len(guesses))
         step = [torch.full_like(g, number) for number, g in zip(numbers, guesses, strict=True)]

@@ -46,14 +46,14 @@ def audit(clients: Iterable[Any], server: Any, others: Sequence[Any] = ()) -> No
             reads = key in images and all(which.startswith("clients") for which in (owner, place))
             if owner != place and not reads:
                 raise ThreatModelViolation(
-                    f"{first} and {path} are the same memory: "
-                    "only messages may cross, so send a message or make a copy"
+                    f"{first} and {path} share memory, but parties may share only messages: "
+                    "send a message or make a copy"
                 )
         name = getattr(party, "name", place)
         if name in names:
             raise ThreatModelViolation(
-                f"{names[name]} and {place} are both called {name!r}: give each party a name= of "
-                "its own, by which messages know it"
+                f"{names[name]} and {place} are both called {name!r}: give each party its "
+                "own name=, because messages identify parties by name"
             )
         names[name] = place
 

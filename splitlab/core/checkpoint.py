@@ -112,7 +112,7 @@ class Checkpoint:
         except Misfit as error:
             raise CheckpointError(
                 f"{self.path} cannot be resumed ({error.what}): resume it with the version of "
-                "splitlab that wrote it, or delete it to begin anew"
+                "splitlab that wrote it, or delete it to start over"
             ) from error
         self.log.load_state_dict(saved["log"])
         return int(saved["step"])
@@ -139,7 +139,7 @@ class Checkpoint:
                     continue
                 attribute = path.rpartition(".")[2].partition("[")[0]
                 raise CheckpointError(
-                    f"{path} changes during the run, and a resumed run would not know: add "
+                    f"{path} changes during the run, and a resumed run would lose it: add "
                     f"{attribute!r} to STATE of its class (a Stateful; a network makes it a "
                     "buffer), to LATER if it is a part that is made during the run, or to PASSING "
                     "if the next step does not need it"
@@ -169,11 +169,11 @@ class Checkpoint:
         if saved["step"] > self.steps:
             raise CheckpointError(
                 f"{self.path} is at step {saved['step']}, past the {self.steps} asked for: ask for "
-                "more steps, or delete the file to begin anew"
+                "more steps, or delete the file to start over"
             )
         for name, mine in (("parties", self.parties), ("observers", self.watching)):
             if odd := saved[name].keys() ^ mine.keys():
-                raise unreadable(self.path, f"only one of it and this run has {min(odd, key=str)}")
+                raise unreadable(self.path, f"only one of the two runs has {min(odd, key=str)}")
         return saved
 
     def _outline(self, steps: int) -> dict[str, str]:
@@ -195,7 +195,7 @@ class Checkpoint:
         for name, one in {**self.parties, **self.watching}.items():
             for path in left_out(one, name, participants):
                 raise CheckpointError(
-                    f"{path} has a state that no checkpoint would hold: keep it in an attribute, a "
+                    f"{path} has a state that no checkpoint saves: keep it in an attribute, a "
                     "list or a dictionary of its owner (random numbers in a torch.Generator), or "
                     "train without checkpoint"
                 )
@@ -218,7 +218,7 @@ def _not_written(saved: dict[Any, Any]) -> str | None:
     if odd := saved.keys() ^ ENTRIES.keys():
         name = min(odd, key=str)
         what = "lacks" if name in ENTRIES else "has an unknown part"
-        return f"it {what} {name!r}, and is of another version of splitlab or was changed"
+        return f"it {what} {name!r}, so it is from another version of splitlab or was changed"
     for name, kind in ENTRIES.items():
         if type(saved[name]) is not kind:
             return f"{name} is {kind_of(saved[name])} and should be {kind.__name__}"
@@ -241,7 +241,7 @@ def _not_written(saved: dict[Any, Any]) -> str | None:
     if type(log["steps"]) is not int or log["steps"] != step:
         return f"it is at step {step} and its log has {kind_of(log['steps'])} for steps"
     if not all(_is_column(column, step) for column in columns):
-        return f"its log has not one number a step for {step} steps"
+        return f"its log does not have one number for each of {step} steps"
     return None
 
 

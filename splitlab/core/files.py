@@ -85,7 +85,7 @@ def located(path: Path | str) -> Path:
             f"{_short(path)} cannot be a checkpoint ({_reason(error)}): choose another file"
         ) from error
     if is_other:
-        kind = "a folder" if full.is_dir() else "no plain file"
+        kind = "a folder" if full.is_dir() else "not a regular file"
         raise CheckpointError(f"{full} is {kind}: choose the path of a file, such as run.ckpt")
     return full
 
@@ -130,7 +130,7 @@ def load(path: Path | str) -> Any:
     try:
         return _decode(json.loads(structure), tensors)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise unreadable(path, "what is around its tensors is not as splitlab writes it") from error
+        raise unreadable(path, "the data around its tensors is not what splitlab writes") from error
 
 
 def _write(path: Path, content: bytes, *, rehearsal: bool = False) -> None:
@@ -278,6 +278,6 @@ def _checksum(structure: str, tensors: dict[str, Tensor]) -> str:
 def unreadable(path: Path, why: str) -> CheckpointError:
     """Return the error for a file that cannot be read."""
     return CheckpointError(
-        f"{path} cannot be read as a checkpoint ({why}): delete it to begin anew, or put a whole "
-        "copy in its place"
+        f"{path} cannot be read as a checkpoint ({why}): delete it to start over, or replace it "
+        "with a complete copy"
     )

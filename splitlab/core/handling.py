@@ -26,7 +26,7 @@ def answer_once(server: Any, message: Message) -> Message:
     elif message.step < last or key not in kept:
         raise ValueError(
             f"{server.name} has answered step {last} of {message.sender} and keeps no earlier "
-            f"answer: send the step after it, not step {message.step}"
+            f"answer: send the next step, not step {message.step}"
         )
     return KINDS[kept[key]["kind"]](**kept[key]["fields"]).delivered()
 

@@ -168,9 +168,9 @@ class _Describe:
             self.lines[path] = f"{function.__module__}.{name}{_code(function)}"
             return
         raise CheckpointError(
-            f"{path} is a function without a name that is neither one of the step nor a loss, so "
-            "that nobody can say whether a checkpoint is of the same run: define it with def, "
-            "outside any other function, or train without checkpoint"
+            f"{path} is a function without a name, so splitlab cannot check whether a checkpoint "
+            "is of the same run: define it with def, outside any other function, or train without "
+            "checkpoint"
         )
 
     def by_step(self, function: Callable[..., Any]) -> str | None:

@@ -94,7 +94,7 @@ def loss_of(loss: Any, *, who: str, step: int) -> Tensor:
         )
     if not loss.isfinite():
         raise ValueError(
-            f"the loss of {who} is {float(loss.detach())} at step {step}, and no step is taken: "
+            f"the loss of {who} is {float(loss.detach())} at step {step}, so no step is taken: "
             "lower the learning rates, or look at the loss and at the images"
         )
     return loss
@@ -134,13 +134,13 @@ def in_place_of(
         )
     if given.requires_grad and not returned.requires_grad:
         raise ValueError(
-            f"{name} returns {what} without its graph, so that f would learn nothing: compute it "
+            f"{name} returns {what} without its graph, so f would learn nothing: compute it "
             "from the tensor it is given, without detach(), .data, numpy or torch.no_grad()"
         )
     if not returned.isfinite().all():
         raise ValueError(
             f"{name} returns {what} with NaN or infinity in it: look for a division by zero, or a "
-            "logarithm or a root of what is not above zero"
+            "logarithm or a root of a number that is not positive"
         )
     return returned
 

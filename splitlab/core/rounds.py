@@ -239,7 +239,7 @@ class Aggregator(Party):
             )
         if any(other.sender == sender for other in self.received):
             raise ValueError(
-                f"{sender} sends its weights twice in a round: give each client a name of its own, "
+                f"{sender} sends its weights twice in a round: give each client its own name, "
                 "and call aggregate() at the end of a round"
             )
         if self.received:

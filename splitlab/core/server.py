@@ -157,7 +157,7 @@ class Server(Party, ABC):
             NotImplementedError: If this server has no layers for the task.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} has no layers that work on the task: ask a HonestServer, or a "
+            f"{type(self).__name__} has no layers for the task: use an HonestServer, or a "
             "server that takes part in the U-shaped protocol"
         )
 
@@ -244,8 +244,8 @@ class HonestServer(Server):
                 returned.loss_takes(self.loss, self.net, logits, labels, message.z.dtype, name=who)
             elif self.defenses:
                 raise ValueError(
-                    f"{self.name} has defenses that guard its labels, and in the U-shaped protocol "
-                    "the client has the labels: leave out defenses, or use protocol=vanilla"
+                    f"{self.name} has defenses of its labels, but in the U-shaped protocol the "
+                    "client has the labels: leave out defenses, or use protocol=vanilla"
                 )
 
     @with_own_randomness

@@ -43,8 +43,7 @@ def client(
     function("loss", loss, A_LOSS)
     if sends_labels and tail is not None:
         raise ValueError(
-            "a client with a tail has one so that its labels stay at home: leave out "
-            "sends_labels=True, or leave out tail"
+            "a client with a tail keeps its labels: leave out sends_labels=True, or leave out tail"
         )
     _defenses(defenses, kind, "client")
 
@@ -74,8 +73,8 @@ def _defenses(defenses: Any, kind: type, side: str) -> None:
     for one in defenses if isinstance(defenses, list | tuple) else ():
         if isinstance(one, Stateful) and not isinstance(one, kind):
             raise TypeError(
-                f"defenses holds {described(one)}, which is no {kind.__name__}, and so no defense "
-                f"of a {side}: give it to the other party, or leave it out"
+                f"defenses holds {described(one)}, which is not a {kind.__name__} and cannot "
+                f"defend a {side}: give it to the other party, or leave it out"
             )
     instances("defenses", defenses, kind, f"each one a {kind.__name__} of splitlab.defenses")
 
@@ -133,8 +132,8 @@ def can_label(tail: nn.Module | None) -> nn.Module:
     """Return the tail of a client that chooses its labels; a ValueError if there is none."""
     if tail is None:
         raise ValueError(
-            "the attacker labels its images at a tail: give it tail=, as the honest clients have "
-            "it, and use protocol=u_shaped"
+            "the attacker needs a tail to choose its labels: give it tail=, as the honest clients "
+            "have it, and use protocol=u_shaped"
         )
     return tail
 
@@ -148,7 +147,7 @@ def class_number(value: Any, classes: int, *, name: str) -> int:
     number = whole(value)
     if number is None:
         raise ValueError(
-            f"{name} is {described(value)}: give the class by its number, from 0 to {classes - 1}"
+            f"{name} is {described(value)}: pass the number of a class, from 0 to {classes - 1}"
         )
     if not 0 <= number < classes:
         raise ValueError(f"{name} is {number}: choose a class from 0 to {classes - 1}")

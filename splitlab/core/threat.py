@@ -67,7 +67,7 @@ def side_by_side(cards: Mapping[str, ThreatModel]) -> Table:
         ValueError: If there is nothing to compare.
     """
     if len(cards) < 2:
-        raise ValueError(f"{len(cards)} card is nothing to compare: pass at least two")
+        raise ValueError(f"cards holds {len(cards)}: pass at least two cards to compare")
     lines = [dict(card.lines()) for card in cards.values()]
     names = [name for name, _ in next(iter(cards.values())).lines()]
     rows = [(name, *(line[name] for line in lines)) for name in names]

@@ -16,7 +16,7 @@ def can_be_sent(message: Any, receiver: Any) -> None:
     """
     if not isinstance(message, Message):
         raise TypeError(
-            f"only messages cross the wire, not {described(message)}: send SmashedData or Gradient "
+            f"only messages can be sent, not {described(message)}: send SmashedData or Gradient "
             "(splitlab.core.messages)"
         )
     if not hasattr(type(receiver), "RECEIVES"):

@@ -128,7 +128,7 @@ def header(message: Any, receiver: Any) -> None:
     if message.to not in ("", who):
         raise ValueError(
             f"{who} is sent a message for {message.to}: give each message to the party that it "
-            "names, and each party a name of its own"
+            "names, and each party its own name"
         )
 
 
@@ -153,7 +153,7 @@ def _payload(message: Message, receiver: Any) -> None:
     if not floats or not main.numel() or (name in ("z", "a") and main.ndim < 2):
         raise ValueError(
             f"{receiver.name} is sent {name} of {main.dtype} and shape {tuple(main.shape)} by "
-            f"{message.sender}: send float32 or float64 of shape (B, ...), with a row at least"
+            f"{message.sender}: send float32 or float64 of shape (B, ...), at least one row"
         )
     _finite(name, _largest(main), message, receiver, ADVICE.get(name, TO_CLIENT))
     for name in ("labels", "index"):
@@ -180,7 +180,7 @@ def _tensor(
     if value.layout is not torch.strided or value.is_quantized:
         raise ValueError(
             f"{receiver.name} is sent {name} as a {value.layout} tensor by {message.sender}: send "
-            "an ordinary one, as to_dense() returns"
+            "a dense one, as to_dense() returns"
         )
     own = receiver.device
     if anywhere and value.device.type != "meta":
@@ -277,11 +277,11 @@ def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
     if labels is None:
         raise ValueError(
             f"{who} needs labels to compute the task's loss: make the client with "
-            "sends_labels=True, or use a protocol in which the labels stay at home"
+            "sends_labels=True, or use a protocol in which the client keeps its labels"
         )
     if message.index is None:
         raise ValueError(
-            f"{who} holds labels and does not know whose z this is: make the client "
+            f"{who} holds labels but does not know to which rows z belongs: make the client "
             "with sends_index=True, or if it has a tail, use protocol=u_shaped"
         )
     if message.index.max() >= len(labels):
@@ -306,7 +306,7 @@ def labels_below(labels: Tensor, logits: Sequence[int], *, sender: str, who: str
         ValueError: If the network makes no row of scores, or a label is too large for it.
     """
     if len(logits) == 0:
-        raise ValueError(f"{who} makes one number a row: let it return class scores (B, K)")
+        raise ValueError(f"{who} makes one number for each row: let it return class scores (B, K)")
     classes = logits[0]
     if classes > 1 and labels.max() >= classes:  # a single score is the business of the loss
         raise ValueError(

@@ -29,8 +29,8 @@ def check(message: Weights, receiver: Any) -> None:
         isinstance(name, str) and isinstance(t, Tensor) for name, t in message.state.items()
     ):
         raise TypeError(
-            f"{receiver.name} is sent a state that maps no names to tensors by {message.sender}: "
-            "send what client.weights() returns"
+            f"{receiver.name} is sent a state that does not map names to tensors by "
+            f"{message.sender}: send what client.weights() returns"
         )
     if message.samples is not None:
         count("samples", message.samples, least=1)

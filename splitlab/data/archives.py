@@ -85,7 +85,7 @@ def check_start(path: Path, magic: bytes, kind: str) -> None:
         return
     if start.lstrip()[:1] == b"<":
         raise DataError(
-            f"{path} is a web page, not {kind}: the server sent an error page or a question; "
+            f"{path} is a web page, not {kind}: the server sent an error or a confirmation page; "
             f"download it again, in a browser if need be."
         )
     raise DataError(f"{path} is not {kind}; download it again.")
@@ -254,7 +254,7 @@ def _levels(image: "Image", mode: str, where: str) -> np.ndarray:
         return np.asarray(image.convert(mode))
     raise DataError(
         f"{where} is a picture of the kind {image.mode}{' with transparency' * transparent}, which "
-        "cannot be read rightly; convert it to 8 bits, or download the original archive."
+        "cannot be read correctly; convert it to 8 bits, or download the original archive."
     )
 
 

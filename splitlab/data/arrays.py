@@ -45,7 +45,7 @@ def pixels_of(
     if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
         raise DataError(
             f"{name}: x has the shape {images.shape}, which looks like (N, H, W, C); pass "
-            f"x.transpose(0, 3, 1, 2), for channels come before height and width."
+            f"x.transpose(0, 3, 1, 2), because channels come before height and width."
         )
     smallest, largest = _single(images.min()), _single(images.max())
     if np.isnan(smallest):
@@ -141,12 +141,12 @@ def tensor_of(values: Any, what: str, device: torch.device) -> Tensor:
     try:
         array = np.array(values)
         if array.dtype.kind not in NUMBERS:
-            raise TypeError(f"it holds no numbers but {array.dtype}")
+            raise TypeError(f"it holds {array.dtype}, not numbers")
         array = array.astype(np.int64) if array.dtype.kind in "iu" else array
         return torch.from_numpy(array).to(device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"{what} is {described(values)}, and no tensor can be made of it ({reason(error)}); "
+            f"{what} is {described(values)}, which cannot become a tensor ({reason(error)}); "
             "pass whole numbers, or for images of your own call ImageData.from_arrays."
         ) from None
 

@@ -62,7 +62,7 @@ def fetch(published: Published) -> Path:
     if published.by_hand:
         if lacking := missing(published, folder):
             raise DataError(
-                f"{published.name}: {', '.join(lacking)} must be got by hand, for "
+                f"{published.name}: {', '.join(lacking)} must be downloaded by hand: "
                 f"{published.terms.rstrip('.')}; get them {published.by_hand}, and put them into "
                 f"{folder}, or set {DATA} to a folder that holds them in {published.folder}/."
             )
@@ -74,17 +74,18 @@ def fetch(published: Published) -> Path:
     if os.environ.get(OFFLINE, "0") not in ("", "0"):
         raise DataError(
             f"{published.name}: {wanted[0]} is {'damaged' if damaged else 'missing'} in {folder}, "
-            f"and {OFFLINE} forbids to download it; unset it, or {_elsewhere(published)}"
+            f"and {OFFLINE} forbids downloading it; unset it, or {_elsewhere(published)}"
         )
     _have_certificates(published)
     _make_ready(folder, published)
     for name in damaged:
-        _tell(published, f"{folder / name} is damaged and is downloaded again.")
+        _tell(published, f"{folder / name} is damaged: downloading it again.")
     root = folder_from(DATA)
     _tell(
         published,
         f"downloading {megabytes(published, wanted)} to {folder}"
-        f"{f', for {root} ({DATA}) does not hold it' if root else ''}. Terms: {published.terms}",
+        f"{f', because {root} ({DATA}) does not hold it' if root else ''}. "
+        f"Terms: {published.terms}",
     )
     _remember_terms(published)
     mirrors = list(published.mirrors)

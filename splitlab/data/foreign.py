@@ -159,7 +159,7 @@ def thickened(x: Tensor, pixels: float) -> Tensor:
     reach = round(abs(pixels) * FINE)
     if reach != abs(pixels) * FINE or 2 * reach >= x.shape[-1] * FINE:
         raise ValueError(
-            f"edges move by quarters of a pixel, less than half of the image's width: not {pixels}."
+            f"pixels must be a multiple of 0.25 below half of the image's width, not {pixels}."
         )
     if reach == 0:
         return x.clone()

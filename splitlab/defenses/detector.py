@@ -144,5 +144,5 @@ def first_parameter_learns(who: str, net: nn.Module) -> None:
     if first is None or not first.requires_grad:
         raise ValueError(
             f"{who} looks at the gradient of the first parameter of the client's network, which "
-            f"{'has none' if first is None else 'is frozen'}: leave out {who}, or let it learn"
+            f"{'has none' if first is None else 'is frozen'}: leave out {who}, or make it trainable"
         )

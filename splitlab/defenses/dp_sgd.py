@@ -210,12 +210,12 @@ class DPSGD(Defense):
                 first = False
             elif _overrides(other, "local_loss") or _overrides(other, "grads"):
                 raise ValueError(
-                    f"{other!r} adds gradients that DPSGD does not clip for each image, so that no "
+                    f"{other!r} adds gradients that DPSGD does not clip for each image, so no "
                     "epsilon would hold: leave out one of the two"
                 )
             elif isinstance(other, ClipGradient | SetNorm):
                 raise ValueError(
-                    f"{other!r} changes one image's gradient by those of the others, so that no "
+                    f"{other!r} makes an image's gradient depend on the others, so no "
                     "epsilon would hold: leave it out, since DPSGD clips each image's gradient"
                 )
             elif first and self.poisson and _overrides(other, "begin"):

@@ -49,7 +49,7 @@ class GradientRank(Detector):
         """
         if not turn.fake:
             score = rank_share(dz, self.tolerance)
-            self.see(client, score, f"the gradient has {score:.0%} of the rank that it could have")
+            self.see(client, score, f"the gradient has {score:.0%} of the largest possible rank")
         return dz
 
     @classmethod

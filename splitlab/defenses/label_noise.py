@@ -127,8 +127,8 @@ class Marvell(LabelDefense):
         """
         if labels.min() < 0 or labels.max() > 1:
             raise ValueError(
-                f"Marvell's noise is for the labels 0 and 1, and there is a {int(labels.max())}: "
-                "use GradientNoise for more classes"
+                f"Marvell's noise is for the labels 0 and 1, and there is a label "
+                f"{int(labels.max())}: use GradientNoise for more classes"
             )
         rows = dz.flatten(1).double()  # late in training they are small, and their squares 0
         if labels.min() < labels.max():

@@ -46,8 +46,7 @@ class LabelPermutation(Defense):
         self.renamed = classes if renamed is None else count("renamed", renamed, least=0)
         if not 2 <= self.renamed <= classes:
             raise ValueError(
-                f"{self.renamed} of {classes} classes cannot get other names: rename 2 or more, "
-                f"and at most all of them"
+                f"renamed is {self.renamed}: choose a number of classes from 2 to {classes}"
             )
         chosen = torch.randperm(classes, generator=generator(seed))[: self.renamed]
         self.names = torch.arange(classes)
@@ -64,7 +63,7 @@ class LabelPermutation(Defense):
         """
         if not client.sends_labels:
             raise ValueError(
-                f"{client.name} sends no labels in its protocol, so that a permutation of them "
+                f"{client.name} sends no labels in its protocol, so a permutation of them "
                 "would defend nothing: leave out LabelPermutation"
             )
         highest = int(client.data.y.max())

@@ -35,7 +35,7 @@ class LossAlarm(Detector):
 
     STATE = ("losses",)
     PROTOCOLS = ("u_shaped",)
-    NEEDS = ("a tail of its own, with its labels", "some steps of patience")
+    NEEDS = ("its own tail and labels", "some steps of patience")
 
     def __init__(
         self, threshold: float, *, after: int = 50, window: int = 10, stop: bool = True
@@ -49,7 +49,7 @@ class LossAlarm(Detector):
         """Check that the client computes a loss."""
         if client.tail is None:
             raise ValueError(
-                "LossAlarm needs the loss, which in the vanilla protocol the server alone knows: "
+                "LossAlarm needs the loss, which only the server knows in the vanilla protocol: "
                 "give the client a tail and use protocol=u_shaped"
             )
 

@@ -195,7 +195,7 @@ def _distances(rows: Tensor, others: Tensor) -> Tensor:
         instance("a sample", sample, Tensor, TENSOR)
     if len(rows) != len(others):
         raise ValueError(
-            f"the samples have {len(rows)} and {len(others)} rows: pass the same rows of both"
+            f"the samples have {len(rows)} and {len(others)} rows: pass equally many rows of both"
         )
     flat = rows.flatten(1).to(torch.promote_types(rows.dtype, others.dtype))
     # Not by inner products, whose rounding is as large as short distances.

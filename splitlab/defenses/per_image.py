@@ -103,8 +103,8 @@ def check_layers(net: nn.Module, x: Tensor) -> None:
     for layer in net.modules():
         if isinstance(layer, _BatchNorm):
             raise ValueError(
-                "the client's network has BatchNorm, which mixes the images of a batch, so that no "
-                "image has a gradient of its own: use GroupNorm, or pass replace_batch_norm=True"
+                "the client's network has BatchNorm, which mixes the images of a batch, so no "
+                "image has its own gradient: use GroupNorm, or pass replace_batch_norm=True"
             )
     net.train()
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
@@ -113,14 +113,14 @@ def check_layers(net: nn.Module, x: Tensor) -> None:
     for name, buffer in net.named_buffers():
         if not torch.equal(before[name], buffer):
             raise ValueError(
-                f"the client's network keeps statistics of its images in {name}, which get no "
+                f"the client's network keeps statistics of its images in {name}, without "
                 "noise: use layers without them, such as GroupNorm"
             )
     (mixed,) = torch.autograd.grad((z[0] * torch.randn_like(z[0])).sum(), x, allow_unused=True)
     if mixed is not None and mixed[1:].any():
         raise ValueError(
-            "z of one image depends on the other images of its batch, so that no image has a "
-            "gradient of its own: use layers that treat each image by itself"
+            "z of one image depends on the other images of its batch, so no image has its "
+            "own gradient: use layers that treat each image separately"
         )
     try:
         hooked = hook(net)
@@ -142,7 +142,7 @@ def check_layers(net: nn.Module, x: Tensor) -> None:
         off = weight.grad if of_each is None else of_each.mean(0) - weight.grad
         if off.norm() > 0.01 * weight.grad.norm() + rounding:
             raise ValueError(
-                f"opacus gives no right gradients per image for {name} of the client's network: "
+                f"opacus gives wrong gradients per image for {name} of the client's network: "
                 "use plain layers for it, such as Conv2d with zero padding"
             )
     unhook(hooked)

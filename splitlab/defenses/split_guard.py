@@ -128,7 +128,7 @@ class SplitGuard(Detector):
                 client,
                 score,
                 f"false batches so far: {self.counts[FAKE]}; the score is {score:.2f}, because "
-                "they move f much as true ones do",
+                "they move f much like true ones",
             )
 
     @classmethod

@@ -189,7 +189,7 @@ class Shuffle(nn.Module):
         """
         if x[0, 0].numel() != len(self.order):
             raise ValueError(
-                f"this order is of {len(self.order)} pixels and the images have "
+                f"this order has {len(self.order)} pixels and the images have "
                 f"{x[0, 0].numel()}: make the network for images of this size"
             )
         return x.flatten(2)[:, :, self.order].reshape(x.shape)
@@ -325,7 +325,7 @@ def upsampling_decoder(
     doublings = (height // z_height).bit_length() - 1
     if (z_height << doublings, z_width << doublings) != (height, width):
         raise ValueError(
-            f"doubling does not lead from z at {z_height}x{z_width} to images of {height}x{width}: "
+            f"doubling z of {z_height}x{z_width} does not give images of {height}x{width}: "
             "pass a decoder of your own"
         )
     if parameters is not None:

@@ -41,7 +41,7 @@ def output_of(name: str, net: nn.Module, x: Tensor, *, what: str, do: str) -> Te
         ) from error
     if not isinstance(made, Tensor) or made.ndim == 0 or len(made) != len(x):
         raise ValueError(
-            f"{name} makes {described(made)} of {len(x)} {what} of shape {shape}, and not one row "
+            f"{name} makes {described(made)} of {len(x)} {what} of shape {shape}, not one row "
             f"for each: {do}"
         )
     return made
