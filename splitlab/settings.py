@@ -201,7 +201,7 @@ class Setting:
 
 # Drawn faces: it depends on the seed whether the hijack draws a face or its negative
 # (`benchmarks/choose_tiny.py --data drawn_faces`). Twice the steps do not settle it, nor do more
-# critic steps, another cut, or 32x32 pixels (with an image critic made for them). Colour cannot be
+# critic steps, another cut, or 32x32 pixels (with an image critic made for them). Color cannot be
 # had: z has no room for the three channels of a patch.
 tiny = Setting(
     name="tiny",

@@ -372,7 +372,7 @@ def stretched(images: Tensor, value_range: tuple[float, float]) -> Tensor:
     """Return the images, each stretched to have a black and a white pixel.
 
     Scoring such images flatters an attack that cannot know brightness and contrast: the public
-    code does it for colour images. A picture without contrast becomes black.
+    code does it for color images. A picture without contrast becomes black.
 
     Args:
         images: (N, C, H, W).

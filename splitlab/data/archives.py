@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_MEMBER = 2**23  # bytes: pictures, labels and lists of names that are larger are no originals
 CHUNK = 128  # pictures decoded at a time: a few megabytes
 PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LAB")  # Pillow's names: 8 bits or fewer
-DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits of grey
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits of gray
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)
 
@@ -192,7 +192,7 @@ class Zip:
             name: The member's name.
             shape: The height and width that it must have, in pixels.
             kind: Its format in Pillow's words: "PNG", "PPM" (also PGM) or "JPEG".
-            mode: "L" for grey, "RGB" for colour; a picture of another mode is converted. 16 bits
+            mode: "L" for gray, "RGB" for color; a picture of another mode is converted. 16 bits
                 become 8, and what is transparent shows white.
 
         Returns:
@@ -290,7 +290,7 @@ def stack(pictures: Iterable[np.ndarray], count: int, size: int, channels: int) 
         pictures: uint8, each of shape (H, W) or (H, W, 3), values 0..255; decoded when asked for.
         count: How many there are.
         size: Height and width wanted, in pixels.
-        channels: 1, or 3. Colour becomes grey by LUMA; grey stays one channel, in an `expand`
+        channels: 1, or 3. Color becomes gray by LUMA; gray stays one channel, in an `expand`
             view.
 
     Returns:

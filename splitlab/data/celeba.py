@@ -58,7 +58,7 @@ def celeba(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 3, or 1 for grey (by brightness).
+        channels: 3, or 1 for gray (by brightness).
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if a file is there, else the cache.
         n: How many pictures, spread evenly over all; only these are read and decoded. None: all,

@@ -60,7 +60,7 @@ def cifar10(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 3, or 1 for grey (by brightness).
+        channels: 3, or 1 for gray (by brightness).
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the archive is there, else the cache, after a
             download where needed.

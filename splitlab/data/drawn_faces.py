@@ -22,12 +22,12 @@ from splitlab.data.face_parameters import DISCS, RATES, Array, Parameters, param
 from splitlab.data.images import ImageData
 
 SIZES = tuple(range(16, 129, 16))
-MOST = 200_000  # at 32x32 in colour that is 2.5 GB
+MOST = 200_000  # at 32x32 in color that is 2.5 GB
 
 # Faces drawn at a time: their planes of pixels fit a processor's cache.
 CHUNK_PIXELS = 64 * 1024
 
-# Single colours, of shape (1, 3) like those of the faces.
+# Single colors, of shape (1, 3) like those of the faces.
 WHITE, PUPIL, TEETH, GLASS, ROSE, REDDER = np.array(
     [
         [[0.97, 0.97, 0.96]],
@@ -51,7 +51,7 @@ def drawn_faces(
 ) -> ImageData:
     """Draw faces: an offline stand-in for a set of labeled portraits such as CelebA.
 
-    It stands in for what the attacks need of portraits: images in colour that differ in pose,
+    It stands in for what the attacks need of portraits: images in color that differ in pose,
     light and background, with yes-or-no attributes to infer. It does not stand in for people.
     There is no identity (each face is another person, seen once), no age, no gender, no ancestry;
     skin is a shade drawn like the others. A drawing has flatter texture than a photograph, so a
@@ -60,7 +60,7 @@ def drawn_faces(
 
     The attributes are independent of each other, of skin, pose, light and background. `smile` and
     `glasses` are present in half of the faces and so is `long_hair`; `dark_hair` (black to brown,
-    else red, fair, grey or white) too; `hat` and `beard` in 3 of 10.
+    else red, fair, gray or white) too; `hat` and `beard` in 3 of 10.
 
     Face number i depends on `seed` and i alone: not on `n`, `size` or `labels`. There are no
     writers or forms, so every row is a block of its own and `split(seed)` deals random rows.
@@ -69,7 +69,7 @@ def drawn_faces(
         n: How many faces, from 1 to 200,000.
         size: Height and width in pixels, a multiple of 16 from 16 to 128. Faces can be told apart
             by eye from 32 on; 16 is for the tiny profile.
-        channels: 3 for colour; 1 for the grey picture (luma) of the same faces.
+        channels: 3 for color; 1 for the gray picture (luma) of the same faces.
         seed: Decides every face; the same bytes on every machine.
         labels: The attribute that becomes `y`, 0 for absent and 1 for present.
 
@@ -121,7 +121,7 @@ def render(faces: Mapping[str, Array], size: int, channels: int = 3) -> NDArray[
     Args:
         faces: What `parameters` returns; values may be changed, names not.
         size: Height and width in pixels.
-        channels: 3 for colour, 1 for luma.
+        channels: 3 for color, 1 for luma.
 
     Returns:
         Pixels from 0 to 255, shape (n, channels, size, size).
@@ -166,7 +166,7 @@ class _Picture:
 
 def _draw(faces: Mapping[str, Array], size: int) -> list[Array]:
     """Draw a few faces; return red, green and blue planes, each (n, size, size)."""
-    # Numbers spread over the pixels of their face; colours stay (n, 3).
+    # Numbers spread over the pixels of their face; colors stay (n, 3).
     p = {name: v[:, None, None] if v.ndim == 1 else v for name, v in faces.items()}
     centres = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
     across, down = centres[None, None, :], centres[None, :, None]

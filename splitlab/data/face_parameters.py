@@ -39,7 +39,7 @@ def parameters(n: int, seed: int) -> Parameters:
         seed: Decides every face; each number has a random stream of its own.
 
     Returns:
-        For each name a float32 array of shape (n,), or (n, 3) for a colour. An attribute of
+        For each name a float32 array of shape (n,), or (n, 3) for a color. An attribute of
         `RATES` is 1 where it is present and 0 elsewhere.
     """
 

@@ -42,12 +42,12 @@ def photographs(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) 
 
     A patch is a square crop at a random place, 2, 3 or 4 times as wide as `size`, reduced by taking
     means of squares of pixels. Source: `sklearn.datasets.load_sample_images`, 427 x 640 pixels;
-    grey is the mean of red, green and blue.
+    gray is the mean of red, green and blue.
 
     Args:
         n: How many patches, at least 1.
         size: Height and width wanted, in pixels (4 to 106: four times that must fit a photograph).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         seed: Decides every patch; the same on every machine.
 
     Returns:
@@ -83,7 +83,7 @@ def strokes(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) -> I
     Args:
         n: How many drawings, at least 1.
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         seed: Decides every drawing; the same on every machine.
 
     Returns:

@@ -206,7 +206,7 @@ def load_idx(
     Args:
         files: The data set.
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the files are there, else the cache, after a
             download where needed.
@@ -235,9 +235,9 @@ def split_idx(
     Args:
         files: The data set; its files are looked for as in `load_idx`.
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         deal: Cuts the whole set into parts. It sees labels, blocks and row numbers, but images
-            of a single grey pixel in place of the real ones.
+            of a single gray pixel in place of the real ones.
 
     Returns:
         What `deal` would return for `load_idx(files, size, channels, None, True)`, bit for bit;

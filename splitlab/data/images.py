@@ -27,12 +27,12 @@ class ImageData(Data):
     patient) where images belong together, for `split` never cuts a block.
 
     Before images are hashed (`row_hashes`, `fingerprint`), pixels are rounded to 256 levels of the
-    value range, and a repeated grey channel counts once: the same picture has the same hash on
+    value range, and a repeated gray channel counts once: the same picture has the same hash on
     another scale of values, on another device and with another number of channels, though not at
     another size.
 
     Attributes:
-        x: Images, float32, shape (N, C, H, W), values inside `value_range`. Grey images with
+        x: Images, float32, shape (N, C, H, W), values inside `value_range`. Gray images with
             several channels may be an `expand` view of one stored channel (see `grey`).
         value_range: The smallest and largest value that a pixel can take.
 

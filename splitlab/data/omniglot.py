@@ -109,7 +109,7 @@ def omniglot(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         folder: The data folder, and then the only one; None: for each archive, the folder that
             the environment variable SPLITLAB_DATA names, if it is there, else the cache, after a
             download where needed.

@@ -28,7 +28,7 @@ def stored_channels(x: Tensor) -> Tensor:
         x: Images, shape (N, C, H, W).
 
     Returns:
-        A view of shape (N, 1, H, W) when the channels repeat one grey channel, else `x`.
+        A view of shape (N, 1, H, W) when the channels repeat one gray channel, else `x`.
     """
     return x[:, :1] if repeats_grey(x) else x
 
@@ -52,7 +52,7 @@ def check_size_and_channels(size: int, channels: int) -> None:
 
     Args:
         size: Height and width in pixels, from 4 to 256.
-        channels: 1, or 3 for networks that expect colour.
+        channels: 1, or 3 for networks that expect color.
 
     Raises:
         DataError: If either is outside what is stated above.

@@ -46,7 +46,7 @@ def tiny_imagenet(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 3, or 1 for grey (by brightness); some of the originals are grey.
+        channels: 3, or 1 for gray (by brightness); some of the originals are gray.
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the archive is there, else the cache.
         n: How many pictures, spread evenly over all; only these are read and decoded. None: all,

@@ -90,7 +90,7 @@ class Marvell(LabelDefense):
     """Add Gaussian noise that makes two classes of gradients as similar as its power allows.
 
     It takes the gradients of class c for Gaussian, with their mean and the same variance in every
-    direction, and chooses the noise's covariances to minimise KL(0, 1) + KL(1, 0) after noise. If
+    direction, and chooses the noise's covariances to minimize KL(0, 1) + KL(1, 0) after noise. If
     that sum is eps < 4, no score has an AUC above 1/2 + sqrt(eps)/2 - eps/8, for one release and as
     far as the model is true. Means and variances are those of the batch. A batch that has rows of
     one class only gets the noise of the batch before; the first ones, before any with both, get

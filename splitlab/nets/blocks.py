@@ -75,10 +75,10 @@ class SpaceToDepth(nn.Module):
 
     Args:
         patch: Side of a patch; H and W must be multiples of it.
-        channels: Channels of z, at least patch * patch (times 3 for colour).
+        channels: Channels of z, at least patch * patch (times 3 for color).
         mean: Mean of the public pixels.
         std: Standard deviation of the public pixels.
-        grey: Whether the image channels repeat one grey channel; only that one is coded then.
+        grey: Whether the image channels repeat one gray channel; only that one is coded then.
 
     Raises:
         ValueError: If a number is out of range, such as a standard deviation of 0.
