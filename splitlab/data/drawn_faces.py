@@ -107,7 +107,7 @@ def _check(n: int, size: int, channels: int, seed: int) -> None:
             f"size must be a multiple of 16 pixels from 16 to 128, not {described(size)}."
         )
     if whole(channels) not in (1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3 (colour), not {described(channels)}.")
+        raise DataError(f"channels must be 1 (gray) or 3 (color), not {described(channels)}.")
     if whole(seed) is None or seed < 0:
         raise DataError(f"seed must be a whole number, 0 or more, not {described(seed)}.")
 

@@ -27,7 +27,7 @@ FILES = IdxFiles(
             5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
         ),
     },
-    terms="MIT licence, copyright 2017 Zalando SE.",
+    terms="MIT license, copyright 2017 Zalando SE.",
     classes=(
         "T-shirt/top",
         "Trouser",

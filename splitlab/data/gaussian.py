@@ -37,7 +37,7 @@ def gaussian_like(data: ImageData, n: int = ROWS, *, seed: int = 0) -> ImageData
     """
     if not isinstance(data, ImageData) or len(data) < 2 or not data.grey:
         given = repr(data) if isinstance(data, ImageData) else described(data)
-        raise DataError(f"gaussian_like needs at least two grey images, not {given}.")
+        raise DataError(f"gaussian_like needs at least two gray images, not {given}.")
     _check(n)
     rows = data.x[:, 0].flatten(1).double()
     mean = rows.mean(0)

@@ -58,7 +58,7 @@ def _published(name: str, pin: Pin, images: int) -> OmniglotFiles:
         folder="omniglot-py",
         mirrors=("https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",),
         files={f"images_{name}.zip": pin},
-        terms="MIT licence, copyright 2015 Brenden Lake.",
+        terms="MIT license, copyright 2015 Brenden Lake.",
         images=images,
     )
 

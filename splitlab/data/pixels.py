@@ -62,7 +62,7 @@ def check_size_and_channels(size: int, channels: int) -> None:
             f"size must be a whole number of pixels from 4 to 256, not {described(size)}."
         )
     if whole(channels) not in (1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3, not {described(channels)}.")
+        raise DataError(f"channels must be 1 (gray) or 3, not {described(channels)}.")
 
 
 def resize(images: Tensor, size: int) -> Tensor:

@@ -72,11 +72,11 @@ REFUSED = {
     "shares of text": (of("private", "split", 0, "abc"), "shares must be three numbers above 0"),
     "shares NaN": (of("private", "split", 0, (1, float("nan"), 1)), "shares must be three"),
     "a size of half": (partial(sl.data.digits, size=16.5), "size must be a whole number", "16.5"),
-    "one True channel": (partial(sl.data.digits, channels=True), "channels must be 1 (grey) or 3"),
+    "one True channel": (partial(sl.data.digits, channels=True), "channels must be 1 (gray) or 3"),
     "a face of half": (partial(sl.data.drawn_faces, n=2.5), "n is the number of faces", "2.5"),
     "no archives": (partial(sl.data.omniglot, archives=5), "archives must be a list", "not 5"),
     "noise of half": (partial(gaussian.white_noise, n=2.5), "n is the number of images", "2.5"),
-    "like a tensor": (partial(gaussian.gaussian_like, X), "needs at least two grey images, not a"),
+    "like a tensor": (partial(gaussian.gaussian_like, X), "needs at least two gray images, not a"),
     "a seed below 0": (partial(foreign.strokes, seed=-1), "seed must be a whole number, 0 or more"),
     "32 bits": (drawn("I"), "is a picture of the kind I, which cannot be read correctly; convert"),
 }
