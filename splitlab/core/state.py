@@ -88,7 +88,7 @@ class Stateful:
             NotImplementedError: If the class does not say.
         """
         raise NotImplementedError(
-            f"{cls.__name__} has no small example for the tests: give it a "
+            f"{cls.__name__} does not say how to make a small example of itself: give it a "
             "classmethod conformance_example(private, public) that returns one"
         )
 

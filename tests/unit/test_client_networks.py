@@ -46,7 +46,7 @@ def test_a_shuffles_order_is_its_seeds_and_travels_with_the_state():
 
 
 def test_a_shuffle_refuses_images_of_another_size():
-    with pytest.raises(ValueError, match="of 256 pixels and the images have 64"):
+    with pytest.raises(ValueError, match="has 256 pixels and the images have 64"):
         Shuffle(16)(torch.zeros(1, 1, 8, 8))
 
 
