@@ -1,8 +1,8 @@
 """What every rendered page gets beyond what jupyter-book gives it: a Sphinx extension.
 
 `book/_config.yml` names it. It describes each page for search engines, leaves out a script that
-loads code from outside, corrects a role in lists of references, and offers recorded times to pages
-that run no code.
+loads code from outside, corrects lists that are none, and offers recorded times to pages that run
+no code.
 """
 
 import json
@@ -80,8 +80,14 @@ def _complete(
         return
     if text := description(doctree):
         context["metatags"] += f'<meta name="description" content="{escape(text)}">\n'
-    # A list may hold list items only, and the entries of a bibliography have a role of their own.
-    context["body"] = context["body"].replace('<div role="list" class="citation-list">', "<div>")
+    # A list holds items and nothing else, and a screen reader says so where that is not true: the
+    # entries of a bibliography have a role of their own, and the lines of a signature no terms.
+    body = context["body"].replace('<div role="list" class="citation-list">', "<div>")
+    context["body"] = re.sub(r"<dl>\n<dd>.*?</dl>", _no_list, body, flags=re.DOTALL)
+
+
+def _no_list(lines: re.Match[str]) -> str:
+    return re.sub("<(dl|dd)>", r'<\1 role="none">', lines[0])
 
 
 def _text(file: Any) -> str:

@@ -42,14 +42,13 @@ def served(folder):
 
 
 @contextlib.contextmanager
-def opened(browser, base, name, harmless=None, **options):
+def opened(browser, base, name, **options):
     """Open a page below an address; in the end, no request may have left and no script have failed.
 
     Args:
         browser: The browser.
         base: The address of the folder that the page may load from.
         name: The page.
-        harmless: What an error says that is none.
         options: Of the browser's context, such as ``color_scheme``.
     """
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
@@ -67,6 +66,7 @@ def opened(browser, base, name, harmless=None, **options):
     context.route("**/*", watch)
     page = context.new_page()
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
     page.on("response", lambda answer: answer.ok or missing.append(answer.url))
     page.goto(f"{base}/{name}")
     opened = time.monotonic()
@@ -78,4 +78,4 @@ def opened(browser, base, name, harmless=None, **options):
         context.close()
     assert not left, "the pages need nothing from outside"
     assert not missing, "every file that the pages ask for is there"
-    assert [error for error in errors if harmless is None or harmless not in error] == []
+    assert errors == [], "no script fails, and none complains"

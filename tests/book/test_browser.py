@@ -1,11 +1,15 @@
-"""The rendered pages in a real browser, offline: every slider moves its picture.
+"""The rendered pages in a real browser, offline: sliders move, and all can be read everywhere.
 
-Every page of the book is opened once from a server on this machine, and a few from disk, too: what
-differs between the two is the same on all pages. Of the pages of exercises and solutions, which are
-alike, a third has its turn (see `rotation`).
+Every page of the book is opened once, in light, from a server on this machine, and looked at on a
+wide screen, on a phone and on paper. A few are opened from disk, too, in dark: what differs between
+the two is the same on all pages. Of the pages of exercises and solutions, which are alike, a third
+has its turn (see `rotation`), and so has a third of all pages with axe, which looks for what a
+screen reader cannot read.
 """
 
+import json
 import re
+from html import unescape
 from pathlib import Path
 
 import in_browser
@@ -18,8 +22,13 @@ pytest.importorskip("playwright", reason="the Python package playwright is not i
 from playwright.sync_api import expect
 
 pytestmark = in_browser.NEEDS_CHROMIUM
-# jupyter-book loads sphinx-thebe twice; nothing comes of it.
-HARMLESS = "Identifier 'THEBE_JS_URL' has already been declared"
+try:
+    from axe_playwright_python.sync_playwright import Axe
+except ImportError:
+    Axe = None
+NEEDS_AXE = pytest.mark.skipif(
+    Axe is None, reason="the Python package axe-playwright-python is not installed: no page is read"
+)
 PAGES = book.toc_files(Path(__file__).parents[2] / "book")
 BUTTONS = "book/12_other_protocols"  # its scrubbers stand behind buttons
 # What a page can hold, and a page that is opened from disk because it does.
@@ -34,7 +43,11 @@ PARTS = 3
 ALIKE = [name for name in PAGES if not name.startswith("book/")]
 TURN = [*(name for name in PAGES if name not in ALIKE), *rotation.share(ALIKE, PARTS)]
 rotation.chosen["exercises and solutions opened in a browser"] = rotation.share(ALIKE, PARTS)
+rotation.chosen["pages read by axe"] = rotation.share(TURN, PARTS)
+# Reading a page as axe does takes as long as all the rest.
+READ = tuple(f"/{name}.html" for name in rotation.share(TURN, PARTS))
 VISITS = [*(("http", name) for name in TURN), *(("file", name) for name in FROM_DISK.values())]
+PHONE, PAPER = {"width": 390, "height": 844}, {"width": 718, "height": 1000}  # CSS pixels; A4
 PICTURE = ".jupyter-widgets img:visible"
 HANDLE = ".jupyter-widgets .noUi-handle"
 
@@ -50,7 +63,8 @@ def addresses(html):
 def page(request, browser, addresses):
     """An opened page; in the end, no request may have left and no script have failed."""
     kind, name = request.param
-    with in_browser.opened(browser, addresses[kind], f"{name}.html", HARMLESS) as page:
+    scheme = {"http": "light", "file": "dark"}[kind]
+    with in_browser.opened(browser, addresses[kind], f"{name}.html", color_scheme=scheme) as page:
         yield page
 
 
@@ -93,7 +107,7 @@ def wait_for_change(output, before):
 
 
 @visiting(VISITS)
-def test_a_page_opens_and_all_that_moves_moves(page, text):
+def test_a_page_can_be_read_and_all_that_moves_moves(page, text):
     assert page.locator("h1").count() >= 1
     if has_equations(text):
         equations_are_drawn(page)
@@ -104,6 +118,99 @@ def test_a_page_opens_and_all_that_moves_moves(page, text):
             the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(output)
             dragging_the_slider_changes_the_picture(output)
             play_changes_the_picture(output)
+    for folded in page.locator(".admonition.dropdown").all():
+        a_fold_opens_by_mouse_and_keyboard(folded)
+    assert wide_tables(page) == [], "no table is wider than the page"
+    if Axe and (page.url.startswith("file") or page.url.endswith(READ)):
+        assert serious(page) == []
+    page.set_viewport_size(PHONE)
+    assert cut_or_scrolling(page) == []
+    page.emulate_media(media="print")
+    page.set_viewport_size(PAPER)
+    assert wide_tables(page) == [], "no column is lost on paper"
+    assert cut_or_scrolling(page) == []
+    paper_shows_the_last_frame_of_each_scrubber(page, text)
+
+
+def a_fold_opens_by_mouse_and_keyboard(folded):
+    button, inside = folded.locator(".toggle-button"), folded.locator("p:not(.admonition-title)")
+    expect(inside.first).to_be_hidden()
+    folded.locator(".admonition-title").click()
+    expect(inside.first).to_be_visible()
+    for pressed, visible in (("Enter", False), ("Space", True)):
+        button.focus()
+        button.press(pressed)
+        expect(inside.first).to_be_visible(visible=visible)
+
+
+def wide_tables(page):
+    """The text of tables that are wider than the place where they stand."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("article table")]
+             .filter(table => table.checkVisibility())
+             .filter(table => table.offsetWidth > table.parentElement.clientWidth + 1)
+             .map(table => table.textContent.slice(0, 60))"""
+    )
+
+
+def cut_or_scrolling(page):
+    """What scrolls the page sideways, and what loses its beginning or its end."""
+    return page.evaluate(
+        """() => {
+          const wide = all => [...document.querySelectorAll(all)]
+            .filter(one => one.scrollWidth > one.clientWidth + 1);
+          const frames = wide("html, body, main, .bd-article-container, article, article p, "
+            + "article li, .widget-readout, figcaption").filter(one => one.checkVisibility());
+          const equations = [...document.querySelectorAll("div.math")].filter(one => {
+            const drawn = one.querySelector("svg").getBoundingClientRect();
+            const { left, right } = one.getBoundingClientRect();
+            const scrolls = getComputedStyle(one).overflowX === "auto";
+            return drawn.width && (drawn.left < left - 1 || drawn.right > right + 1 && !scrolls);
+          });
+          return [...frames, ...equations].map(one => one.tagName + one.textContent.slice(0, 60));
+        }"""
+    )
+
+
+def paper_shows_the_last_frame_of_each_scrubber(page, text):
+    shown = page.locator(".cell_output figure img:visible")
+    alts = {image.get_attribute("alt") for image in shown.all()}
+    assert set(last_frames(text)) <= alts
+    assert page.locator(".jupyter-widgets:visible").count() == 0
+
+
+def last_frames(text):
+    """The alt text of the last frame of every scrubber in a page's source."""
+    found = re.search(r'application/vnd.jupyter.widget-state\+json">(.*?)</script>', text, re.S)
+    models = json.loads(found[1])["state"] if found else {}
+    lasts = []
+    for model in models.values():
+        if model["model_name"] == "StackModel":
+            last = models[model["state"]["children"][-1].removeprefix("IPY_MODEL_")]["state"]
+            lasts += re.findall(r'alt="([^"]*)"', last.get("value", ""))
+    assert len(lasts) >= scrubbers_in(text)
+    return [unescape(alt) for alt in lasts]
+
+
+def serious(page):
+    """What axe finds serious or critical."""
+    # It need not ask for the style sheets, which are on this machine.
+    options = {"resultTypes": ["violations"], "preload": False}
+    found = Axe().run(page, options=options).response["violations"]
+    return [
+        (rule["id"], node["html"][:200])
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+@NEEDS_AXE
+def test_axe_finds_what_has_no_name(browser):
+    page = browser.new_page()
+    page.set_content('<html lang="en"><title>A page</title><main><button></button></main></html>')
+    assert [rule for rule, _ in serious(page)] == ["button-name"]
+    page.close()
 
 
 def equations_are_drawn(page):
@@ -114,15 +221,20 @@ def equations_are_drawn(page):
 
 def the_arrow_keys_change_the_picture_and_the_readout_names_the_frame(output):
     first = shown(output)
-    for key in ("ArrowRight", "ArrowLeft"):
+    handle = output.locator(HANDLE).first
+    keys = ["ArrowRight", "ArrowLeft"]
+    if handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax"):
+        keys.reverse()  # this one opens on its last frame
+    for key in keys:
         before = shown(output)
-        output.locator(HANDLE).first.focus()
+        handle.focus()
         output.page.keyboard.press(key)
         wait_for_change(output, before)
         readout = output.locator(".jupyter-widgets .widget-readout").first.inner_text()
         caption = output.locator(".jupyter-widgets figcaption:visible").inner_text()
         assert caption.endswith(f"{readout.strip()})")
         assert readout.strip()
+        expect(handle).to_have_attribute("aria-valuetext", readout.strip())
     assert shown(output) == first
 
 
@@ -160,8 +272,10 @@ def test_a_choice_shows_another_scrubber_whose_slider_works(page):
     seen = {shown(output)[0]}
     for number in range(1, buttons.count()):
         before = shown(output)
+        expect(buttons.nth(number)).to_have_attribute("aria-pressed", "false")
         buttons.nth(number).click()
         wait_for_change(output, before)
+        expect(buttons.nth(number)).to_have_attribute("aria-pressed", "true")
         before = shown(output)
         output.locator(f"{HANDLE}:visible").focus()
         output.page.keyboard.press("ArrowRight")
@@ -170,11 +284,39 @@ def test_a_choice_shows_another_scrubber_whose_slider_works(page):
     assert len(seen) == 2 * buttons.count() - 1
 
 
+def test_the_first_page_plays_the_hijack_above_the_fold(browser, addresses):
+    for viewport in ({"width": 1280, "height": 800}, PHONE):
+        for motion in ("no-preference", "reduce"):
+            options = {"viewport": viewport, "reduced_motion": motion}
+            with in_browser.opened(
+                browser, addresses["http"], "book/intro.html", **options
+            ) as page:
+                (picture,) = page.locator("article img:visible").all()
+                moves = picture.get_attribute("src").endswith(".gif")
+                assert moves == (motion == "no-preference")
+                assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+                box = picture.bounding_box()
+                assert box["y"] + box["height"] < viewport["height"]
+                assert page.locator("article ul").first.locator("a").count() == 4
+
+
+def test_the_download_button_downloads_the_notebook(browser, addresses):
+    name = FROM_DISK["equations"]
+    with in_browser.opened(browser, addresses["http"], f"{name}.html") as page:
+        page.get_by_role("button", name="Download this page").click()
+        with page.expect_download() as downloading:
+            page.locator(".btn-download-source-button").click()
+        source = Path(__file__).parents[2] / f"{name}.ipynb"
+        assert downloading.value.suggested_filename == source.name
+        assert Path(downloading.value.path()).read_bytes() == source.read_bytes()
+
+
 def test_the_pages_that_open_from_disk_hold_all_that_a_page_can_hold(pages):
     texts = {what: pages[name].read_text(encoding="utf-8") for what, name in FROM_DISK.items()}
     assert scrubbers_in(texts["a scrubber"])
     assert "ToggleButtonsModel" in texts["buttons"]
     assert has_equations(texts["equations"])
+    assert re.search(r'class="[^"]*dropdown[^"]*admonition', texts["equations"])
     assert "is not written yet" in texts["exercises"]
     assert not scrubbers_in(texts["text"])
 

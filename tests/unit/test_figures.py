@@ -64,6 +64,40 @@ def test_png_cuts_no_label_off():
     assert pixels[-1].min() == 255, "the lowest row of pixels is empty"
 
 
+def test_a_thin_line_keeps_its_color_in_a_small_palette():
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(4, 3))
+    top.imshow(np.linspace(0, 1, 400).reshape(20, 20), cmap="gray")
+    bottom.plot([0, 1], [0, 1], **figures.PARTY["attacker"])
+    pixels = Image.open(io.BytesIO(figures.png(figure, colors=24))).convert("RGB")
+    plt.close(figure)
+    wanted = to_rgb(figures.PARTY["attacker"]["color"])
+    colors = [color for _, color in pixels.getcolors()]
+    nearest = min(
+        max(abs(c / 255 - w) for c, w in zip(color, wanted, strict=True)) for color in colors
+    )
+    assert nearest < 0.05
+
+
+def test_a_png_s_dots_do_not_change_its_size_on_the_page(fig):
+    sizes = [
+        re.search(r'width="(\d+)" height="(\d+)"', figures.img(figures.png(fig, dpi=dpi), "x"))
+        for dpi in (96, 144)
+    ]
+    assert sizes[0].groups() == sizes[1].groups()
+    with pytest.raises(ValueError, match="dpi is 0"):
+        figures.png(fig, dpi=0)
+
+
+def test_a_legend_fits_into_the_figure():
+    label = "a label that is far too long for two columns of a narrow figure"
+    series = {f"{label}, {n}"[-55:]: ([0, 1], [n, 2], "") for n in range(3)}
+    figure = figures.curves(series, xlabel="step", ylabel="error")
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().width <= figure.bbox.width
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("colors", [1, 257])
 def test_png_refuses_an_impossible_palette(fig, colors):
     with pytest.raises(ValueError, match="2 to 256"):

@@ -95,6 +95,29 @@ def test_one_frame_is_enough_and_none_is_refused():
         Scrubber(frames(), interval=0)
 
 
+@pytest.mark.parametrize(("start", "shown"), [(-1, 2), (1, 1), (-3, 0)])
+def test_a_scrubber_opens_where_it_is_told(start, shown, monkeypatch):
+    play, slider, view = parts(Scrubber(frames(), start=start))
+    assert play.value == slider.index == view.selected_index == shown
+    monkeypatch.delattr(ipywidgets, "Stack")  # as in ipywidgets 7
+    play, slider, view = parts(Scrubber(frames(), start=start))
+    assert play.value == slider.index == shown
+    assert f"at step {shown * 10}." in view.value
+
+
+@pytest.mark.parametrize("start", [3, -4, 1.5, True, "last"])
+def test_a_frame_that_is_not_there_is_refused(start):
+    with pytest.raises(ValueError, match=r"there are 3 frames: pass the number"):
+        Scrubber(frames(), start=start)
+
+
+def test_the_frames_share_their_layout_and_style():
+    """A page has many frames, and each layout of its own would take a kilobyte."""
+    *_, view = parts(Scrubber(frames()))
+    assert len({child.layout for child in view.children}) == 1
+    assert len({child.style for child in view.children}) == 1
+
+
 def test_a_choice_shows_one_scrubber_and_the_browser_links_them():
     scrubbers = {"one": Scrubber(frames(2)), "other": Scrubber(frames(3))}
     choice = Choice(scrubbers)
