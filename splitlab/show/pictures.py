@@ -33,6 +33,7 @@ WIDTH: Final = 4.8
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CSS_DPI = 96  # a CSS pixel is 1/96 inch by definition
+_ENLARGED = 300  # a row of at most so many pixels is drawn about twice as wide, or wider
 _DPI = 144  # one and a half times that: sharp on dense screens, small in the page
 
 
@@ -163,7 +164,10 @@ def draw_row(axis: "Axes", images: Tensor, value_range: tuple[float, float]) -> 
     padded = F.pad(images.detach().cpu().clamp(low, high), (1, 1, 0, 0), value=high)
     row = torch.cat(list(padded), dim=-1).permute(1, 2, 0)
     scaled = ((row - low) / (high - low)).numpy()
-    axis.imshow(scaled if scaled.shape[-1] == 3 else scaled[..., 0], cmap="gray", vmin=0, vmax=1)
+    # Enlarged pixels keep their edges; smoothed ones also make a PNG twice as large.
+    style = {"interpolation": "nearest" if row.shape[1] <= _ENLARGED else "auto"}
+    shown = scaled if scaled.shape[-1] == 3 else scaled[..., 0]
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, **style)
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)
