@@ -1,4 +1,4 @@
-"""Checks of what a constructor or a function is called with: one sentence for what does not fit."""
+"""Argument checks: each returns the checked value, or raises an error that says what to pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGES = (
     "ImageData.from_arrays(x, y, value_range=(-1, 1))"
 )
 NETWORK = "pass a network, an nn.Module such as sl.tiny.client_net()"
-TENSOR = "pass a torch tensor, such as torch.as_tensor(...) makes of it"
+TENSOR = "pass a torch tensor, such as torch.as_tensor(...)"
 SHORT = 60  # characters of a value that a sentence quotes
 
 
@@ -63,7 +63,7 @@ def share(name: str, value: object) -> float:
 
 
 def chance(name: str, value: object, *, such_as: str = "0.1") -> float:
-    """Return a number between 0 and 1, without these two; else raise a ValueError."""
+    """Return a number between 0 and 1, both excluded; else raise a ValueError."""
     real = _real(value)
     if real is None or not 0 < real < 1:
         raise ValueError(
@@ -85,7 +85,7 @@ def ends(value: Any, name: str = "value_range") -> tuple[float, float]:
 
 
 def whole(value: Any) -> int | None:
-    """Return a whole number of Python's, numpy's or torch's; None for anything else."""
+    """Return an integer of Python, numpy or torch as an int; None for anything else."""
     if isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool):
         return None
     try:
@@ -95,7 +95,7 @@ def whole(value: Any) -> int | None:
 
 
 def count(name: str, value: Any, *, least: int) -> int:
-    """Return a whole number (of Python's or numpy's) of at least `least`; else a ValueError."""
+    """Return a whole number of at least `least`; else raise a ValueError."""
     number = whole(value)
     if number is None or number < least:
         raise ValueError(f"{name} is {described(value)}: choose a whole number of at least {least}")
@@ -113,7 +113,7 @@ def seed(value: Any, name: str = "seed") -> int:
 
 
 def torch_seed(value: Any, name: str = "seed") -> int:
-    """Return a seed that torch takes: the whole number itself, hashed where it exceeds 64 bits.
+    """Return a seed that torch accepts: the number itself, or its hash if it exceeds 64 bits.
 
     Raises:
         ValueError: If it is no whole number.
@@ -125,12 +125,12 @@ def torch_seed(value: Any, name: str = "seed") -> int:
 
 
 def generator(value: Any, name: str = "seed") -> torch.Generator:
-    """Return a generator on the CPU with this seed; arguments and errors as in `torch_seed`."""
+    """Return a CPU generator with this seed; arguments and errors as in `torch_seed`."""
     return torch.Generator().manual_seed(torch_seed(value, name))
 
 
 def tensor_of(name: str, values: Any) -> Tensor:
-    """Return a tensor as it is, and arrays and lists of numbers as one; else raise a TypeError."""
+    """Return a tensor as it is, or convert an array or list of numbers; else raise a TypeError."""
     if isinstance(values, Tensor):
         return values
     if isinstance(values, np.ndarray | Sequence) and not isinstance(values, str):
@@ -138,7 +138,7 @@ def tensor_of(name: str, values: Any) -> Tensor:
             return torch.as_tensor(values)
         except (TypeError, ValueError, RuntimeError) as error:
             why = reason(error)
-            raise TypeError(f"{name} is no list of numbers ({why}): {TENSOR}") from error
+            raise TypeError(f"{name} is not a list of numbers ({why}): {TENSOR}") from error
     raise TypeError(f"{name} is {described(values)}: {TENSOR}")
 
 
@@ -157,7 +157,7 @@ def reals(name: str, values: Any) -> list[float]:
 
 
 def images(name: str, value: Any, *, finite: bool = False) -> Tensor:
-    """Return images as they are.
+    """Return images unchanged after checking their type and shape.
 
     Args:
         name: The argument's name.
@@ -180,14 +180,14 @@ def images(name: str, value: Any, *, finite: bool = False) -> Tensor:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return True or False, of numpy, too, or written as 0 or 1; else raise a ValueError."""
+    """Return True or False, also from numpy or from 0 and 1; else raise a ValueError."""
     if isinstance(value, bool | np.bool_) or whole(value) in (0, 1):
         return bool(value)
     raise ValueError(f"{name} is {described(value)}: choose True or False")
 
 
 def one_of(name: str, value: Any, known: Sequence[Any]) -> None:
-    """Raise a ValueError unless a value is among those known."""
+    """Raise a ValueError unless a value is one of those known."""
     if type(value) not in {type(one) for one in known} or value not in known:
         raise ValueError(
             f"{name} is {described(value)}: choose one of {', '.join(map(repr, known))}"
@@ -195,7 +195,7 @@ def one_of(name: str, value: Any, known: Sequence[Any]) -> None:
 
 
 def instance(name: str, value: Any, kind: type[T] | tuple[type, ...], do: str) -> T:
-    """Return what is an instance of a class.
+    """Return the value if it is an instance of a class; else raise a TypeError.
 
     Args:
         name: The argument's name.
@@ -211,7 +211,7 @@ def instance(name: str, value: Any, kind: type[T] | tuple[type, ...], do: str) -
         return value  # type: ignore[return-value]
     if inspect.isclass(value) and issubclass(value, kinds):
         raise TypeError(
-            f"{name} is the class {value.__name__}, and not one of its objects: call it, as in "
+            f"{name} is the class {value.__name__}, not an instance of it: call it, as in "
             f"{value.__name__}(...)"
         )
     raise TypeError(f"{name} is {described(value)}: {do}")
@@ -238,13 +238,13 @@ def able(name: str, value: Any, methods: Iterable[str], do: str) -> None:
         do: As in `instance`.
     """
     if inspect.isclass(value):
-        raise TypeError(f"{name} is the class {value.__name__}, and not one of its objects: {do}")
+        raise TypeError(f"{name} is the class {value.__name__}, not an instance of it: {do}")
     if lacking := [method for method in methods if not callable(getattr(value, method, None))]:
         raise TypeError(f"{name} is {described(value)}, which has no method {lacking[0]}: {do}")
 
 
 def function(name: str, value: Any, do: str) -> Any:
-    """Return what can be called; else raise a TypeError. `do` as in `instance`."""
+    """Return the value if it can be called; else raise a TypeError. `do` as in `instance`."""
     if inspect.isclass(value) or not callable(value):
         raise TypeError(f"{name} is {described(value)}: {do}")
     return value
@@ -271,7 +271,7 @@ def device(value: torch.device | str) -> torch.device:
 def optimizer(
     make: Any, parameters: Iterable[nn.Parameter], *, who: str, name: str = "optimizer"
 ) -> Optimizer:
-    """Make an optimizer, or say why it cannot be made.
+    """Make an optimizer, or raise an error that says why it cannot be made.
 
     Args:
         make: Takes parameters and returns the optimizer.
@@ -283,27 +283,27 @@ def optimizer(
         TypeError: If `make` makes no optimizer, or is one already.
         ValueError: If there is nothing to train, or a setting such as the rate is wrong.
     """
-    do = f"pass what makes one from parameters, such as {name}=partial(torch.optim.Adam, lr=1e-3)"
+    do = f"pass a function of the parameters, such as {name}=partial(torch.optim.Adam, lr=1e-3)"
     if not callable(make) or isinstance(make, nn.Module):
         raise TypeError(f"{name} is {described(make)}: {do}")
     held = list(parameters)
     if not held:
         raise ValueError(
-            f"{who} has a network without parameters, and so nothing to train: give it a layer "
+            f"{who} has a network without parameters, so nothing to train: give it a layer "
             "that learns, such as nn.Conv2d"
         )
     try:
         made = make(held)
     except Exception as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{name} makes no optimizer ({reason(error)}): {do}") from error
+        raise kind(f"{name} cannot make an optimizer ({reason(error)}): {do}") from error
     if not isinstance(made, Optimizer):
-        raise TypeError(f"{name} makes {described(made)}, no optimizer: {do}")
+        raise TypeError(f"{name} makes {described(made)}, not an optimizer: {do}")
     return made
 
 
 def call(name: str, what: Callable[[], T], do: str) -> T:
-    """Return what a function of the caller's makes.
+    """Call a function that the user passed, and return its result.
 
     Args:
         name: Whose function it is and what it does, such as "the trigger on an image".
@@ -320,13 +320,13 @@ def call(name: str, what: Callable[[], T], do: str) -> T:
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error's text, short enough to be quoted in a sentence."""
+    """Return the first line of an error's text, shortened so that a sentence can quote it."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".:")
     return line if len(line) <= 2 * SHORT else f"{line[: 2 * SHORT]}..."
 
 
 def described(value: Any) -> str:
-    """Say what a value is in a few words: its class, and its shape or itself where it is short."""
+    """Describe a value in a few words: the value if it is short, else its class and shape."""
     if inspect.isclass(value):
         return f"the class {value.__name__}"
     if isinstance(value, Tensor | np.ndarray) and value.ndim:
@@ -340,7 +340,7 @@ def described(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is written, where that is plain and short; else nothing."""
+    """Return a value as it is written if that is plain and short; else an empty string."""
     plain = str | bytes | int | float | complex | np.generic | Tensor | torch.device | range | None
     if isinstance(value, tuple | list | set | dict):
         if len(value) > SHORT or not all(_shown(item) for item in value):
@@ -354,7 +354,7 @@ def _shown(value: Any) -> str:
 
 
 def _real(value: Any) -> float | None:
-    """A number of any library's as a float; None for what is none, a bool among it."""
+    """Return a real number of any library as a float; None for anything else, also for a bool."""
     if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
         value = value.item()
     if not isinstance(value, numbers.Real) or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The settings that the chapters and the command line pass: `tiny`, `gpu` and `paper`.
+"""The settings that the chapters and the command line use: `tiny`, `gpu` and `paper`.
 
 One client optimizer per setting, the same when the server is honest and when it hijacks: the
 attacker does not choose it. The attack's own figures were chosen on pseudo-private data cut from
@@ -36,7 +36,7 @@ LOADERS = {
 
 
 def cpu_has_bfloat16() -> bool:
-    """Return whether this CPU trains convolutions in bfloat16 with instructions made for it.
+    """Return whether this CPU has instructions for training convolutions in bfloat16.
 
     That takes oneDNN and AVX512_BF16. oneDNN has AMX kernels too, but only for CPUs that also have
     AVX512_BF16 (its `dnnl_cpu_isa_t`). With AVX2 alone, torch falls back to loops of its own
@@ -60,7 +60,7 @@ def cpu_has_bfloat16() -> bool:
 
 @dataclass(frozen=True)
 class Setting:
-    """Networks, sizes, optimizers and step counts that belong together.
+    """A set of networks, sizes, optimizers and step counts that belong together.
 
     Attributes:
         name: "tiny", "gpu" or "paper".
@@ -97,7 +97,7 @@ class Setting:
     loader_options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def split(self, name: str, seed: int) -> Split[ImageData]:
-        """Load a data set at this setting's size, cut into private, public and referee.
+        """Load a data set at this setting's size, split into private, public and referee.
 
         At "paper", a set that was published as a training and a test file is cut into these, and
         there is no referee's part. The others, at all profiles, are cut by whole blocks; how the
@@ -127,7 +127,7 @@ class Setting:
         return self._deal(whole, seed=seed)
 
     def _deal(self, whole: ImageData, *, seed: int) -> Split[ImageData]:
-        """Cut a data set into the parts that this setting uses."""
+        """Split a data set into the parts that this setting uses."""
         official = self.name == "paper" and whole.train_rows is not None
         split = whole.official_split() if official else whole.split(seed)
         limit = self.private.get(whole.name)
@@ -165,7 +165,7 @@ class Setting:
     def client(
         self, *, seed: int = 0, device: torch.device | str = "cpu", rate: float | None = None
     ) -> dict[str, Any]:
-        """Return the arguments of `Client` beside its network and data.
+        """Return the arguments of `Client` other than its network and data.
 
         Args:
             seed: Seeds the order of the batches.
@@ -201,7 +201,7 @@ class Setting:
 
 # Drawn faces: it depends on the seed whether the hijack draws a face or its negative
 # (`benchmarks/choose_tiny.py --data drawn_faces`). Twice the steps do not settle it, nor do more
-# critic steps, another cut, or 32x32 pixels (with an image critic made for them). Colour cannot be
+# critic steps, another cut, or 32x32 pixels (with an image critic made for them). Color cannot be
 # had: z has no room for the three channels of a patch.
 tiny = Setting(
     name="tiny",

@@ -61,7 +61,7 @@ class Backdoor(Client):
         goal="make the shared network take every image with a trigger for the target class",
         sees=(
             "in its own turns, the server's output and the gradient with respect to z",
-            "the weights of f and tail, which clients hand on or have averaged",
+            "the weights of f and tail, which clients pass on or have averaged",
         ),
         knows=("f and the tail", "its own images and labels"),
         does_not_know=("the other clients' images", "the server's network"),
@@ -102,7 +102,7 @@ class Backdoor(Client):
         )
 
     def next_turn(self) -> Turn:
-        """Return the next of its own images, the first rows with trigger and target label."""
+        """Return the next of its own images; the first rows get trigger and target label."""
         turn = super().next_turn()
         assert turn.labels is not None
         n = self._triggered(len(turn.x))
@@ -113,7 +113,7 @@ class Backdoor(Client):
 
     @with_own_randomness
     def finish(self, message: ServerOutput) -> OutputGradient:
-        """Run the tail; scale the gradient that the server receives."""
+        """Run the tail, and scale the gradient that the server receives."""
         answer = super().finish(message)
         return dataclasses.replace(answer, da=answer.da * self._factors(answer.da))
 
@@ -130,14 +130,14 @@ class Backdoor(Client):
         return max(1, round(self.share * rows))
 
     def _factors(self, gradient: Tensor) -> Tensor:
-        """A factor for each row of a gradient (B, ...)."""
+        """Return a factor for each row of a gradient (B, ...)."""
         factors = gradient.new_full((len(gradient),), self.scale_rest)
         factors[: self._triggered(len(gradient))] = self.scale
         return factors.view(-1, *[1] * (gradient.dim() - 1))
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that scales."""
+        """Return a small example that scales the gradient."""
         options = HonestClient(optimizer=tiny.client_optimizer, batch_size=8)
         options["tail"] = nn.Linear(10, 10)
         return cls(tiny.client_net(), private, target=1, scale=0.01, scale_rest=0.5, **options)

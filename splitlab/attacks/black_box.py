@@ -1,4 +1,4 @@
-"""Black-box inversion: ask the client what z it makes of public images, and learn the way back.
+"""Black-box inversion: query the client on public images, and learn to invert its answers.
 
 He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019:
 the attacker may query f as an oracle, and trains an inverse network on the pairs.
@@ -23,7 +23,7 @@ from splitlab.nets.pair_decoder import PairDecoder, train_decoder
 
 
 class BlackBoxInversion(PassiveServer):
-    """Serve honestly; then train a decoder on pairs (x_pub, z) that an oracle answered.
+    """Serve honestly, then train a decoder on pairs (x_pub, z) from an oracle.
 
     Call `prepare` with the oracle before `reconstruct`. The oracle is used there and not kept.
 
@@ -98,7 +98,7 @@ class BlackBoxInversion(PassiveServer):
         self.queries = 0
 
     def prepare(self, grant: Oracle) -> None:
-        """Ask the oracle about public images, and train the decoder on its answers, from scratch.
+        """Query the oracle on public images, and train the decoder on its answers, from scratch.
 
         Args:
             grant: The oracle: images (n, C, H, W) -> smashed data, such as `client.smash`.
@@ -138,17 +138,17 @@ class BlackBoxInversion(PassiveServer):
         return self.decoder.images(message.z)
 
     def rebuild(self, name: str, state: Any) -> PairDecoder:
-        """Return a decoder of the saved one's shape."""
+        """Return a decoder of the same shape as the saved one."""
         network = self._network(tuple(state["weights"]["mean"].shape)).to(self.device)
         return PairDecoder.like(state["weights"], network, self.public.value_range)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one whose decoder takes three steps."""
+        """Return a small example whose decoder takes three steps."""
         return cls(tiny.server(), public=public, steps=3, batch_size=8)
 
     def _network(self, z_shape: tuple[int, ...]) -> nn.Module:
-        """A decoder as it is before training, for standardized z of this shape."""
+        """Return an untrained decoder for standardized z of this shape."""
         if self.first_decoder is not None:
             return duplicate(self.first_decoder, self.first_decoder)
         about: dict[str, Any] = {"parameters": self.parameters, "seed": self.seed}

@@ -1,4 +1,4 @@
-"""The client-side GAN: a malicious client draws images of a class that only others hold.
+"""The client-side GAN: a malicious client generates images of a class that only others hold.
 
 Hitaj, Ateniese, Perez-Cruz: "Deep Models Under the GAN: Information Leakage from Collaborative Deep
 Learning", CCS 2017, as Pasquini, Ateniese, Bernaschi adapt it to split learning: "Unleashing the
@@ -33,7 +33,7 @@ PoisonClass = int | Literal["extra"] | None
 
 
 class ClientGAN(Client):
-    """Train a generator until f, server and tail take its images for the target class.
+    """Train a generator until f, server and tail classify its images as the target class.
 
     The network that all clients train is the discriminator. The attacker sends generated images
     only. Its turns alternate:
@@ -82,11 +82,11 @@ class ClientGAN(Client):
         goal="draw images of a class that other clients hold",
         sees=(
             "in its own turns, the server's output and the gradient with respect to z",
-            "the weights of f and tail, which clients hand on or have averaged",
+            "the weights of f and tail, which clients pass on or have averaged",
         ),
         knows=("f and the tail", "the classes", "shape and value range of the images"),
         does_not_know=("any image of the target class", "the server's network"),
-        grants=("all heads have one more class than the task, which everybody agreed to",),
+        grants=("one more class than the task in all heads, to which all parties agreed",),
         source="Hitaj, Ateniese, Perez-Cruz, CCS 2017; Pasquini, Ateniese, Bernaschi, CCS 2021",
     )
     PROTOCOLS = ("u_shaped",)
@@ -146,7 +146,7 @@ class ClientGAN(Client):
 
     @property
     def generator_turn(self) -> bool:
-        """Whether the turn under way, or else the next one, trains the generator."""
+        """Whether the turn in progress, or else the next one, trains the generator."""
         return self.poison is None or self.step % 2 == 0
 
     def next_turn(self) -> Turn:
@@ -169,7 +169,7 @@ class ClientGAN(Client):
 
     @with_own_randomness
     def backward(self, message: Gradient) -> None:
-        """Scale the server's gradient up again, and step the generator; else f and tail."""
+        """Undo the scaling of the server's gradient, and step the generator; else f and tail."""
         if not self.generator_turn:
             super().backward(message)
             return
@@ -216,7 +216,7 @@ class ClientGAN(Client):
         device: torch.device | str = "cpu",
         name: str = "attacker",
     ) -> Self:
-        """Make the attack as a setting has it.
+        """Make the attack with the values of a setting.
 
         Args:
             setting: `sl.tiny`, or `sl.settings.client_side`, which is the public code's.
@@ -267,7 +267,7 @@ class ClientGAN(Client):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one whose generator has BatchNorm and Dropout."""
+        """Return a small example whose generator has BatchNorm and Dropout."""
         generator = nn.Sequential(
             *(nn.Linear(tiny.nets.NOISE, 64), nn.Dropout(0.2), nn.Unflatten(1, (4, 4, 4))),
             *(nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 1, 4, 4), nn.Tanh()),
@@ -280,7 +280,7 @@ class ClientGAN(Client):
 
 
 def _blank(like: ImageData) -> ImageData:
-    """As many images as there are, of which nothing is left but what a member of the task knows."""
+    """Return blank images with the number, shape, range and classes that all clients know."""
     x = like.x.new_full((1, 1, 1, 1), like.value_range[0]).expand(like.x.shape)
     y = torch.zeros_like(like.y)
     return ImageData(x, y, like.classes, name=like.name, value_range=like.value_range)
@@ -289,7 +289,7 @@ def _blank(like: ImageData) -> ImageData:
 def _checked_labels(
     tail: nn.Module | None, like: ImageData, target: Any, poison: Any
 ) -> tuple[int, int | None]:
-    """Return target and poison; a ValueError where they make no sense, or lack an output."""
+    """Return target and poison; a ValueError if they are invalid or have no output."""
     classes = len(like.classes)
     tail = setup.can_label(tail)
     instance("tail", tail, nn.Module, NETWORK)
@@ -312,11 +312,11 @@ def _checked_labels(
 
 
 def _check_generator(generator: nn.Module, like: ImageData, noise: int, batch_size: int) -> None:
-    """Raise a ValueError where the generator cannot learn, or makes images of another shape."""
+    """Raise a ValueError if the generator cannot learn or its images have another shape."""
     instance("generator", generator, nn.Module, NETWORK)
     first = next(generator.parameters(), None)
     if first is None or not any(one.requires_grad for one in generator.parameters()):
-        raise ValueError("the generator has no weights to train: pass a network with some")
+        raise ValueError("the generator has no weights to train: pass a network that has some")
     if batch_size < 2 and any(isinstance(m, nn.BatchNorm1d) for m in generator.modules()):
         raise ValueError(
             f"batch_size is {batch_size} and the generator has a BatchNorm1d, which needs several "

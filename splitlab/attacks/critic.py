@@ -1,4 +1,4 @@
-"""Critics: they tell two clouds of codes apart, and say which way leads from one to the other.
+"""Critics: they distinguish two sets of codes, and show how to move one toward the other.
 
 A score has no sigmoid: D = sigmoid(score) in "log" and "bce". Equations are those of Pasquini,
 Ateniese, Bernaschi: "Unleashing the Tiger", CCS 2021. Where the paper and its public code differ,
@@ -49,7 +49,7 @@ LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], T
 
 
 class Critic(Stateful):
-    """Scores codes z, or the images that a decoder makes of them, and learns to tell them apart.
+    """A network that scores codes z, or their decoded images, and learns to distinguish two sets.
 
     Another way to pull one cloud to the other (moments, MMD) is a subclass that overrides `pull`,
     and `loss` or `learn`.
@@ -96,13 +96,13 @@ class Critic(Stateful):
         return f"critic of {'z' if self.through is None else 'images'}, {self.loss_name}"
 
     def score(self, z: Tensor) -> Tensor:
-        """Return the scores (B, 1) of z, looking through the decoder if there is one."""
+        """Return the scores (B, 1) of z, or of its decoded images if there is a decoder."""
         scores: Tensor = self.net(z if self.through is None else self.through(z))
         # Autocast may leave bfloat16; float64 stays float64.
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
     def pull(self, z: Tensor, z_public: Tensor) -> Tensor:
-        """Equation (3): how far z is from the public side; a scalar for the client to descend.
+        """Return equation (3): how far z is from the public codes, a scalar to minimize.
 
         Args:
             z: The client's codes, (B, ...).
@@ -111,7 +111,7 @@ class Critic(Stateful):
         return LOSSES[self.loss_name][0](self.score(z))
 
     def loss(self, z: Tensor, z_public: Tensor) -> Tensor:
-        """Equation (2): how badly z is told from z_public; a scalar. Arguments as in `pull`."""
+        """Return equation (2): how poorly z and z_public are separated. Arguments as in `pull`."""
         public, private = self.score(torch.cat([z_public, z])).split([len(z_public), len(z)])
         loss = LOSSES[self.loss_name][1](public, private)
         if self.loss_name != "wgan-gp" or self.penalty_weight == 0:
@@ -128,7 +128,7 @@ class Critic(Stateful):
 
 
 def mixed(z: Tensor, z_public: Tensor) -> Tensor:
-    """Return a point between each z and its z_public, drawn at random; shapes (B, ...)."""
+    """Return a random point between each z and its z_public; shapes (B, ...)."""
     epsilon = torch.rand(len(z), *[1] * (z.dim() - 1), device=z.device)
     return epsilon * z + (1 - epsilon) * z_public
 

@@ -34,12 +34,12 @@ from splitlab.settings import Design, Setting, tiny
 
 
 def reconstruction_loss(decoded: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Equation (1): how badly the decoder inverts the pilot on public images x; a scalar."""
+    """Return equation (1): the decoder's error in inverting the pilot on public images x."""
     return mse_loss(decoded, x)
 
 
 class FSHA(Server):
-    """Hijack the client: train f until its z can be decoded by the server's decoder.
+    """Hijack the client: train f until the server's decoder can decode its z.
 
     The defaults are the paper's design: a learned pilot and decoder, a critic on z, one critic step
     a client step, all gradients taken at the old parameters. The fast design (not the paper's) is
@@ -122,7 +122,7 @@ class FSHA(Server):
         return f"{type(self).__name__}({self.critic!r}, {self.public!r})"
 
     def check(self, message: Message) -> None:
-        """Refuse z unlike the pilot's output, and a gradient unlike the output that was shown."""
+        """Refuse a z unlike the pilot's output, and a gradient unlike the output that was sent."""
         super().check(message)
         if isinstance(message, OutputGradient) and self._shown_as is not None:
             validate.gradient_fits(message.da, self._shown_as, name="the output", who="client")
@@ -136,7 +136,7 @@ class FSHA(Server):
 
     @with_own_randomness
     def reply(self, message: SmashedData) -> Gradient:
-        """One turn of Algorithm 1: train the pilot's side and the critic, answer with dz.
+        """Run one turn of Algorithm 1: train pilot, decoder and critic, and answer with dz.
 
         Raises:
             ValueError: If z has another shape than the pilot's output.
@@ -166,34 +166,34 @@ class FSHA(Server):
         return x, y, self.pilot(x)
 
     def learn(self, x: Tensor, y: Tensor, z_public: Tensor) -> Tensor:
-        """Equation (1): train pilot and decoder on a public batch, and return the loss."""
+        """Train pilot and decoder on a public batch by equation (1), and return the loss."""
         loss = self.public_loss(self.decoder(z_public), x, y)
         if self.optimizer is not None:
             descend(self.optimizer, loss)
         return loss.detach()
 
     def rehearse(self) -> Tensor:
-        """Train pilot and decoder on one public batch, with nobody to hijack; return the loss."""
+        """Train pilot and decoder on one public batch, without a client; return the loss."""
         return self.learn(*self.public_batch())
 
     def hijack(self, z: Tensor, z_public: Tensor) -> tuple[Tensor, Tensor]:
-        """Equation (3): return the client's loss and dz, its gradient with respect to z."""
+        """Return the client's loss, equation (3), and dz, its gradient with respect to z."""
         z = z.clone().requires_grad_()
         loss = self.critic.pull(z, z_public)
         (dz,) = torch.autograd.grad(loss, z)
         return loss.detach(), dz
 
     def reconstruct(self, message: SmashedData) -> Tensor:
-        """Equation (4): decode smashed data into images (N, C, H, W), in the public value range."""
+        """Return equation (4), decoder(z): images (N, C, H, W), in the public value range."""
         return in_parts(self.decoder, message.z).clamp(*self.public.value_range)
 
     def autoencode(self, x: Tensor) -> Tensor:
-        """Return decoder(pilot(x)): what the attacker's networks could show at best."""
+        """Return decoder(pilot(x)): the best that the attacker's networks could show."""
         return in_parts(self.decoder, in_parts(self.pilot, x)).clamp(*self.public.value_range)
 
     @with_own_randomness
     def forward(self, message: SmashedData) -> ServerOutput:
-        """Show the client an output to work on (U-shaped protocol); the attack does not use it.
+        """Send the client an output to work on (U-shaped protocol); the attack does not use it.
 
         Raises:
             ValueError: If there is no network to show.
@@ -207,13 +207,13 @@ class FSHA(Server):
 
     @with_own_randomness
     def backward(self, message: OutputGradient) -> Gradient:
-        """Ignore what the tail asks for, and hijack as in the vanilla protocol."""
+        """Ignore the tail's gradient, and hijack as in the vanilla protocol."""
         answer = self.reply(self.asked(message))
         self.under_way = self._shown_as = None
         return answer
 
     def output(self, message: SmashedData) -> Tensor:
-        """Return what the client's tail is shown: body(z), in evaluation mode.
+        """Return body(z), the output for the client's tail, in evaluation mode.
 
         Raises:
             ValueError: If there is no network to show.
@@ -221,7 +221,7 @@ class FSHA(Server):
         return in_parts(self._shown(), message.z)
 
     def _shape_of_z(self) -> torch.Size:
-        """Show each network one public image, or its code: shapes must fit. Return that of z.
+        """Run each network on one public image or its code, check the shapes, and return that of z.
 
         Raises:
             ValueError: If a network does not take what it is shown, or makes another shape of it.
@@ -271,7 +271,7 @@ class FSHA(Server):
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> Self:
-        """Make the attack as a setting has it; the figures were chosen on pseudo-private data.
+        """Make the attack with a setting's values, which were chosen on pseudo-private data.
 
         Args:
             setting: `sl.tiny`, `sl.gpu` or `sl.paper`.
@@ -336,7 +336,7 @@ class FSHA(Server):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one in which all networks learn, and rate and gradient fall."""
+        """Return a small example: all networks learn; rate and gradient fall."""
         nets = tiny.nets
         return cls.at(
             tiny,
@@ -353,7 +353,7 @@ class FSHA(Server):
 def critic_at(
     setting: Setting, net: nn.Module, *, design: Design, steps: int, decoder: nn.Module
 ) -> Critic:
-    """Make the critic of a design, around a network.
+    """Return the critic of a design, around a network.
 
     Args:
         setting: As in `FSHA.at`.
@@ -380,7 +380,7 @@ def critic_at(
 def _networks(
     setting: Setting, public: ImageData, design: Design, cut: int, seed: int
 ) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """The pilot, the decoder and the critic's network of a design."""
+    """Return the pilot, the decoder and the critic's network of a design."""
     nets = setting.nets
     check_cut(cut)
     if design == "paper":

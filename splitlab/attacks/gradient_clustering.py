@@ -1,4 +1,4 @@
-"""Label inference without any label: gradients of one class point one way, so they form clusters.
+"""Label inference without known labels: gradients of one class have similar directions.
 
 The same leak as in Li, Sun and others, ICLR 2022, with the known example replaced by k-means on
 directions. It finds which rows share a label, not which label.
@@ -26,7 +26,7 @@ class GradientClustering(LabelInference):
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         who="client, honest but curious (passive)",
-        goal="find out which rows share a label, where the labels lie with the server",
+        goal="infer which rows share a label, while the server holds the labels",
         sees=("the gradient with respect to z, one row for each image, once a step",),
         knows=("its private images", "its own network f", "how many classes there are"),
         does_not_know=("any label", "the server's network and loss"),

@@ -1,4 +1,4 @@
-"""Label inference from the direction of the gradient, and a known example or a few.
+"""Label inference from the direction of the gradient, with one or a few known examples.
 
 Li, Sun and others: "Label Leakage and Protection in Two-party Split Learning", ICLR 2022, the
 direction attack. For two classes dz_i is (p_i - y_i) times a vector that differs little from row to
@@ -40,7 +40,7 @@ class GradientCosine(LabelInference):
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         who="client, honest but curious (passive)",
-        goal="infer the labels, which lie with the server",
+        goal="infer the labels, which the server holds",
         sees=("the gradient with respect to z, one row for each image, once a step",),
         knows=("its private images", "its own network f", "how many classes there are"),
         does_not_know=("the labels of the other rows", "the server's network and loss"),
@@ -57,11 +57,11 @@ class GradientCosine(LabelInference):
             raise ValueError(
                 "GradientCosine knows no row of class "
                 f"{lacking[0]}: with {self.classes} classes, pass known={{row: label}} with "
-                + ("one row at least" if self.classes == 2 else "a row of each class")
+                + ("at least one row" if self.classes == 2 else "a row of each class")
             )
 
     def score(self, received: Received) -> Tensor:
-        """Return cosines with the known rows.
+        """Return the cosines of gradients with those of the known rows.
 
         Returns:
             For two classes (n,): the mean over the known rows, those of label 0 with the sign
@@ -77,8 +77,7 @@ class GradientCosine(LabelInference):
         labels = torch.tensor([self.known[row] for row in seen], device=rows.device)
         if not seen or (self.classes > 2 and len(labels.unique()) < self.classes):
             raise ValueError(
-                "a known row has not come up in a batch yet, nor another one of its class: train "
-                "for an epoch"
+                "no known row of some class has been in a batch yet: train for an epoch"
             )
         cosines = torch.stack(
             [(rows * _nearest(mine, received.step)).sum(1) for mine in seen.values()], dim=1
@@ -90,17 +89,17 @@ class GradientCosine(LabelInference):
         )
 
     def infer_labels(self, received: Received) -> Tensor:
-        """Two classes: 1 where the score is above 0. More: the class with the highest. (n,)."""
+        """Return 1 where the score is above 0; for more than two classes, the best one. (n,)."""
         score = self.score(received)
         return (score > 0).long() if self.classes == 2 else score.argmax(1)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that knows a row of either class."""
+        """Return a small example that knows one row of each of two classes."""
         images, adam = private.without_labels(), partial(Adam, lr=1e-3)
         return cls(tiny.client(), images, known={0: 0, 1: 1}, optimizer=adam, batch_size=8)
 
 
 def _nearest(mine: Received, steps: Tensor) -> Tensor:
-    """A known row's gradient nearest in time to each step, with norm 1, (n, d)."""
+    """Return a known row's gradient nearest in time to each step, with norm 1, (n, d)."""
     return mine.directions()[(steps[:, None] - mine.step[None]).abs().argmin(1)]

@@ -33,7 +33,7 @@ class GradientNorm(LabelInference):
 
     threat: ClassVar[ThreatModel] = ThreatModel(
         who="client, honest but curious (passive)",
-        goal="infer the labels, which lie with the server",
+        goal="infer the labels, which the server holds",
         sees=("the gradient with respect to z, one row for each image, once a step",),
         knows=("its private images", "its own network f", "how rare label 1 is"),
         does_not_know=("any label", "the server's network and loss"),
@@ -56,7 +56,7 @@ class GradientNorm(LabelInference):
         return received.norms()
 
     def infer_labels(self, received: Received) -> Tensor:
-        """Give label 1 to the largest gradients, as many as its share says; int64 (n,)."""
+        """Assign label 1 to the largest gradients, a share `share` of all; int64 (n,)."""
         score = self.score(received)
         longest = score.topk(round(self.share * len(score))).indices
         return torch.zeros_like(received.index).scatter(0, longest, 1)

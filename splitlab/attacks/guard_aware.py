@@ -30,7 +30,7 @@ UNLABELED = (
 
 
 class GuardAwareFSHA(MultitaskFSHA):
-    """Trains the task's network s on the side, and looks with it for false labels.
+    """Hijack the client, but answer honestly where the task's network finds false labels.
 
     A batch looks false if s classifies less than half as many of its images by their labels as is
     usual, once the usual accuracy is at least a half. Then the answer is the honest gradient for
@@ -67,7 +67,7 @@ class GuardAwareFSHA(MultitaskFSHA):
         self.suspected: list[int] = []
 
     def check(self, message: Message) -> None:
-        """Refuse z without labels, and what hijack or task cannot use."""
+        """Refuse a z without labels, and messages that the hijack or the task cannot use."""
         if isinstance(message, SmashedData) and message.labels is None:
             raise ValueError(UNLABELED)
         super().check(message)
@@ -101,7 +101,7 @@ class GuardAwareFSHA(MultitaskFSHA):
         raise ValueError(UNLABELED)
 
     def _as_labeled(self, z: Tensor, labels: Tensor) -> Tensor:
-        """The honest gradient for these labels, without a step of s."""
+        """Return the honest gradient for these labels, without a step of s."""
         z = z.detach().clone().requires_grad_()
         with self.task.randomness.lent():
             (dz,) = torch.autograd.grad(self.task.loss(self.task.net(z), labels), z)
@@ -109,6 +109,6 @@ class GuardAwareFSHA(MultitaskFSHA):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that weighs hijack and task alike."""
+        """Return a small example that weighs hijack and task alike."""
         hijack = FSHA.conformance_example(private, public)
         return cls(hijack, task=HonestServer(tiny.server()), weight=0.5)

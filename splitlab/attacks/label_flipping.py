@@ -23,7 +23,7 @@ from splitlab.settings import tiny
 
 
 class LabelFlipping(Client):
-    """Take every turn as an honest client does, with some classes labeled as others.
+    """Train as an honest client does, but with some classes labeled as others.
 
     The network learns to make these mistakes on everybody's images.
 
@@ -45,7 +45,7 @@ class LabelFlipping(Client):
         goal="make the shared network take images of one class for another",
         sees=(
             "in its own turns, the server's output and the gradient with respect to z",
-            "the weights of f and tail, which clients hand on or have averaged",
+            "the weights of f and tail, which clients pass on or have averaged",
         ),
         knows=("f and the tail", "its own images and labels"),
         does_not_know=("the other clients' images", "the server's network"),
@@ -79,14 +79,14 @@ class LabelFlipping(Client):
         return turn
 
     def flip(self, labels: Tensor) -> Tensor:
-        """Return the labels int64 (N,) with those of `flips` exchanged."""
+        """Return the labels, int64 (N,), with the classes of `flips` relabeled."""
         flipped = labels.clone()
         for true, false in self.flips.items():
             flipped[labels == true] = false
         return flipped
 
     def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
-        """Return which images of a test set the attack is after; see `sl.evaluate`.
+        """Return the images of a test set that the attack targets; see `sl.evaluate`.
 
         Returns:
             Rows of the flipped classes, int64 (n,); these images as they are, (n, C, H, W); and
@@ -97,14 +97,14 @@ class LabelFlipping(Client):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that exchanges two classes."""
+        """Return a small example that exchanges two classes."""
         options = HonestClient(optimizer=tiny.client_optimizer, batch_size=8)
         options["tail"] = nn.Linear(10, 10)
         return cls(tiny.client_net(), private, flips={0: 1, 1: 0}, **options)
 
 
 def _checked(flips: Mapping[int, int], classes: int) -> dict[int, int]:
-    """Return the flips as a dictionary of numbers; an error where they make no sense."""
+    """Return the flips as a dictionary of numbers; an error if they are invalid."""
     if not isinstance(flips, Mapping):
         raise TypeError(f"flips is {described(flips)}: pass a dictionary, as {{0: 6}}")
     if not flips:
@@ -114,6 +114,8 @@ def _checked(flips: Mapping[int, int], classes: int) -> dict[int, int]:
         true = setup.class_number(true, classes, name="a class in flips")
         false = setup.class_number(false, classes, name=f"the false label of {true} in flips")
         if true == false:
-            raise ValueError(f"flips has {true}: {false}, which is no flip: choose another label")
+            raise ValueError(
+                f"flips has {true}: {false}, which changes nothing: choose another label"
+            )
         checked[true] = false
     return checked

@@ -1,4 +1,4 @@
-"""What all attacks on labels by the client share: they keep the gradients that arrive.
+"""The base of a client's attacks on labels: it keeps the gradients that arrive.
 
 In vertical split learning the server holds the labels. The client sees none, but dz_i, the gradient
 of row i, is (p_i - y_i) times a vector: Li, Sun and others, ICLR 2022.
@@ -26,7 +26,7 @@ from splitlab.nets import tiny
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """Gradients that arrived, one row for each image of each batch.
+    """Received gradients, one row for each image of each batch.
 
     Attributes:
         step: The step of each, int64 (n,).
@@ -62,7 +62,7 @@ class Received:
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """What an attack on labels has inferred, one row for each image of each batch.
+    """The labels that an attack has inferred, one row for each image of each batch.
 
     Attributes:
         step: The step of each, int64 (n,).
@@ -91,7 +91,7 @@ def directions(gradients: Tensor) -> Tensor:
 
 
 class Options(HonestClient, total=False):
-    """Arguments of `LabelInference` that an attack takes beside its own."""
+    """Arguments of `LabelInference` that an attack takes in addition to its own."""
 
     classes: int
     keep: int
@@ -99,7 +99,7 @@ class Options(HonestClient, total=False):
 
 
 def _known(known: Any, rows: int, classes: int) -> dict[int, int]:
-    """Return known labels by row number; an error where a row or a label is not there."""
+    """Return known labels by row number; an error if a row or a label does not exist."""
     if not isinstance(known, Mapping):
         raise TypeError(f"known is {described(known)}: pass a dictionary, as known={{row: label}}")
     checked = {}
@@ -116,7 +116,7 @@ def _known(known: Any, rows: int, classes: int) -> dict[int, int]:
 
 
 class LabelInference(PassiveClient, ABC):
-    """A passive client that keeps the gradients, and infers labels from them. It sees no label.
+    """Base class of label inference: a passive client that keeps gradients and sees no label.
 
     A subclass overrides `score` and `infer_labels`. Both depend on what was received alone, so that
     an attack may be tried on what another one kept: `other.load_state_dict(one.state_dict())`.
@@ -167,7 +167,7 @@ class LabelInference(PassiveClient, ABC):
             self._kept.append((message.step, index.clone(), message.dz.flatten(1).clone()))
 
     def received(self, first: int = 0, end: int | None = None) -> Received:
-        """Return what arrived in the steps from `first` up to, and without, `end`.
+        """Return the gradients of the steps `first` to `end` - 1.
 
         Raises:
             ValueError: If nothing was kept of these steps.
@@ -184,7 +184,7 @@ class LabelInference(PassiveClient, ABC):
         return Received(step, index, dz)
 
     def inferred(self, first: int = 0, end: int | None = None) -> Inferred:
-        """Return what follows from the steps from `first` up to, and without, `end`.
+        """Return the labels inferred from the steps `first` to `end` - 1.
 
         Rows whose label is known are left out.
 
@@ -204,7 +204,7 @@ class LabelInference(PassiveClient, ABC):
         )
 
     def score(self, received: Received) -> Tensor | None:
-        """Return the evidence in each gradient; None for an attack that gives none.
+        """Return a score of each gradient; None if the attack computes none.
 
         Returns:
             For two classes (n,), higher the more it speaks for label 1; for K classes (n, K).
@@ -217,6 +217,6 @@ class LabelInference(PassiveClient, ABC):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one for two classes."""
+        """Return a small example for two classes."""
         images, adam = private.without_labels(), partial(Adam, lr=1e-3)
         return cls(tiny.client(), images, optimizer=adam, batch_size=8)

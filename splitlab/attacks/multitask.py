@@ -1,4 +1,4 @@
-"""A hijack that trains the agreed task as well, so that the client sees its loss fall.
+"""A hijack that also trains the agreed task, so that the client sees its loss fall.
 
 The hijack is that of Pasquini, Ateniese, Bernaschi (CCS 2021). Servers that keep the task beside it
 are known: SplitSpy (Fu et al., NDSS 2023) trains a network for the task to deceive a detector, and
@@ -25,7 +25,7 @@ from splitlab.nets.shapes import output_of
 
 
 class MultitaskFSHA(Server):
-    """Hijack the client, and train the task's network s on the z that arrive.
+    """Hijack the client, and train the task's network s on the same z.
 
     What it sends is
 
@@ -87,13 +87,13 @@ class MultitaskFSHA(Server):
         return f"{type(self).__name__}(weight {self.weight:g}, {self.hijack!r})"
 
     def check(self, message: Message) -> None:
-        """Refuse what hijack or task cannot use."""
+        """Refuse messages that the hijack or the task cannot use."""
         if isinstance(message, SmashedData):
             self.hijack.check(message)
         self.task.check(message)
 
     def reply(self, message: SmashedData) -> Gradient:
-        """Take a step for each of the two ends, and answer with the mixture.
+        """Take a step of the hijack and one of the task, and answer with the mixture.
 
         Raises:
             ValueError: As in `FSHA` and in `HonestServer`.
@@ -101,7 +101,7 @@ class MultitaskFSHA(Server):
         return self._mixed(message, self.task.reply(message))
 
     def forward(self, message: SmashedData) -> ServerOutput:
-        """Show the client's tail what s makes of z (U-shaped protocol)."""
+        """Send the client's tail the output of s for z (U-shaped protocol)."""
         return self.task.forward(message)
 
     def backward(self, message: OutputGradient) -> Gradient:
@@ -118,11 +118,11 @@ class MultitaskFSHA(Server):
         return self.hijack.reconstruct(message)
 
     def autoencode(self, x: Tensor) -> Tensor:
-        """Return decoder(pilot(x)): what the attacker's networks could show at best."""
+        """Return decoder(pilot(x)): the best that the attacker's networks could show."""
         return self.hijack.autoencode(x)
 
     def mix(self, hijack: Tensor, task: Tensor) -> Tensor:
-        """Return the gradient to be sent.
+        """Return the mixture of the two gradients, which is sent.
 
         Args:
             hijack: The hijack's gradient, (B, ...).
@@ -136,7 +136,7 @@ class MultitaskFSHA(Server):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that weighs hijack and task alike."""
+        """Return a small example that weighs hijack and task alike."""
         hijack = FSHA.conformance_example(private, public)
         return cls(hijack, task=HonestServer(tiny.server()), weight=0.5)
 

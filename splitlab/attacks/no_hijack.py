@@ -1,4 +1,4 @@
-"""The floor of every hijack: the same decoder, pointed at an honestly trained client."""
+"""The floor of every hijack: the same decoder, applied to an honestly trained client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from splitlab.nets import tiny
 
 
 class NoHijack(PassiveServer):
-    """Serve honestly, and decode z with a decoder that was trained on public images alone.
+    """Serve honestly, and decode z with a decoder trained on public images alone.
 
     Nothing makes the client's z agree with the pilot's, so this should fail; how far it fails is
     what the hijack adds.
@@ -56,7 +56,7 @@ class NoHijack(PassiveServer):
         self.public = attack.public
 
     def observe(self, message: SmashedData) -> None:
-        """Train pilot and decoder on one public batch, where there is something to train."""
+        """Train pilot and decoder on one public batch, if they have anything to train."""
         self.attack.rehearse()
 
     def reconstruct(self, message: SmashedData) -> Tensor:
@@ -69,5 +69,5 @@ class NoHijack(PassiveServer):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one whose pilot and decoder learn."""
+        """Return a small example whose pilot and decoder learn."""
         return cls(tiny.server(), FSHA.conformance_example(private, public))

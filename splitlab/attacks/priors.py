@@ -1,4 +1,4 @@
-"""What an attacker takes for granted about images before it sees any: neighbors are alike."""
+"""What an attacker assumes about images in advance: neighboring pixels are alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from splitlab.arguments import TENSOR, instance
 
 
 def total_variation(x: Tensor) -> Tensor:
-    """Return how much each image changes from pixel to pixel.
+    """Return the total variation of each image.
 
     The mean squared difference between vertical neighbors, plus that between horizontal ones.
     A mean and not a sum, so that a weight on it serves images of any size. It has a gradient.

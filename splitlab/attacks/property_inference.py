@@ -1,4 +1,4 @@
-"""Property inference: the hijack with a classifier in the decoder's place.
+"""Property inference: the hijack with a classifier in place of the decoder.
 
 Pasquini, Ateniese, Bernaschi: "Unleashing the Tiger: Inference Attacks on Split Learning",
 CCS 2021, the section on property inference; the critic's and the client's losses, and their
@@ -42,7 +42,7 @@ def classification_loss(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 class PropertyInference(Server):
-    """Hijack the client until a classifier of the server reads a property of the image off z.
+    """Hijack the client until the server's classifier infers a property of images from z.
 
     The property is the label of the public images; the client's own labels and task may be
     anything. By default the paper's design: a learned pilot, and the head in the decoder's place.
@@ -124,8 +124,8 @@ class PropertyInference(Server):
             )
         if decoder is not None and any(True for _ in decoder.parameters()):
             raise ValueError(
-                "the decoder has parameters, which nothing here would train: pass one that is the "
-                "inverse of a fixed pilot, such as nets.DepthToSpace"
+                "the decoder has parameters, which this attack does not train: pass one that is "
+                "the inverse of a fixed pilot, such as nets.DepthToSpace"
             )
         self.hijack = FSHA(
             public,
@@ -158,11 +158,11 @@ class PropertyInference(Server):
         return f"PropertyInference({', '.join(self.public.classes)}; {self.hijack!r})"
 
     def check(self, message: Message) -> None:
-        """Refuse what the hijack cannot use."""
+        """Refuse messages that the hijack cannot use."""
         self.hijack.check(message)
 
     def reply(self, message: SmashedData) -> Gradient:
-        """Hijack as `FSHA` does, with the head in the decoder's place.
+        """Hijack as `FSHA` does, with the head in place of the decoder.
 
         Raises:
             ValueError: If z has another shape than the pilot's output.
@@ -172,17 +172,17 @@ class PropertyInference(Server):
         return answer
 
     def forward(self, message: SmashedData) -> ServerOutput:
-        """Show the client what the hijack shows (U-shaped protocol)."""
+        """Send the client the hijack's output (U-shaped protocol)."""
         return self.hijack.forward(message)
 
     def backward(self, message: OutputGradient) -> Gradient:
-        """Ignore what the tail asks for, and hijack as in the vanilla protocol."""
+        """Ignore the tail's gradient, and hijack as in the vanilla protocol."""
         answer = self.hijack.backward(message)
         self.metrics = self.hijack.metrics
         return answer
 
     def output(self, message: SmashedData) -> Tensor:
-        """Return what the client's tail is shown, in evaluation mode."""
+        """Return the output for the client's tail, in evaluation mode."""
         return self.hijack.output(message)
 
     def rehearse(self) -> Tensor:
@@ -200,11 +200,11 @@ class PropertyInference(Server):
         return in_parts(self.head, message.z).softmax(1)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Return the same for head(pilot(x)): what the attacker infers from images."""
+        """Return the class probabilities of images, (N, K), by head(pilot(x))."""
         return in_parts(self.head, in_parts(self.hijack.pilot, x)).softmax(1)
 
     def reconstruct(self, message: SmashedData) -> Tensor:
-        """Decode smashed data into images (N, C, H, W), where there is a decoder.
+        """Decode smashed data into images (N, C, H, W), if there is a decoder.
 
         Raises:
             ValueError: If there is none.
@@ -212,7 +212,7 @@ class PropertyInference(Server):
         return in_parts(self._needed_decoder(), message.z).clamp(*self.public.value_range)
 
     def autoencode(self, x: Tensor) -> Tensor:
-        """Return decoder(pilot(x)), where there is a decoder.
+        """Return decoder(pilot(x)), if there is a decoder.
 
         Raises:
             ValueError: If there is none.
@@ -221,7 +221,7 @@ class PropertyInference(Server):
         return in_parts(decoder, in_parts(self.hijack.pilot, x)).clamp(*self.public.value_range)
 
     def _code(self) -> Tensor:
-        """The code of one public image, (1, ...)."""
+        """Return the code of one public image, (1, ...)."""
         return in_parts(self.hijack.pilot, self.public.x[:1])
 
     def _needed_decoder(self) -> nn.Module:
@@ -248,7 +248,7 @@ class PropertyInference(Server):
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> Self:
-        """Make the attack as a setting has it.
+        """Make the attack with the values of a setting.
 
         Args:
             setting: `sl.tiny`, `sl.gpu` or `sl.paper`.
@@ -308,7 +308,7 @@ class PropertyInference(Server):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that shows pictures, too; pilot, head and critic learn."""
+        """Return a small example with a decoder; pilot, head and critic learn."""
         nets, decoder = tiny.nets, DepthToSpace(4, 1, mean=0.0, std=1.0)
         return cls(
             public,

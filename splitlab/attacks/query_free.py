@@ -1,4 +1,4 @@
-"""Query-free inversion: train a surrogate client that the server's own layers understand.
+"""Query-free inversion: train a surrogate client to fit the server's own layers.
 
 He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019:
 with neither f's weights nor answers from it, the attacker reconstructs f from the layers that it
@@ -30,7 +30,7 @@ from splitlab.nets.shapes import output_of
 
 
 class QueryFreeInversion(PassiveServer):
-    """Serve honestly; then train a surrogate client under the frozen s, and invert the surrogate.
+    """Serve honestly; then train a surrogate client under the frozen s, and invert it.
 
     Call `prepare` after training, before `reconstruct`. Nothing makes the surrogate's z agree with
     f's but that s has to understand both, so this should work worse than the others. The vanilla
@@ -117,7 +117,7 @@ class QueryFreeInversion(PassiveServer):
         self.losses: list[float] = []
 
     def prepare(self, grant: None = None) -> None:
-        """Train the surrogate, for so many steps more, so that s tells the public labels from it.
+        """Train the surrogate for more steps, so that s infers the public labels from its z.
 
         Args:
             grant: Nothing.
@@ -145,11 +145,11 @@ class QueryFreeInversion(PassiveServer):
                 )
 
     def check(self, message: Message) -> None:
-        """Refuse the U-shaped protocol, where s does not end in the classes."""
+        """Refuse the U-shaped protocol, where the outputs of s are not classes."""
         if isinstance(message, SmashedData) and message.asks == "output":
             raise ValueError(
                 "QueryFreeInversion trains its surrogate on the classes in which s ends, and in "
-                "the U-shaped protocol s ends before them: use protocol=vanilla"
+                "the U-shaped protocol s does not reach them: use protocol=vanilla"
             )
         super().check(message)
 
@@ -169,7 +169,7 @@ class QueryFreeInversion(PassiveServer):
         return loss.detach()
 
     def reconstruct(self, message: SmashedData) -> Tensor:
-        """Return images (N, C, H, W) in the public value range: the surrogate's inverse of z.
+        """Return images (N, C, H, W) in the public value range, by inverting the surrogate.
 
         Raises:
             RuntimeError: If there is no trained surrogate.
@@ -192,7 +192,7 @@ class QueryFreeInversion(PassiveServer):
         )
 
     def rebuild(self, name: str, state: Any) -> PairDecoder:
-        """Return a decoder of the saved one's shape."""
+        """Return a decoder of the same shape as the saved one."""
         shape = tuple(state["weights"]["mean"].shape)
         about: dict[str, Any] = {"parameters": self.parameters, "seed": self.seed}
         network = upsampling_decoder(shape, self.public.shape, **about).to(self.device)
@@ -200,7 +200,7 @@ class QueryFreeInversion(PassiveServer):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that trains a surrogate and then a decoder, each for three steps."""
+        """Return a small example: surrogate and decoder each take three steps."""
         return cls(
             tiny.server(),
             public=public,

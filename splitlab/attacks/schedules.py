@@ -1,4 +1,4 @@
-"""Factors on the gradient that the server sends, and what the client's Adam makes of them.
+"""Factors on the gradient that the server sends, and how the client's Adam responds to them.
 
 Adam (Kingma and Ba, ICLR 2015, Algorithm 1) divides a mean of late gradients by the root of a mean
 of late squares. A constant factor cancels. One that changes with the step does not, since the first
@@ -20,7 +20,7 @@ ADAM_BETAS = (0.9, 0.999)  # torch's defaults
 
 
 def factor_of(name: str, schedule: Any) -> None:
-    """Refuse what is no schedule, by its factor at step 0.
+    """Refuse anything but a schedule, judged by its factor at step 0.
 
     Raises:
         TypeError: If it cannot be called.
@@ -61,7 +61,7 @@ def half_at(steps: int) -> Schedule:
 
 
 def falling(steps: int, *, start: float = 140 / 240, to: float = 0.2) -> Schedule:
-    """Return a factor of 1 up to `start * steps`, then geometrically down to `to` at `steps`.
+    """Return a factor that is 1 up to `start * steps`, then falls geometrically to `to` at `steps`.
 
     Adam's second moment remembers a thousand steps, so a falling gradient is a falling learning
     rate, in the attacker's hands.
@@ -99,7 +99,7 @@ def effective_rate(
     """
     first, second = _betas(betas)
     if not (0 <= first < 1 and 0 <= second < 1):
-        raise ValueError(f"betas are {betas}: both are from 0 to below 1")
+        raise ValueError(f"betas are {betas}: choose both from 0 to below 1")
     mean = square = 0.0
     rates = []
     for step, factor in enumerate(reals("factors", factors), start=1):
@@ -113,7 +113,7 @@ def effective_rate(
 
 
 def fastest_growth(betas: tuple[float, float] = ADAM_BETAS) -> tuple[float, float]:
-    """Return the growth a step that speeds Adam up most, and by how much at best.
+    """Return the growth per step that speeds Adam up most, and the largest speedup.
 
     By the inequality of Cauchy and Schwarz no factors move Adam further at a late step than those
     that grow by second beta / first beta. The bound (1 - b1) / sqrt((1 - b2) (1 - b1^2 / b2)) is
@@ -126,13 +126,13 @@ def fastest_growth(betas: tuple[float, float] = ADAM_BETAS) -> tuple[float, floa
     """
     first, second = _betas(betas)
     if not (0 < first < 1 and 0 < second < 1 and first**2 < second):
-        raise ValueError(f"betas are {betas}: both lie between 0 and 1, and b1^2 below b2")
+        raise ValueError(f"betas are {betas}: choose both between 0 and 1, and b1^2 below b2")
     most = (1 - first) / math.sqrt((1 - second) * (1 - first**2 / second))
     return second / first, most
 
 
 def _betas(betas: Any) -> tuple[float, float]:
-    """Return two numbers; a TypeError or ValueError where they are none."""
+    """Return two numbers; a TypeError or ValueError for anything else."""
     numbers = reals("betas", betas)
     if len(numbers) != 2:
         raise ValueError(f"betas are {described(betas)}: pass two numbers, such as (0.9, 0.999)")

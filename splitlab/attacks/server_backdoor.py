@@ -1,4 +1,4 @@
-"""A backdoor by the server, which never sees an image: it rehearses on a surrogate client.
+"""A backdoor by a server that never sees a private image: it trains with a surrogate client.
 
 Tajalli, Ersoy, Picek: "On Feasibility of Server-side Backdoor Attacks on Split Learning", IEEE
 Security and Privacy Workshops 2023. That server trains a surrogate of the client's network on
@@ -29,7 +29,7 @@ from splitlab.settings import tiny
 
 
 class ServerBackdoor(HonestServer):
-    """Serve honestly, and teach the server's layers s a trigger through a surrogate client.
+    """Serve honestly, and train a trigger into the server's layers s with a surrogate client.
 
     Each step it trains on a public batch twice. First the surrogate learns to classify together
     with s, as the client does; s stays. Then s learns to take what the surrogate makes of triggered
@@ -127,7 +127,7 @@ class ServerBackdoor(HonestServer):
         return f"{type(self).__name__}({self.name}, target {self.target}, {self.trigger!r})"
 
     def check(self, message: Message) -> None:
-        """Refuse z of another shape than the surrogate's."""
+        """Refuse a z whose shape differs from the surrogate's."""
         super().check(message)
         if isinstance(message, SmashedData):
             images = {"name": "the surrogate", "given": "public images"}
@@ -149,7 +149,7 @@ class ServerBackdoor(HonestServer):
 
     @with_own_randomness
     def rehearse(self, z_private: Tensor | None = None) -> None:
-        """Train the surrogate with s, then s on what the surrogate makes of triggered images.
+        """Train the surrogate with s, then s on the surrogate's z of triggered images.
 
         Args:
             z_private: The client's z of this step, to which a critic pulls the surrogate's.
@@ -177,7 +177,7 @@ class ServerBackdoor(HonestServer):
         self.metrics |= {"surrogate_loss": loss.detach(), "backdoor_loss": backdoor.detach()}
 
     def forward(self, message: SmashedData) -> ServerOutput:
-        """Raise NotImplementedError: in the U-shaped protocol it has no labels to train with."""
+        """Raise NotImplementedError: in the U-shaped protocol, it has no labels for training."""
         raise turns.only_vanilla(self, "forward")
 
     def attack_set(self, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,7 +186,7 @@ class ServerBackdoor(HonestServer):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one whose surrogate learns."""
+        """Return a small example whose surrogate learns."""
         return cls(
             tiny.server_net(),
             public,

@@ -1,4 +1,4 @@
-"""Triggers: what a backdoor adds to an image, so that the network takes it for the target class.
+"""Triggers: what a backdoor adds to an image, so that the network predicts the target class.
 
 Both are published. The patch is that of Gu, Dolan-Gavitt, Garg: "BadNets", arXiv 1708.06733, 2017.
 The blended pattern is that of Chen, Liu, Li, Lu, Song: "Targeted Backdoor Attacks on Deep Learning
@@ -21,7 +21,7 @@ RANGE = (-1.0, 1.0)
 
 
 class Trigger(ABC):
-    """Base of triggers: a function of images that changes them all in the same way.
+    """Base class of triggers: functions that change all images in the same way.
 
     To write one of your own, override `__call__`, and return a new tensor of the same shape, with
     values inside the range.
@@ -82,7 +82,7 @@ class Patch(Trigger):
 
 
 class Blend(Trigger):
-    """A random pattern over the whole image, mixed in faintly.
+    """A faint random pattern over the whole image.
 
     Each pixel becomes (1 - strength) times itself plus strength times the pattern's, which is the
     smallest or the largest value of the range with equal probability.
@@ -111,7 +111,7 @@ class Blend(Trigger):
 
 
 def triggered_set(trigger: Trigger, target: int, data: ImageData) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the images of a test set that a backdoor is after, with its trigger.
+    """Return the images of a test set that a backdoor targets, with its trigger.
 
     Returns:
         Rows of all images that are not of the target, int64 (n,); these images with the trigger,
@@ -123,7 +123,7 @@ def triggered_set(trigger: Trigger, target: int, data: ImageData) -> tuple[Tenso
 
 
 def triggered(trigger: Trigger, x: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Return images (N, C, H, W) with a trigger, in a tensor of their own.
+    """Return images (N, C, H, W) with a trigger, as a new tensor.
 
     Raises:
         TypeError: If the trigger returns no tensor.
@@ -149,7 +149,7 @@ def triggered(trigger: Trigger, x: Tensor, value_range: tuple[float, float]) -> 
 
 
 def checked(trigger: Trigger | None, data: ImageData) -> Trigger:
-    """Return a trigger, a `Patch` by default, that was tried on two images; changes nothing.
+    """Return a trigger, a `Patch` by default, after trying it on two images; changes nothing.
 
     Raises:
         TypeError: If it is none.

@@ -1,4 +1,4 @@
-"""UnSplit: private images and a clone of the client's network, from z and an architecture alone.
+"""UnSplit: reconstruct images and clone the client's network, from z and an architecture alone.
 
 Erdogan, Kupcu, Cicek: "UnSplit: Data-Oblivious Model Inversion, Model Stealing, and Label Inference
 Attacks Against Split Learning", WPES 2022, arXiv 2108.09033, Algorithm 1. The labels of the
@@ -60,7 +60,7 @@ TINY: Search = {
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """Where an attempt stood after some rounds.
+    """The state of an attempt after some rounds.
 
     Attributes:
         round: Rounds so far.
@@ -79,7 +79,7 @@ class Moment:
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """One start of the search, and where it led.
+    """One start of the search, and its result.
 
     Attributes:
         moments: The kept moments, in order; the last one is the end.
@@ -101,7 +101,7 @@ class Attempt:
 
 
 class UnSplit(PassiveServer):
-    """Serve honestly, and search for images and a network that together explain z.
+    """Serve honestly, and search for images and a network that together reproduce z.
 
     It takes turns: some steps on the images x^ with the clone f^ held still, some on the clone with
     the images held still, so that f^(x^) comes close to z. Both are unknown, so the search can end
@@ -147,7 +147,7 @@ class UnSplit(PassiveServer):
             "that neighboring pixels are alike, and the background's value",
             "its own network s",
         ),
-        does_not_know=("the private images, or any other", "the weights of f"),
+        does_not_know=("the private images, or any other images", "the weights of f"),
         source="Erdogan, Kupcu, Cicek, WPES 2022",
     )
 
@@ -214,7 +214,7 @@ class UnSplit(PassiveServer):
             return [self.attempt(z, seed, every) for seed in seeds]
 
     def attempt(self, z: Tensor, seed: int, every: int | None = None) -> Attempt:
-        """Take turns from one start; arguments and errors as in `search`.
+        """Search from one start; arguments and errors as in `search`.
 
         Args:
             z: Smashed data, (N, ...).
@@ -248,17 +248,17 @@ class UnSplit(PassiveServer):
         return Attempt(tuple(moments), clone.requires_grad_(False))
 
     def image_loss(self, clone: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-        """The loss of the images x, the clone held still: the feature error and two priors."""
+        """Return the loss of the images x with the clone fixed: feature error and two priors."""
         smooth = total_variation(x).mean()
         dark = (x - self.background).square().mean()
         return mse_loss(clone(x), z) + self.tv_weight * smooth + self.background_weight * dark
 
     def clone_loss(self, clone: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-        """The loss of the clone, the images x held still: the feature error."""
+        """Return the loss of the clone with the images x fixed: the feature error."""
         return mse_loss(clone(x), z)
 
     def choose(self, attempts: list[Attempt]) -> Attempt:
-        """Return the attempt with the smallest feature error, the only figure the attacker has."""
+        """Return the attempt with the smallest feature error, all that the attacker can compare."""
         return min(attempts, key=lambda attempt: attempt.error)
 
     def sign(self, images: Tensor) -> Tensor:
@@ -278,7 +278,7 @@ class UnSplit(PassiveServer):
         device: torch.device | str = "cpu",
         **search: Unpack[Search],
     ) -> Self:
-        """Make the attack as a setting has it; the figures were chosen at "tiny".
+        """Make the attack with a setting's values, which were chosen at "tiny".
 
         Args:
             setting: `sl.tiny`, `sl.gpu` or `sl.paper`.
@@ -310,7 +310,7 @@ class UnSplit(PassiveServer):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that takes turns twice, from two starts."""
+        """Return a small example with two rounds, from two starts."""
         return cls(
             tiny.server(),
             architecture=tiny.client,
@@ -330,7 +330,7 @@ class UnSplit(PassiveServer):
 
 
 class UnSplitBrightOnDark(UnSplit):
-    """UnSplit with one more grant: the pictures are bright on dark, so negatives are inverted.
+    """Search as `UnSplit` does, and invert negatives: images are known to be bright on dark.
 
     A clone can explain the same z with negatives, so z does not show which of the two was sent.
     This is knowledge of the data; it holds for digits and would be false for faces.
@@ -341,12 +341,12 @@ class UnSplitBrightOnDark(UnSplit):
     )
 
     def sign(self, images: Tensor) -> Tensor:
-        """Return the negatives of all images where their sides are brighter than their middle."""
+        """Return the negatives of all images if their sides are brighter than their middle."""
         return negatives(images, self.value_range) if brighter_sides(images) else images
 
 
 def brighter_sides(images: Tensor) -> bool:
-    """Whether the sides of images are brighter than their middle, on average over all of them.
+    """Return whether images are brighter at the sides than in the middle, on average.
 
     One answer for all images: they were found with one clone, so all are negatives or none.
 
@@ -363,16 +363,16 @@ def brighter_sides(images: Tensor) -> bool:
 
 
 def negatives(images: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Return the images, any shape, mirrored at the middle of their range: dark becomes light."""
+    """Return the negatives of images of any shape: values mirrored at the middle of the range."""
     low, high = value_range
     return low + high - images
 
 
 def stretched(images: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Return the images with each one's darkest pixel black and its brightest white.
+    """Return the images, each stretched to have a black and a white pixel.
 
     Scoring such images flatters an attack that cannot know brightness and contrast: the public
-    code does it for colour images. A picture without contrast becomes black.
+    code does it for color images. A picture without contrast becomes black.
 
     Args:
         images: (N, C, H, W).

@@ -1,4 +1,4 @@
-"""UnSplit's label inference: the U-shaped protocol's labels, from the gradient of its last layer.
+"""UnSplit's label inference: labels of the U-shaped protocol, from the tail's gradient.
 
 Erdogan, Kupcu, Cicek: "UnSplit", WPES 2022, arXiv 2108.09033, section on label inference.
 
@@ -34,7 +34,7 @@ from splitlab.nets import tiny
 
 
 class UnSplitLabels(PassiveServer):
-    """Serve honestly, and try every label until the gradient of a clone of the tail fits da.
+    """Serve honestly, and choose the label whose gradient at a cloned tail is nearest to da.
 
     For each image and each class it computes the gradient that its clone of the tail would have
     sent, and guesses the class whose gradient is nearest to da. Then the clone takes a step on its
@@ -105,7 +105,7 @@ class UnSplitLabels(PassiveServer):
         super().check(message)
 
     def observe_output_gradient(self, message: OutputGradient) -> None:
-        """Guess the batch's labels, and let the clone learn from them."""
+        """Infer the batch's labels, and train the clone with them."""
         guess = self.infer_labels(self._a, message.da)
         self.guesses.append(guess)
         self.batches.append((message.sender, message.step))
@@ -125,8 +125,8 @@ class UnSplitLabels(PassiveServer):
         """
         if a.shape != da.shape:
             raise ValueError(
-                f"a has shape {tuple(a.shape)} and da {tuple(da.shape)}: give the output of the "
-                "very step that da answers"
+                f"a has shape {tuple(a.shape)} and da {tuple(da.shape)}: pass the output that da "
+                "is the gradient of"
             )
         a = a.detach().requires_grad_()
         logits = self.clone(a)
@@ -138,7 +138,7 @@ class UnSplitLabels(PassiveServer):
         return torch.stack(distances, dim=1).argmin(1)
 
     def inferred(self, first: int = 0, end: int | None = None) -> Inferred:
-        """Return the guesses of the steps from `first` up to, and without, `end`.
+        """Return the labels inferred in the steps `first` to `end` - 1.
 
         Raises:
             ValueError: If there was no such step.
@@ -146,15 +146,15 @@ class UnSplitLabels(PassiveServer):
         guesses, batches = self.guesses[first:end], tuple(self.batches[first:end])
         if not guesses:
             raise ValueError(
-                f"{type(self).__name__} has guessed nothing in the steps {first} to {end}: train "
-                f"first; it has seen {len(self.guesses)} steps"
+                f"{type(self).__name__} has inferred nothing in the steps {first} to {end}: "
+                f"train first; it has seen {len(self.guesses)} steps"
             )
         numbers = range(first, first + len(guesses))
         step = [torch.full_like(g, number) for number, g in zip(numbers, guesses, strict=True)]
         return Inferred(step=torch.cat(step), labels=torch.cat(guesses), batches=batches)
 
     def infer_from_weights(self, a: Tensor, gradient: Tensor) -> int:
-        """Return one image's label from the gradient of the tail's own weights: the public code.
+        """Infer one image's label from the gradient of the tail's weights, as the public code.
 
         No message of the protocol carries that gradient, so this is here to compare with.
 
@@ -173,13 +173,13 @@ class UnSplitLabels(PassiveServer):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one whose clone has the layer of the tail."""
+        """Return a small example whose clone has the tail's layer."""
         clone = nn.Linear(10, 10)
         return cls(tiny.server(), clone=clone, clone_optimizer=partial(Adam, lr=1e-3))
 
 
 class UnSplitLabelsKnownStart(UnSplitLabels):
-    """The same, granted that the clone begins with the tail's own first weights.
+    """Infer labels as `UnSplitLabels` does, with a clone that starts at the tail's first weights.
 
     Then the names of its classes are the client's, and a right guess keeps the clone the tail's
     twin: it takes the same step.

@@ -1,4 +1,4 @@
-"""White-box inversion: descend on the image until the client's own network makes the same z of it.
+"""White-box inversion: optimize an image until the client's own network maps it to the same z.
 
 He, Zhang, Lee: "Model Inversion Attacks Against Collaborative Inference", ACSAC 2019, whose
 regularized maximum likelihood estimation this is. There it meets inference; here it follows honest
@@ -25,7 +25,7 @@ from splitlab.nets.shapes import output_of
 
 
 class WhiteBoxInversion(PassiveServer):
-    """Serve honestly; then, with f's weights from a client that colludes, invert f by descent.
+    """Serve honestly, then invert f by gradient descent, with f's weights from a colluding client.
 
     Call `prepare` with the weights before `reconstruct`. The defaults for the descent were chosen
     on digits at tiny scale (`benchmarks/choose_inversion.py`).
@@ -104,7 +104,7 @@ class WhiteBoxInversion(PassiveServer):
         self.colluded = False
 
     def prepare(self, grant: Weights) -> None:
-        """Take over the weights of f, and BatchNorm's statistics, that a client sends.
+        """Load the weights of f, and BatchNorm's statistics, that a client sends.
 
         Args:
             grant: `client.weights()`. Of a client with a tail, f's part is used.
@@ -128,7 +128,7 @@ class WhiteBoxInversion(PassiveServer):
         self.colluded = True
 
     def reconstruct(self, message: SmashedData) -> Tensor:
-        """Return images (N, C, H, W) in the value range, of which f makes nearly this z.
+        """Return images (N, C, H, W) in the value range that f maps to nearly this z.
 
         Raises:
             RuntimeError: If no client has sent its weights.
@@ -151,7 +151,7 @@ class WhiteBoxInversion(PassiveServer):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one whose descent takes three steps."""
+        """Return a small example whose descent takes three steps."""
         return cls(tiny.server(), f=tiny.client(seed=1), public=public, steps=3)
 
 
@@ -165,7 +165,7 @@ def invert(
     rate: float,
     weight: float,
 ) -> Tensor:
-    """Descend on images until f makes nearly z of them: argmin |f(x) - z|^2 + weight * TV(x).
+    """Find images that f maps to nearly z: argmin |f(x) - z|^2 + weight * TV(x).
 
     The squared error is divided by |z|^2, so that one weight serves every cut. Each image has its
     own loss, and losses are summed: f is in evaluation mode and Adam works number by number, so
@@ -209,7 +209,7 @@ def descend(
     rate: float,
     weight: float,
 ) -> Tensor:
-    """Take the steps of `invert`, for an f in evaluation mode and one start for each z."""
+    """Take the steps of `invert`, for an f in evaluation mode, with one start for each z."""
     x = start.detach().clone().requires_grad_()
     size = z.square().flatten(1).mean(1).clamp_min(torch.finfo(z.dtype).tiny)
     optimizer = torch.optim.Adam([x], lr=rate)

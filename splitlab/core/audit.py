@@ -1,4 +1,4 @@
-"""The audit: parties share nothing but messages."""
+"""The audit: checks that parties share nothing but messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from splitlab.data import Data
 
 
 def audit(clients: Iterable[Any], server: Any, others: Sequence[Any] = ()) -> None:
-    """Check that parties share nothing: no memory, no defense, and no name.
+    """Check that parties share no memory, no defense and no name.
 
     Walks attributes, containers, modules, optimizers, closures and computation graphs. It is a
     guard against mistakes in teaching code, not a sandbox: a copy made behind its back shares no
@@ -46,20 +46,20 @@ def audit(clients: Iterable[Any], server: Any, others: Sequence[Any] = ()) -> No
             reads = key in images and all(which.startswith("clients") for which in (owner, place))
             if owner != place and not reads:
                 raise ThreatModelViolation(
-                    f"{first} and {path} are the same memory: "
-                    "only messages may cross, so send a message or make a copy"
+                    f"{first} and {path} share memory, but parties may share only messages: "
+                    "send a message or make a copy"
                 )
         name = getattr(party, "name", place)
         if name in names:
             raise ThreatModelViolation(
-                f"{names[name]} and {place} are both called {name!r}: give each party a name= of "
-                "its own, by which messages know it"
+                f"{names[name]} and {place} are both called {name!r}: give each party its "
+                "own name=, because messages identify parties by name"
             )
         names[name] = place
 
 
 class Unchanged:
-    """Tells whether networks were written to since it was made, or changed their modes.
+    """Detects whether networks were written to, or changed their modes, since it was made.
 
     Args:
         parties: Whose networks; one that is a network itself counts, too.
@@ -78,7 +78,7 @@ class Unchanged:
             )
 
     def _fingerprint(self) -> list[tuple[int, bool]]:
-        """Version counters and modes: they change with any in-place write or mode switch."""
+        """Version counters and modes: any in-place write or mode switch changes them."""
         tensors = [t for net in self.nets for t in (*net.parameters(), *net.buffers())]
         state = [(tensor._version, tensor.requires_grad) for tensor in tensors]
         return state + [(0, part.training) for net in self.nets for part in net.modules()]
@@ -125,7 +125,7 @@ def _memory(root: Any, name: str) -> Iterator[tuple[tuple[str, int], str]]:
 
 
 def neighbors(value: Any, path: str) -> Iterator[tuple[Any, str]]:
-    """Yield (value, path) of whatever one step leads to from `value`."""
+    """Yield (value, path) of everything one step away from `value`."""
     if isinstance(value, Tensor):
         yield value.grad_fn, f"{path}.grad_fn"
         if value.is_leaf:

@@ -1,4 +1,4 @@
-"""The training run that is killed and goes on."""
+"""Checkpoints: a training run that was killed can resume from one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENTRIES = {"outline": dict, "steps": int, "step": int, "kinds": dict} | dict.fro
 
 
 class Checkpoint:
-    """A training run's state in a file: the parties', the observers', the log and the step.
+    """A file with the state of a training run: the parties, the observers, the log and the step.
 
     Made before the first step. What the run is a function of is written with every state (see
     `splitlab.core.identity`): a run that differs in any of it is refused, and so is a party,
@@ -92,7 +92,7 @@ class Checkpoint:
         self._saved = saved
 
     def resume(self) -> int:
-        """Put back the state that `read` found, and return its step; 0 if there was none.
+        """Load the state that `read` found, and return its step; 0 if there was none.
 
         Raises:
             CheckpointError: If a part of it does not fit. Nothing is changed then.
@@ -112,7 +112,7 @@ class Checkpoint:
         except Misfit as error:
             raise CheckpointError(
                 f"{self.path} cannot be resumed ({error.what}): resume it with the version of "
-                "splitlab that wrote it, or delete it to begin anew"
+                "splitlab that wrote it, or delete it to start over"
             ) from error
         self.log.load_state_dict(saved["log"])
         return int(saved["step"])
@@ -139,7 +139,7 @@ class Checkpoint:
                     continue
                 attribute = path.rpartition(".")[2].partition("[")[0]
                 raise CheckpointError(
-                    f"{path} changes during the run, and a resumed run would not know: add "
+                    f"{path} changes during the run, and a resumed run would lose it: add "
                     f"{attribute!r} to STATE of its class (a Stateful; a network makes it a "
                     "buffer), to LATER if it is a part that is made during the run, or to PASSING "
                     "if the next step does not need it"
@@ -169,11 +169,11 @@ class Checkpoint:
         if saved["step"] > self.steps:
             raise CheckpointError(
                 f"{self.path} is at step {saved['step']}, past the {self.steps} asked for: ask for "
-                "more steps, or delete the file to begin anew"
+                "more steps, or delete the file to start over"
             )
         for name, mine in (("parties", self.parties), ("observers", self.watching)):
             if odd := saved[name].keys() ^ mine.keys():
-                raise unreadable(self.path, f"only one of it and this run has {min(odd, key=str)}")
+                raise unreadable(self.path, f"only one of the two runs has {min(odd, key=str)}")
         return saved
 
     def _outline(self, steps: int) -> dict[str, str]:
@@ -195,14 +195,14 @@ class Checkpoint:
         for name, one in {**self.parties, **self.watching}.items():
             for path in left_out(one, name, participants):
                 raise CheckpointError(
-                    f"{path} has a state that no checkpoint would hold: keep it in an attribute, a "
+                    f"{path} has a state that no checkpoint saves: keep it in an attribute, a "
                     "list or a dictionary of its owner (random numbers in a torch.Generator), or "
                     "train without checkpoint"
                 )
 
 
 def _kinds(states: Mapping[str, Any]) -> dict[str, str]:
-    """The kinds of all parts of the states in a checkpoint, by path."""
+    """Return the kinds of all parts of the states in a checkpoint, by path."""
     found: dict[str, str] = {}
     for name in STATES:
         found |= kinds(states[name], name)
@@ -210,7 +210,7 @@ def _kinds(states: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _not_written(saved: dict[Any, Any]) -> str | None:
-    """Say in what a file's content is not such as `Checkpoint` writes it; None where it is.
+    """Return what in a file's content `Checkpoint` cannot have written; None if all is well.
 
     A checksum finds damage. What is loaded, changed and saved again has a right one, and a part
     of another kind would be noticed in the middle of a step, or never.
@@ -218,7 +218,7 @@ def _not_written(saved: dict[Any, Any]) -> str | None:
     if odd := saved.keys() ^ ENTRIES.keys():
         name = min(odd, key=str)
         what = "lacks" if name in ENTRIES else "has an unknown part"
-        return f"it {what} {name!r}, and is of another version of splitlab or was changed"
+        return f"it {what} {name!r}, so it is from another version of splitlab or was changed"
     for name, kind in ENTRIES.items():
         if type(saved[name]) is not kind:
             return f"{name} is {kind_of(saved[name])} and should be {kind.__name__}"
@@ -241,12 +241,12 @@ def _not_written(saved: dict[Any, Any]) -> str | None:
     if type(log["steps"]) is not int or log["steps"] != step:
         return f"it is at step {step} and its log has {kind_of(log['steps'])} for steps"
     if not all(_is_column(column, step) for column in columns):
-        return f"its log has not one number a step for {step} steps"
+        return f"its log does not have one number for each of {step} steps"
     return None
 
 
 def _is_column(values: Any, steps: int) -> bool:
-    """Whether this is a number or None for each step, as a log keeps them."""
+    """Return whether this holds a number or None for each step, as a log does."""
     if not isinstance(values, list) or len(values) != steps:
         return False
     return all(isinstance(value, float | None) for value in values)

@@ -31,12 +31,12 @@ from splitlab.nets.evaluation import EVALUATION_BATCH, evaluating, whole_batches
 
 
 class HijackingDetected(RuntimeError):
-    """A defense has seen enough: the client stops taking part."""
+    """Raised when a defense detects a hijack: the client stops taking part."""
 
 
 @dataclass(eq=False)
 class Turn:
-    """One batch at the client, as its defenses see it. They may change it in `Defense.begin`.
+    """One batch at the client, as its defenses see it; `Defense.begin` may change it.
 
     Attributes:
         x: Private images, (B, C, H, W).
@@ -58,7 +58,7 @@ class Turn:
 
 
 class Defense(Stateful):
-    """Base of all defenses of a client: every hook does nothing. One instance serves one client.
+    """Base class of a client's defenses: every hook does nothing. One instance per client.
 
     To write one of your own, override the hooks it needs, and pass it in
     `Client(..., defenses=[...])`:
@@ -82,14 +82,14 @@ class Defense(Stateful):
         """Called before the forward pass: may change labels, `fake` and `update`."""
 
     def smash(self, client: Client, turn: Turn, z: Tensor) -> Tensor:
-        """Return what is sent in place of `z`, same shape, differentiable (noise, clipping).
+        """Return what is sent in place of `z`: same shape, differentiable (noise, clipping).
 
         Called by `client.smash(x)`, too: then the turn has `x` alone, and nothing may be kept.
         """
         return z
 
     def local_loss(self, client: Client, turn: Turn) -> Tensor | None:
-        """Return a scalar that the client minimizes beside the server's gradient, or None."""
+        """Return a scalar loss that the client minimizes in addition to its task, or None."""
         return None
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
@@ -104,12 +104,12 @@ class Defense(Stateful):
         """Called after the backward pass and before the optimizer's step."""
 
     def scores(self, client: Client, logits: Tensor) -> Tensor:
-        """Return what the client reads in class scores (N, K), after training; same shape."""
+        """Return class scores (N, K) as the client reads them after training; same shape."""
         return logits
 
 
 class Client(Party):
-    """The only holder of private data: runs the network `f` up to the cut.
+    """The party that alone holds private data, and runs the network `f` up to the cut.
 
     In the U-shaped protocol it holds the last layers, the tail, as well, and the labels stay at
     home. One optimizer trains both of its parts, in one step at the end of the turn.
@@ -197,12 +197,12 @@ class Client(Party):
         return f"{type(self).__name__}({self.name}, step {self.step}, {self.data!r})"
 
     def next_turn(self) -> Turn:
-        """Return the batch that `forward` sends: here the next private images, in random order."""
+        """Return the batch that `forward` sends: by default the next images, in random order."""
         index = self.sampler.next().to(self.device)
         return Turn(x=self.data.x[index], labels=self.data.y[index], index=index)
 
     def check(self, message: Message) -> None:
-        """Refuse an answer to what was not asked, one that does not fit it, or other weights."""
+        """Refuse an answer that was not asked for or does not fit, and weights that do not fit."""
         if isinstance(message, Weights):
             turns.between_turns(self)
             parties = {"sender": message.sender, "who": self.name}
@@ -317,7 +317,7 @@ class Client(Party):
         return SmashedData(z=torch.cat(z), sender=self.name, step=self.step)
 
     def weights(self, *, optimizer: bool = True) -> Weights:
-        """Return the network's state and, unless told otherwise, the optimizer's as a message."""
+        """Return a message with the state of the network and, by default, of the optimizer."""
         return Weights(
             state=self._networks().state_dict(),
             optimizer=self.optimizer.state_dict() if optimizer else None,
@@ -341,18 +341,18 @@ class Client(Party):
             self.optimizer.load_state_dict(copy.deepcopy(message.optimizer))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned; a batch under way is given up."""
+        """Continue from a state that `state_dict` returned; drops a batch in progress."""
         super().load_state_dict(state)
         self.turn = None
 
     def _networks(self) -> nn.Module:
-        """f, and with it the tail where there is one."""
+        """The network f, and the tail if there is one."""
         if self.tail is None:
             return self.net
         return nn.ModuleDict({"net": self.net, "tail": self.tail})
 
     def _turn(self, message: Message, what: str, *, finished: bool = False) -> Turn:
-        """Return the turn under way, which the message must answer."""
+        """Return the turn in progress, which the message must answer."""
         asked = None if self.turn is None else self.step
         turns.answers(message.step, asked, who=self.name, what=what, first="forward")
         assert self.turn is not None

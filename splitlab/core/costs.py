@@ -1,4 +1,4 @@
-"""What the protocols cost: bytes of tensor payload, in closed form.
+"""Communication costs of the protocols: bytes of tensor payload, in closed form.
 
 Each function returns what `splitlab.Wiretap` counts in `steps` steps, to the byte; headers are not
 counted. `z` and `a` are the numbers that one image becomes at the cuts, such as 32 * 4 * 4.
@@ -15,7 +15,7 @@ LABEL = 8  # bytes of an int64: a class number, or a row number
 
 
 def vanilla(batch_size: int, z: int, *, steps: int = 1, number: int = 4, labels: int = 1) -> int:
-    """Return the bytes of z and labels up and dz down.
+    """Return the bytes of z and labels sent up, and of dz sent down.
 
     Args:
         batch_size: Images in a batch.
@@ -29,7 +29,7 @@ def vanilla(batch_size: int, z: int, *, steps: int = 1, number: int = 4, labels:
 
 
 def u_shaped(batch_size: int, z: int, a: int, *, steps: int = 1, number: int = 4) -> int:
-    """Return the bytes of z and da up and of a and dz down; no labels.
+    """Return the bytes of z and da sent up, and of a and dz sent down; no labels.
 
     Args:
         batch_size: Images in a batch.
@@ -44,7 +44,7 @@ def u_shaped(batch_size: int, z: int, a: int, *, steps: int = 1, number: int = 4
 def sequential(
     state: int, *, clients: int, steps: int, turn: int = 1, through_server: bool = False
 ) -> int:
-    """Return the bytes of weights handed on in `steps` steps, beside the steps' own messages.
+    """Return the bytes of weights passed on in `steps` steps, without the steps' own messages.
 
     Args:
         state: Bytes of what is handed on: `state_bytes`, and `adam_bytes` where it goes with them.
@@ -57,7 +57,7 @@ def sequential(
 
 
 def splitfed(state: int, *, clients: int, steps: int, turn: int = 1) -> int:
-    """Return the bytes of weights to and from the aggregator, beside the steps' own messages.
+    """Return the bytes of weights to and from the aggregator, without the steps' own messages.
 
     Args:
         state: Bytes of one client's weights (`state_bytes`).
@@ -69,11 +69,11 @@ def splitfed(state: int, *, clients: int, steps: int, turn: int = 1) -> int:
 
 
 def state_bytes(*nets: nn.Module) -> int:
-    """Return the bytes of networks' states: parameters, and buffers such as BatchNorm's."""
+    """Return the bytes of the networks' states: parameters, and buffers such as BatchNorm's."""
     tensors = [tensor for net in nets for tensor in net.state_dict().values()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def adam_bytes(parameters: Iterable[Tensor]) -> int:
-    """Return the bytes of Adam's state: two numbers for each one learned, and a count a tensor."""
+    """Return the bytes of Adam's state: two numbers per learned weight, one count per tensor."""
     return sum(2 * p.numel() * p.element_size() + 4 for p in parameters)

@@ -1,4 +1,4 @@
-"""Honest but curious parties: they do what was agreed, and look at what arrives."""
+"""Honest but curious parties: they follow the protocol, and learn from what arrives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from splitlab.nets.evaluation import duplicate
 
 
 class HonestClient(TypedDict, total=False):
-    """Arguments of `Client` that a passive client takes beside its own."""
+    """Arguments of `Client` that a passive client takes in addition to its own."""
 
     optimizer: OptimizerFactory
     batch_size: int
@@ -40,7 +40,7 @@ class HonestClient(TypedDict, total=False):
 
 
 class Honest(TypedDict, total=False):
-    """Arguments of `HonestServer` that a passive server takes beside its own."""
+    """Arguments of `HonestServer` that a passive server takes in addition to its own."""
 
     optimizer: OptimizerFactory
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -51,7 +51,7 @@ class Honest(TypedDict, total=False):
 
 
 class PassiveClient(Client):
-    """Honest but curious: takes every turn as `Client` does, and looks at the gradient it is sent.
+    """An honest but curious client: it acts as `Client` does, and inspects the gradients.
 
     An attack overrides `observe`. Its randomness comes from a state of its own, so that the weights
     move as if nobody looked. The rest is as in `PassiveServer`, and an attack on the labels that
@@ -101,7 +101,7 @@ class PassiveClient(Client):
 
 
 class PassiveServer(HonestServer):
-    """Honest but curious: answers exactly as `HonestServer` does, and looks on.
+    """An honest but curious server: it answers as `HonestServer` does, and inspects messages.
 
     An attack overrides `observe` (and `observe_output_gradient`, where the protocol is U-shaped),
     and may read `frozen_net()`. Its randomness comes from a state of its own, so that the honest
@@ -150,7 +150,7 @@ class PassiveServer(HonestServer):
 
     @final
     def forward(self, message: SmashedData) -> ServerOutput:
-        """Return the honest output. The attack looks in `backward`, when z is used no more."""
+        """Return the honest output. The attack inspects z in `backward`, after its last use."""
         return super().forward(message)
 
     @final
@@ -179,7 +179,7 @@ class PassiveServer(HonestServer):
 
 @contextmanager
 def _looking(randomness: RandomState, net: nn.Module, who: str) -> Iterator[None]:
-    """The attacker's own randomness inside; the honest network must be the same afterwards."""
+    """Use the attacker's randomness inside, and check that the honest network is unchanged."""
     same = Unchanged([net])
     with randomness.lent():
         yield

@@ -1,4 +1,4 @@
-"""States in files without pickle.
+"""Saving and loading states as files, without pickle.
 
 One file holds a whole state: its tensors as safetensors, and what is around them as JSON in the
 same file's header, so that one `os.replace` swaps everything. A file is the old state or the new
@@ -37,7 +37,7 @@ class CheckpointError(ValueError):
 
 
 def save(state: Any, path: Path | str) -> None:
-    """Write a state to a file, which is replaced at once or not at all.
+    """Write a state to a file, which is replaced as a whole or not at all.
 
     Args:
         state: Dictionaries (keys: text, numbers, tuples), lists, tuples, tensors, numbers, text,
@@ -55,7 +55,7 @@ def save(state: Any, path: Path | str) -> None:
 
 
 def rehearse(state: Any, path: Path | str) -> None:
-    """Write a state beside a file and remove it again: what can be known before it matters.
+    """Write a state beside a file and remove it again, to find errors before a run starts.
 
     Raises:
         TypeError: As `save`.
@@ -65,7 +65,7 @@ def rehearse(state: Any, path: Path | str) -> None:
 
 
 def located(path: Path | str) -> Path:
-    """Return the full path of a checkpoint, which stays where it is if the process moves.
+    """Return the absolute path of a checkpoint, which stays valid if the process changes folder.
 
     Args:
         path: As the user wrote it: "~" is the home folder, and what is relative begins in the
@@ -85,7 +85,7 @@ def located(path: Path | str) -> Path:
             f"{_short(path)} cannot be a checkpoint ({_reason(error)}): choose another file"
         ) from error
     if is_other:
-        kind = "a folder" if full.is_dir() else "no plain file"
+        kind = "a folder" if full.is_dir() else "not a regular file"
         raise CheckpointError(f"{full} is {kind}: choose the path of a file, such as run.ckpt")
     return full
 
@@ -100,7 +100,7 @@ def to_bytes(state: Any) -> bytes:
 
 
 def load(path: Path | str) -> Any:
-    """Read a state that `save` wrote; every tensor has memory of its own, on the CPU.
+    """Read a state that `save` wrote; every tensor has its own memory, on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -130,7 +130,7 @@ def load(path: Path | str) -> Any:
     try:
         return _decode(json.loads(structure), tensors)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise unreadable(path, "what is around its tensors is not as splitlab writes it") from error
+        raise unreadable(path, "the data around its tensors is not what splitlab writes") from error
 
 
 def _write(path: Path, content: bytes, *, rehearsal: bool = False) -> None:
@@ -147,7 +147,7 @@ def _write(path: Path, content: bytes, *, rehearsal: bool = False) -> None:
 
 
 def write_atomically(path: Path, content: bytes, *, rehearsal: bool = False) -> None:
-    """Replace a file's content; whenever the process dies, the old or the new one is there.
+    """Replace a file's content; a process killed meanwhile leaves the old or the new content.
 
     Of several that write at once, each writes a temporary file of its own: the last one to finish
     decides what the file holds, and the file is always one of the contents as a whole.
@@ -189,7 +189,7 @@ def write_atomically(path: Path, content: bytes, *, rehearsal: bool = False) -> 
 
 
 class _Tensors:
-    """The tensors of a state under short names, each memory once."""
+    """The tensors of a state under short names; each block of memory is stored once."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Tensor] = {}
@@ -215,7 +215,7 @@ _DTYPES = {
 
 
 def _encode(value: Any, where: str, tensors: _Tensors) -> Any:
-    """Say a state in JSON; lists and most leaves as themselves, the rest as {kind: content}."""
+    """Encode a state as JSON: lists and most leaves as themselves, the rest as {kind: content}."""
     if isinstance(value, Tensor):
         return {"tensor": tensors.name(value, where)}
     if value is None or isinstance(value, bool):
@@ -258,7 +258,7 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _short(path: Path | str | os.PathLike[str]) -> str:
-    """A path that fits a sentence: a name may be too long for any file."""
+    """Shorten a path so that it fits in a sentence; a name may be too long for any file."""
     text = str(path)
     return text if len(text) < 200 else f"{text[:100]}...{text[-40:]}"
 
@@ -278,6 +278,6 @@ def _checksum(structure: str, tensors: dict[str, Tensor]) -> str:
 def unreadable(path: Path, why: str) -> CheckpointError:
     """Return the error for a file that cannot be read."""
     return CheckpointError(
-        f"{path} cannot be read as a checkpoint ({why}): delete it to begin anew, or put a whole "
-        "copy in its place"
+        f"{path} cannot be read as a checkpoint ({why}): delete it to start over, or replace it "
+        "with a complete copy"
     )

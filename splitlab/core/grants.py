@@ -1,4 +1,4 @@
-"""What an attack may be given beyond messages, once, after the training: its card says what."""
+"""Grants: what an attack is given beyond messages, once, after training, as its card says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Granted = Literal["nothing", "an oracle", "the client's weights"]
 
 
 def grant(attack: Any, client: Client) -> Any:
-    """Prepare an attack, with what its `GRANTED` names and nothing more.
+    """Prepare an attack with what its `GRANTED` names and nothing more.
 
     Args:
         attack: Any attack. One without `prepare` needs none.
@@ -36,7 +36,7 @@ def grant(attack: Any, client: Client) -> Any:
 
 
 def refused(attack: Any, given: Any) -> TypeError:
-    """Return the error for a grant of another kind than the attack's card says."""
+    """Return the error for a grant of a kind that the attack's card does not name."""
     calls: dict[Granted, str] = {
         "nothing": "prepare()",
         "an oracle": "prepare(client.smash)",

@@ -1,4 +1,4 @@
-"""A message that arrives again gets the same answer: what a transport needs that may lose one."""
+"""Repeated messages get the same answer, which a transport that can lose messages needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from splitlab.core.messages import KINDS, Message, OutputGradient, SmashedData, 
 
 
 def answer_once(server: Any, message: Message) -> Message:
-    """Answer a message, or give the answer that it was given; errors as in `Server.handle`."""
+    """Answer a message, or repeat its earlier answer; errors as in `Server.handle`."""
     validate.header(message, server)
     key, never = f"{message.sender}: {type(message).__name__}", {"step": -1}
     kept, over = server.answered, -1
@@ -26,7 +26,7 @@ def answer_once(server: Any, message: Message) -> Message:
     elif message.step < last or key not in kept:
         raise ValueError(
             f"{server.name} has answered step {last} of {message.sender} and keeps no earlier "
-            f"answer: send the step after it, not step {message.step}"
+            f"answer: send the next step, not step {message.step}"
         )
     return KINDS[kept[key]["kind"]](**kept[key]["fields"]).delivered()
 

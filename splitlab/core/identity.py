@@ -1,4 +1,4 @@
-"""What a run is a function of: whatever two runs must share for one to go on where the other ended.
+"""The identity of a run: what two runs must share for one to continue where the other ended.
 
 Parties, defenses, the protocol and observers are described attribute by attribute, at any depth, as
 they are before the first step. Devices and the parties' names are left out: they change where and
@@ -54,7 +54,7 @@ def outline(objects: Mapping[str, Any], steps: int) -> dict[str, str]:
 
 
 class _Describe:
-    """Fills `lines`, path -> text, from one value after the other."""
+    """Fills `lines`, path -> text, with one value after another."""
 
     def __init__(self, steps: int, seen: dict[int, str]) -> None:
         self.steps, self.seen, self.lines = steps, seen, dict[str, str]()
@@ -110,7 +110,7 @@ class _Describe:
             self(item, f"{path}.{name}")
 
     def network(self, net: nn.Module, path: str) -> None:
-        """Its layers with their settings, and the weights it begins with."""
+        """Describe its layers with their settings, and its initial weights."""
         layers = [
             (name, _class(layer), layer.extra_repr(), _settings_of(layer))
             for name, layer in net.named_modules()
@@ -129,7 +129,7 @@ class _Describe:
                     self(item, f"{where}.{name}")
 
     def optimizer(self, optimizer: Optimizer, path: str) -> None:
-        """Its kind and settings, and what it has learned."""
+        """Describe its kind and settings, and what it has learned."""
         self.lines[f"{path} is"] = _class(optimizer)
         for number, group in enumerate(optimizer.param_groups):
             # A schedule moves "lr" and leaves "initial_lr".
@@ -144,7 +144,7 @@ class _Describe:
             self.lines[f"{path} begins with"] = f"state {digest(*state)}"
 
     def function(self, function: Callable[..., Any], path: str) -> None:
-        """What it does by step, as a loss, or as a maker of networks; else its name and code.
+        """Describe its values by step, as a loss, or as a network factory; else its name and code.
 
         Raises:
             CheckpointError: If nothing can be said of it.
@@ -168,13 +168,13 @@ class _Describe:
             self.lines[path] = f"{function.__module__}.{name}{_code(function)}"
             return
         raise CheckpointError(
-            f"{path} is a function without a name that is neither one of the step nor a loss, so "
-            "that nobody can say whether a checkpoint is of the same run: define it with def, "
-            "outside any other function, or train without checkpoint"
+            f"{path} is a function without a name, so splitlab cannot check whether a checkpoint "
+            "is of the same run: define it with def, outside any other function, or train without "
+            "checkpoint"
         )
 
     def by_step(self, function: Callable[..., Any]) -> str | None:
-        """Its values at every step of the run."""
+        """Describe its values at every step of the run."""
         values = [function(step) for step in range(self.steps)]
         if not all(isinstance(value, int | float) for value in values):
             return None
@@ -182,7 +182,7 @@ class _Describe:
 
 
 def _as_loss(function: Callable[..., Any]) -> str | None:
-    """Value and gradient of a loss on fixed batches, of those that it takes."""
+    """Return value and gradient of a loss on those fixed batches that it accepts."""
     found = []
     for arguments in _batches():
         try:
@@ -199,7 +199,7 @@ def _as_loss(function: Callable[..., Any]) -> str | None:
 
 
 def _batches() -> Iterator[list[Tensor]]:
-    """Arguments that losses take: logits and labels, scores, images, z."""
+    """Return arguments that losses take: logits and labels, scores, images, z."""
     generator = torch.Generator().manual_seed(1)
     for classes in (10, 2, 5, 3, 1):
         logits = torch.randn(8, classes, generator=generator)
@@ -212,7 +212,7 @@ def _batches() -> Iterator[list[Tensor]]:
 
 
 def _as_maker(function: Callable[..., Any]) -> str | None:
-    """The weights of the network that it makes of a seed."""
+    """Return the weights of the network that it makes from a seed."""
     made = function(seed=0)
     return digest(*made.state_dict().values()) if isinstance(made, nn.Module) else None
 
@@ -224,7 +224,7 @@ def _rounded(value: Tensor | None) -> list[str] | None:
 
 
 def _plain(value: Any) -> str | None:
-    """Say what a plain value is; None for one that is not."""
+    """Describe a plain value; None for any other."""
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return repr(value)
     if isinstance(value, Tensor | np.ndarray):
@@ -242,7 +242,7 @@ def _plain(value: Any) -> str | None:
 
 
 def digest(*values: Tensor | str) -> str:
-    """Return a short hash of texts and tensors, wherever these are."""
+    """Return a short hash of texts and tensors, on any device."""
     hashed = hashlib.blake2b(digest_size=6)
     for value in values:
         if isinstance(value, Tensor):
@@ -255,7 +255,7 @@ def digest(*values: Tensor | str) -> str:
 
 
 def _settings_of(layer: nn.Module) -> list[tuple[str, str]]:
-    """What a layer holds beside parameters, buffers, layers and its mode, as far as it is plain."""
+    """Return what a layer holds besides parameters, buffers, layers and mode, if it is plain."""
     held = fields(layer).items()
     return [(k, text) for k, v in held if k not in OF_MODULES and (text := _plain(v))]
 
@@ -265,7 +265,7 @@ def _class(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """What another library's object says of itself, unless it is where something is."""
+    """Return the repr of another library's object, unless it contains a memory address."""
     text = repr(value)
     if isinstance(value, torch.device | os.PathLike) or text.startswith("<") or " at 0x" in text:
         return _class(value)
@@ -273,7 +273,7 @@ def _shown(value: Any) -> str:
 
 
 def _code(function: Any) -> str:
-    """A hash of a function's code, if it is not this library's, whose changes `NUMERICS` counts."""
+    """Hash the code of a function, unless it is this library's, whose changes `NUMERICS` counts."""
     code = getattr(function, "__code__", None)
     if code is None or function.__module__.partition(".")[0] == "splitlab":
         return ""
@@ -282,7 +282,7 @@ def _code(function: Any) -> str:
 
 
 def _compiled(code: types.CodeType) -> tuple[Any, ...]:
-    """What a function does, without where it stands; the functions inside it, too."""
+    """Return what a function and those inside it do, without their place in a file."""
     constants = [
         _compiled(one) if isinstance(one, types.CodeType) else _plain(one) or repr(one)
         for one in code.co_consts

@@ -1,4 +1,4 @@
-"""What a saved state is made of: kinds, keys, types and shapes, and whether they fit.
+"""The parts of a saved state: their keys, types and shapes, and whether they fit an object.
 
 A state is checked here before it is loaded: torch copies float64 into float32 without a word, takes
 an optimizer's state that its next step cannot use, and stops in the middle of a network.
@@ -21,7 +21,7 @@ NUMBERS = int | float | complex | np.number
 
 
 class Misfit(ValueError):
-    """A part of a state that does not fit the object into which it is to be loaded.
+    """A part of a state that does not fit the object that is to load it.
 
     Args:
         what: Which part, and what is wrong with it.
@@ -33,7 +33,7 @@ class Misfit(ValueError):
 
 
 def kind_of(value: Any) -> str:
-    """Say what a value of a state is in a few words; equal for what a file gives back."""
+    """Describe a value of a state in a few words, which are the same after saving and loading."""
     if isinstance(value, Tensor | np.ndarray):
         name = "tensor" if isinstance(value, Tensor) else "array"
         return f"{str(value.dtype).removeprefix('torch.')} {name} of shape {tuple(value.shape)}"
@@ -45,7 +45,7 @@ def kind_of(value: Any) -> str:
 
 
 def kinds(state: Any, where: str) -> dict[str, str]:
-    """Return path -> kind, of every part of a state; of a list without tensors in one line."""
+    """Return path -> kind for every part of a state; a list without tensors is one part."""
     found = {where: kind_of(state)}
     if isinstance(state, Mapping):
         for key, item in state.items():
@@ -62,7 +62,7 @@ def kinds(state: Any, where: str) -> dict[str, str]:
 
 
 def have_same_keys(held: Any, given: Any, where: str) -> None:
-    """Refuse a dictionary that lacks a key, has one too many, or is none.
+    """Refuse anything but a dictionary with the same keys.
 
     Raises:
         Misfit: Naming the key.
@@ -76,7 +76,7 @@ def have_same_keys(held: Any, given: Any, where: str) -> None:
 
 
 def plain_fits(held: Any, given: Any, where: str, *, strict: bool = True) -> None:
-    """Refuse a plain value of another kind than the one that is held.
+    """Refuse a plain value of another kind than the current one.
 
     Args:
         held: What the object holds now.
@@ -117,7 +117,7 @@ def plain_fits(held: Any, given: Any, where: str, *, strict: bool = True) -> Non
 
 
 def generator_fits(held: torch.Generator, given: Any, where: str) -> None:
-    """Refuse what is no state of such a generator.
+    """Refuse anything but the state of such a generator.
 
     Raises:
         Misfit: If it is none.
@@ -143,7 +143,7 @@ def weights_fit(net: nn.Module, given: Any, where: str) -> None:
 
 
 def optimizer_fits(optimizer: Optimizer, given: Any, where: str) -> None:
-    """Refuse the state of another kind of optimizer, or of one for other tensors.
+    """Refuse the state of an optimizer of another kind, or for other tensors.
 
     Raises:
         Misfit: If a setting or a tensor is missing, unknown, or of another type or shape.
@@ -169,7 +169,7 @@ def optimizer_fits(optimizer: Optimizer, given: Any, where: str) -> None:
 
 
 def _after_a_step(optimizer: Optimizer) -> dict[Any, Any] | None:
-    """What an optimizer remembers of each tensor after one step, which a copy of it takes.
+    """Return what a copy of an optimizer remembers of each tensor after one step.
 
     None where that says nothing of later steps, or it takes no step without a closure. torch's own
     optimizers remember the same things after every step; others are not asked.
@@ -189,5 +189,5 @@ def _after_a_step(optimizer: Optimizer) -> dict[Any, Any] | None:
 
 
 def _is_learned(value: Any) -> bool:
-    """Whether it is a tensor that an optimizer may hold: its memory stays, and so its shape."""
+    """Return whether an optimizer may hold this tensor, so that its memory and shape must stay."""
     return isinstance(value, Tensor) and value.requires_grad and value.is_leaf

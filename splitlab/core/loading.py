@@ -1,4 +1,4 @@
-"""Putting back a state: all of it, or where a part does not fit, nothing."""
+"""Loading a state: all of it, or nothing if a part does not fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from splitlab.core.kinds import Misfit
 
 
 class Loading:
-    """States being loaded: what has been, and how to undo it where a later one does not fit.
+    """The loading of several states, which is undone if a later one does not fit.
 
     A context manager: an error inside leaves every object as it was.
 
@@ -50,7 +50,7 @@ class Loading:
         self.set(owner, name, restored(held, value, device))
 
     def put(self, state: Any, load: Callable[[Any], Any], given: Any, where: str) -> None:
-        """Load a state into an object by the object's own function.
+        """Load a state into an object by the object's own method.
 
         Args:
             state: Its state as it is now.
@@ -72,7 +72,7 @@ class Loading:
 
 
 def refused(where: str, error: Exception, owner: str = "") -> Misfit:
-    """Return the error for a part that refuses its state with an error of its own.
+    """Return the error for a part that refused its state with its own error.
 
     Args:
         where: The part's path.
@@ -94,7 +94,7 @@ def _deep(state: Any) -> Any:
 
 
 def copied(value: Any, device: Any = None) -> Any:
-    """A copy of a plain value; tensors on a device, where one is given."""
+    """Return a copy of a plain value, with its tensors on a device if one is given."""
     if isinstance(value, Tensor):
         return value.detach().clone() if device is None else value.detach().clone().to(device)
     if isinstance(value, np.ndarray):
@@ -110,7 +110,7 @@ def copied(value: Any, device: Any = None) -> Any:
 
 
 def restored(held: Any, value: Any, device: Any) -> Any:
-    """A copy of a saved value in place of one that is held.
+    """Return a copy of a saved value to replace the current one.
 
     A tensor that is learned keeps its memory, for an optimizer has that very tensor.
     """

@@ -1,4 +1,4 @@
-"""What crosses between the parties of split learning, and nothing else does.
+"""The messages of split learning: nothing else passes between the parties.
 
 A message is a frozen record of tensors. It travels through a wire (`splitlab.core.protocols.Wire`),
 which notes whom it is to and hands the receiver a copy: `detach()` alone would still expose the
@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Message:
-    """Base of all messages.
+    """Base class of all messages.
 
     Attributes:
         sender: Name of the party that sent it.
@@ -31,7 +31,7 @@ class Message:
     to: str = ""
 
     def tensors(self) -> Iterator[Tensor]:
-        """Yield every tensor of the payload, however deep in dictionaries, lists and tuples."""
+        """Yield every tensor of the payload, also those inside dictionaries, lists and tuples."""
         for field in dataclasses.fields(self):
             yield from tensors_in(getattr(self, field.name))
 
@@ -41,7 +41,7 @@ class Message:
         return sum(t.numel() * t.element_size() for t in self.tensors())
 
     def delivered(self, to: str | None = None) -> Self:
-        """Return the copy that the receiver gets: own storage, no `grad_fn`.
+        """Return the copy that the receiver gets, with its own storage and no `grad_fn`.
 
         Args:
             to: The receiver's name; None keeps what the message says.
@@ -93,7 +93,7 @@ class OutputGradient(Message):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Weights(Message):
-    """Client -> next client, or -> aggregator: what its network has learned.
+    """Client -> next client, or client -> aggregator: what its network has learned.
 
     Attributes:
         state: The network's state, by name.
@@ -112,7 +112,7 @@ KINDS: dict[str, type[Message]] = {
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield every tensor in a value, however deep in dictionaries, lists and tuples."""
+    """Yield every tensor in a value, also those inside dictionaries, lists and tuples."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
@@ -124,7 +124,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Apply `function` to every tensor; containers are rebuilt, so as not to be shared either."""
+    """Apply `function` to every tensor; containers are rebuilt, so that they are not shared."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Observers: they are told what happens in a training run, and change nothing.
+"""Observers: they follow a training run and change nothing.
 
 `Snapshots`, which compares private images with reconstructions, is the referee's
 (`splitlab.referee.images`): no other observer holds both.
@@ -22,7 +22,7 @@ from splitlab.core.tables import Table
 
 
 class Observer(Stateful):
-    """Base of all observers: every hook does nothing. Pass yours in `train(..., observers=[...])`.
+    """Base class of observers: every hook does nothing. Use: `train(..., observers=[yours])`.
 
     To write one of your own, override the hooks it needs, set what it keeps in `start` or in the
     constructor, and name it in `STATE`: a resumed run calls `start` first and then puts it back.
@@ -77,7 +77,7 @@ def watched_by(
 def look(
     observers: Sequence[Observer], step: int, client: Client, server: Server, others: Sequence[Any]
 ) -> None:
-    """Tell observers that a step is over.
+    """Tell observers that a step has ended.
 
     Raises:
         ThreatModelViolation: If one of them changes a party's network.
@@ -102,7 +102,7 @@ class Log:
         self._settled = 0  # rows before this one are floats already
 
     def append(self, metrics: dict[str, Tensor]) -> None:
-        """Add one step's scalars; kept as tensors until asked for, so as not to wait for a GPU."""
+        """Add one step's scalars; they stay tensors until read, to avoid waiting for a GPU."""
         self._rows.append(dict(metrics))
 
     @property
@@ -175,16 +175,16 @@ class Progress(Observer):
         self._bar = tqdm(total=steps, desc=self.label, unit="step", file=file, disable=hidden)
 
     def step(self, step: int, client: Client, server: Server) -> None:
-        """Move the bar to this step, which in a resumed run may be far from the first."""
+        """Move the bar to this step, which may be far from the last one in a resumed run."""
         self._bar.update(step + 1 - self._bar.n)  # stays at 0 where the bar is hidden
 
     def end(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar at its current step."""
         self._bar.close()
 
 
 class Wiretap(Observer):
-    """Counts what crosses the wire: messages and bytes of tensor payload, by sender and kind.
+    """Counts the messages that are sent and their bytes of payload, by sender and kind.
 
     Attributes:
         counts: (sender, kind) -> number of messages.
@@ -208,7 +208,7 @@ class Wiretap(Observer):
 
     @property
     def total(self) -> int:
-        """Bytes of tensor payload in all."""
+        """Total bytes of tensor payload."""
         return sum(self.nbytes.values())
 
     def rows(self) -> list[tuple[str, str, str, int, int]]:

@@ -20,7 +20,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class Party(Stateful):
-    """Base of clients, servers and the aggregator: those who exchange messages.
+    """Base class of those who exchange messages: clients, servers and the aggregator.
 
     To write a party of your own, derive from `Server` or `Client`, or from `Party` for a third one.
     Give it a card, `threat = sl.ThreatModel(...)`. Where a method draws random numbers, or runs a
@@ -63,7 +63,7 @@ class Party(Stateful):
         validate.wrap(cls)
 
     def check(self, message: Message) -> None:
-        """Refuse a message that this party cannot use, before anything is changed.
+        """Refuse a message that this party cannot use, before anything changes.
 
         Its kind, sender, step and numbers have been checked by then. Does nothing by default.
 

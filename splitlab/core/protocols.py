@@ -17,7 +17,7 @@ M = TypeVar("M", bound=Message)
 
 
 class Send(typing.Protocol):
-    """The way from one party to another: takes a message, returns the receiver's copy."""
+    """A function that delivers a message to a party and returns the receiver's copy."""
 
     def __call__(self, message: M, receiver: Party) -> M:
         """Deliver a message to a party."""
@@ -27,7 +27,7 @@ Protocol = Callable[[Client, Server, Send], None]
 
 
 class Wire:
-    """Delivers messages within one process: hands over a copy, and tells the observers.
+    """Delivers messages within one process: hands over a copy, and notifies the observers.
 
     Args:
         observers: Told of every message, after delivery.
@@ -37,7 +37,7 @@ class Wire:
         self.observers = observers
 
     def __call__(self, message: M, receiver: Party) -> M:
-        """Return the copy that the receiver gets: own memory, no computation graph."""
+        """Return the copy that the receiver gets, with its own memory and no computation graph."""
         turns.can_be_sent(message, receiver)
         delivered = message.delivered(to=receiver.name)
         for observer in self.observers:  # a copy for each, for one is the receiver's
@@ -51,6 +51,6 @@ def vanilla(client: Client, server: Server, send: Send) -> None:
 
 
 def u_shaped(client: Client, server: Server, send: Send) -> None:
-    """One step with the last layers, and so the labels, at the client: four messages."""
+    """One step with the last layers and the labels at the client: four messages."""
     output = send(server.forward(send(client.forward(), server)), client)
     client.backward(send(server.backward(send(client.finish(output), server)), client))

@@ -1,4 +1,4 @@
-"""Explicit randomness: a random state for each party, and batches from a seeded sampler."""
+"""Explicit randomness: each party's own random state, and batches from a seeded sampler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 class RandomState:
-    """A party's own random state, lent to torch's global stream while the party works.
+    """A party's own random state, which replaces torch's global one while the party works.
 
     Layers such as Dropout know only the global stream. Lending makes a run a function of its seeds,
     and keeps what one party draws from moving what another one draws.
@@ -47,13 +47,13 @@ class RandomState:
         self._first = self._cpu
 
     def identity(self) -> dict[str, Any]:
-        """Return what its numbers are a function of, beside its owner's name."""
+        """Return what determines its numbers, other than its owner's name."""
         drawn = "not yet" if torch.equal(self._cpu, self._first) else self._cpu
         return {"seed": self.seed, "drawn": drawn}
 
     @contextmanager
     def lent(self, *, keep: bool = True) -> Iterator[None]:
-        """Swap this state into the global stream, and the global one back afterwards.
+        """Swap this state into torch's global stream, and restore the global one afterwards.
 
         Args:
             keep: Whether this state advances. A referee that only looks passes False.
@@ -107,7 +107,7 @@ class RandomState:
 
 
 class HasRandomness(Protocol):
-    """Whatever has a random state of its own."""
+    """An object with its own random state."""
 
     randomness: RandomState
 
@@ -129,7 +129,7 @@ def with_own_randomness(
 
 
 class Sampler(Stateful):
-    """Batches of row numbers: a fresh permutation each epoch, the last partial batch dropped.
+    """Batches of row numbers: a fresh permutation each epoch, without a last partial batch.
 
     Args:
         n: Number of rows.
@@ -166,7 +166,7 @@ class Sampler(Stateful):
         return rows.clone()
 
     def identity(self) -> dict[str, Any]:
-        """Return what its batches are a function of, beside its owner's name."""
+        """Return what determines its batches, other than its owner's name."""
         drawn = (self.position, self.generator) if self.position else "not yet"
         return {"n": self.n, "batch_size": self.batch_size, "seed": self.seed, "drawn": drawn}
 

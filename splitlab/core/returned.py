@@ -1,4 +1,4 @@
-"""What networks, losses and defenses return is checked here, before anything is done with it."""
+"""Checks of what networks, losses and defenses return, before it is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TAKEN = weakref.WeakKeyDictionary()
 
 
 def row_of(net: nn.Module, x: Tensor, *, name: str, given: str) -> tuple[int, ...]:
-    """Return the shape of one row of net(x); the network is tried once for each kind of x.
+    """Return the shape of one row of net(x); the network is run once for each kind of x.
 
     Args:
         net: The network.
@@ -45,7 +45,7 @@ def loss_takes(
     *,
     name: str,
 ) -> None:
-    """Refuse outputs that a loss cannot compute with; it is tried once for each kind of output.
+    """Refuse outputs that a loss cannot take; it is called once for each kind of output.
 
     Args:
         loss: Of what the network returns, and labels.
@@ -68,12 +68,12 @@ def loss_takes(
 
 
 def images(client: Any, x: Tensor) -> None:
-    """Refuse images that a client's network cannot compute with; errors as in `row_of`."""
+    """Refuse images that a client's network cannot process; errors as in `row_of`."""
     row_of(client.net, x, name=f"the network of {client.name}", given="images")
 
 
 def loss_of(loss: Any, *, who: str, step: int) -> Tensor:
-    """Return a loss that can be descended.
+    """Return a loss after checking that an optimizer can minimize it.
 
     Args:
         loss: What a loss function returned.
@@ -94,7 +94,7 @@ def loss_of(loss: Any, *, who: str, step: int) -> Tensor:
         )
     if not loss.isfinite():
         raise ValueError(
-            f"the loss of {who} is {float(loss.detach())} at step {step}, and no step is taken: "
+            f"the loss of {who} is {float(loss.detach())} at step {step}, so no step is taken: "
             "lower the learning rates, or look at the loss and at the images"
         )
     return loss
@@ -103,7 +103,7 @@ def loss_of(loss: Any, *, who: str, step: int) -> Tensor:
 def in_place_of(
     returned: Any, given: Tensor, defense: Any, hook: str, party: Any, step: int
 ) -> Tensor:
-    """Return what a defense's hook made of a tensor.
+    """Return the tensor that a defense's hook returned, after checking that it fits.
 
     Args:
         returned: What it returned.
@@ -134,13 +134,13 @@ def in_place_of(
         )
     if given.requires_grad and not returned.requires_grad:
         raise ValueError(
-            f"{name} returns {what} without its graph, so that f would learn nothing: compute it "
+            f"{name} returns {what} without its graph, so f would learn nothing: compute it "
             "from the tensor it is given, without detach(), .data, numpy or torch.no_grad()"
         )
     if not returned.isfinite().all():
         raise ValueError(
             f"{name} returns {what} with NaN or infinity in it: look for a division by zero, or a "
-            "logarithm or a root of what is not above zero"
+            "logarithm or a root of a number that is not positive"
         )
     return returned
 

@@ -1,4 +1,4 @@
-"""Several clients: they take turns, hand on their weights, or have them averaged.
+"""Several clients: they take turns, pass on their weights, or have them averaged.
 
 Thapa, Chamikara, Camtepe, Sun: "SplitFed: When Federated Learning Meets Split Learning", AAAI 2022.
 """
@@ -32,7 +32,7 @@ from splitlab.nets.evaluation import duplicate
 
 
 class Rounds:
-    """A protocol of several clients who take turns: one step, and what happens between steps.
+    """A protocol of several clients that take turns: one step, and what happens between steps.
 
     By itself nothing happens between them: every client keeps its own weights. `train` asks nothing
     else of a protocol that is an object; what it must remember is at the parties, so that a run
@@ -60,21 +60,21 @@ class Rounds:
 
     @property
     def name(self) -> str:
-        """The protocol and its settings in a line, by which a checkpoint knows its run."""
+        """The protocol and its settings in one line, by which a checkpoint recognizes its run."""
         plain = {key: v for key, v in vars(self).items() if isinstance(v, bool | int)}
         listed = "".join(f", {key}={value}" for key, value in plain.items())
         return f"{type(self).__name__}({self.protocol.__qualname__}{listed})"
 
     @property
     def parties(self) -> tuple[Any, ...]:
-        """Parties beside the clients and the server; the audit looks at them, too."""
+        """Parties other than the clients and the server; the audit checks them, too."""
         return ()
 
     def __repr__(self) -> str:
         return self.name
 
     def whose_turn(self, step: int, clients: Sequence[Client]) -> Client:
-        """Return the client that takes step number `step` (from 0): here in the list's order."""
+        """Return the client that takes step number `step` (from 0): by default in list order."""
         return clients[step // self.turn % len(clients)]
 
     def __call__(self, client: Client, server: Server, send: Send) -> None:
@@ -86,7 +86,7 @@ class Rounds:
 
 
 class Sequential(Rounds):
-    """Clients take turns on one network: each goes on from the weights of the one before.
+    """Clients take turns on one network: each continues with the previous client's weights.
 
     Handed on with the optimizer's state, this is training the whole network on the clients'
     batches in the order of their turns, however many clients there are. Without that state, each
@@ -113,7 +113,7 @@ class Sequential(Rounds):
         self.optimizer_state, self.through_server = optimizer_state, through_server
 
     def after(self, step: int, clients: Sequence[Client], server: Server, send: Send) -> None:
-        """Hand the weights on at the end of a turn, the last turn's, too."""
+        """Pass the weights on at the end of each turn, also of the last."""
         if (step + 1) % self.turn or len(clients) == 1:
             return
         giver, receiver = (self.whose_turn(number, clients) for number in (step, step + 1))
@@ -169,7 +169,7 @@ class SplitFed(Rounds):
         return clients[int(order[place])]
 
     def after(self, step: int, clients: Sequence[Client], server: Server, send: Send) -> None:
-        """Average when the round is over."""
+        """Average the weights when the round is over."""
         if (step + 1) % (self.turn * len(clients)):
             return
         self.aggregator.received = []  # of a round that ended in an error
@@ -206,7 +206,7 @@ def average(states: Sequence[Mapping[str, Tensor]], samples: Sequence[int]) -> d
 
 
 class Aggregator(Party):
-    """Averages the clients' weights, by their numbers of images: SplitFed's second server.
+    """SplitFed's second server: averages the clients' weights by their numbers of images.
 
     A party of its own. It never sees z; were it one with the server, that server would hold f.
 
@@ -229,7 +229,7 @@ class Aggregator(Party):
         self.received: list[Weights] = []
 
     def check(self, message: Message) -> None:
-        """Refuse weights of no known number of images, of another network, or a second time."""
+        """Refuse weights of another network, without a number of images, or sent twice."""
         assert isinstance(message, Weights)
         sender = message.sender
         if message.samples is None:
@@ -239,7 +239,7 @@ class Aggregator(Party):
             )
         if any(other.sender == sender for other in self.received):
             raise ValueError(
-                f"{sender} sends its weights twice in a round: give each client a name of its own, "
+                f"{sender} sends its weights twice in a round: give each client its own name, "
                 "and call aggregate() at the end of a round"
             )
         if self.received:
@@ -256,7 +256,7 @@ class Aggregator(Party):
         self.received.append(message)
 
     def aggregate(self) -> Weights:
-        """Return the average of what was collected, and forget it.
+        """Return the average of the collected weights, and discard them.
 
         Raises:
             ValueError: If nothing was collected, or the networks differ.
@@ -294,7 +294,7 @@ class ServerCopies(Server):
         self.copies = {name: duplicate(server, server.net) for name in samples}
 
     def check(self, message: Message) -> None:
-        """Refuse what this client's copy cannot use."""
+        """Refuse a message that this client's copy cannot use."""
         if not isinstance(message, Weights):
             self._copy(message).check(message)
 
@@ -315,19 +315,19 @@ class ServerCopies(Server):
 
     @property
     def labels(self) -> Tensor | None:
-        """The labels that every copy holds, as in `HonestServer`; None where it holds none."""
+        """The labels that every copy holds, as in `HonestServer`; None if it holds none."""
         return next(iter(self.copies.values())).labels
 
     def output(self, message: SmashedData) -> Tensor:
-        """Return what this client's copy makes of z in evaluation mode; changes nothing."""
+        """Return this client's copy's output for z in evaluation mode; changes nothing."""
         return self._copy(message).output(message)
 
     def predict(self, z: Tensor) -> Tensor:
-        """Return the class of each row of z by the first copy; after a round, all are the same."""
+        """Return the first copy's class for each row of z; after a round, all copies agree."""
         return next(iter(self.copies.values())).predict(z)
 
     def end_round(self) -> None:
-        """Give every copy the average of all."""
+        """Load the average of all copies into each."""
         states = [server.net.state_dict() for server in self.copies.values()]
         averaged = average(states, list(self.samples.values()))
         for server in self.copies.values():

@@ -1,4 +1,4 @@
-"""Servers: the base of all of them, and the one that does what was agreed."""
+"""Servers: their base class, and the honest server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from splitlab.nets.evaluation import in_parts
 
 
 class LabelDefense(Stateful):
-    """Base of the defenses of a server that holds labels. One instance serves one server.
+    """Base class of defenses of a server that holds labels. One instance per server.
 
     To write one of your own, override `outgoing`. `torch.rand` and the like draw from the server's
     own random state, which is lent while a defense works. The server is given it as
@@ -54,7 +54,7 @@ class LabelDefense(Stateful):
 
 
 class Server(Party, ABC):
-    """Base of all servers. An attack by the server is a subclass.
+    """Base class of all servers. An attack by the server is a subclass.
 
     To write an active attack of your own (for a passive one, see `PassiveServer`):
 
@@ -111,7 +111,7 @@ class Server(Party, ABC):
         self.outputs: dict[str, dict[str, Any]] = {}  # answers that a client has yet to act on
 
     def check(self, message: Message) -> None:
-        """Refuse an output gradient that answers no output of this server's."""
+        """Refuse an output gradient that does not answer an output of this server."""
         if isinstance(message, OutputGradient):
             self.asked(message)
 
@@ -136,7 +136,7 @@ class Server(Party, ABC):
         raise turns.only_vanilla(self, "backward")
 
     def handle(self, message: Message) -> Message:
-        """Answer a message of any kind: what a transport calls for whatever arrives.
+        """Answer a message of any kind; a transport calls this for each message that arrives.
 
         A message that arrives again, because its answer was lost, gets the same answer, and
         changes nothing; after a resume, too. The latest answer to each sender and kind is kept.
@@ -148,7 +148,7 @@ class Server(Party, ABC):
         return handling.answer_once(self, message)
 
     def output(self, message: SmashedData) -> Tensor:
-        """Return what the server's layers make of z in evaluation mode; changes nothing.
+        """Return the output of the server's layers for z in evaluation mode; changes nothing.
 
         Returns:
             Logits (N, K), or in the U-shaped protocol the output `a` for the client's tail.
@@ -157,7 +157,7 @@ class Server(Party, ABC):
             NotImplementedError: If this server has no layers for the task.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} has no layers that work on the task: ask a HonestServer, or a "
+            f"{type(self).__name__} has no layers for the task: use an HonestServer, or a "
             "server that takes part in the U-shaped protocol"
         )
 
@@ -169,7 +169,7 @@ class Server(Party, ABC):
         """Called when all clients have taken their turns (SplitFed). Does nothing by default."""
 
     def asked(self, message: OutputGradient) -> SmashedData:
-        """Return the smashed data under way, which the tail's gradient must belong to.
+        """Return the smashed data in progress, which the tail's gradient must belong to.
 
         Raises:
             RuntimeError: If it answers no output that this server sent.
@@ -178,12 +178,12 @@ class Server(Party, ABC):
         return turns.output_gradient(message, self.under_way, self.name)
 
     def gradient(self, message: SmashedData, dz: Tensor) -> Gradient:
-        """Address `dz` to the sender of `message`."""
+        """Return a message with `dz` for the sender of `message`."""
         return Gradient(dz=dz, sender=self.name, step=message.step)
 
 
 class HonestServer(Server):
-    """Runs the rest of the network, and returns the gradient of the agreed task.
+    """A server that runs the rest of the network and returns the gradient of the agreed task.
 
     Args:
         net: The server's network s: z -> logits (B, K), or in the U-shaped protocol z -> a.
@@ -230,7 +230,7 @@ class HonestServer(Server):
         self._graph: tuple[Tensor, Tensor] | None = None  # U-shaped: z and a, between two messages
 
     def check(self, message: Message) -> None:
-        """Refuse z that s cannot compute with, and labels or a gradient that do not fit it."""
+        """Refuse a z that s cannot process, and labels or a gradient that do not fit it."""
         super().check(message)
         if isinstance(message, OutputGradient):
             assert self._graph is not None
@@ -244,8 +244,8 @@ class HonestServer(Server):
                 returned.loss_takes(self.loss, self.net, logits, labels, message.z.dtype, name=who)
             elif self.defenses:
                 raise ValueError(
-                    f"{self.name} has defenses that guard its labels, and in the U-shaped protocol "
-                    "the client has the labels: leave out defenses, or use protocol=vanilla"
+                    f"{self.name} has defenses of its labels, but in the U-shaped protocol the "
+                    "client has the labels: leave out defenses, or use protocol=vanilla"
                 )
 
     @with_own_randomness

@@ -1,4 +1,4 @@
-"""What parties and runs are made with is checked here, before anything is made."""
+"""Checks of the arguments of parties and training runs, before anything is made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ A_PROTOCOL = "pass the function itself, such as sl.u_shaped, or an object such a
 
 
 def name_of_party(name: Any) -> str:
-    """Return a party's name: text that is not empty; else raise a TypeError or ValueError."""
+    """Return a party's name, a text that is not empty; else raise a TypeError or ValueError."""
     if not isinstance(name, str):
         raise TypeError(f"name is {described(name)}: give the party a name, such as 'client 1'")
     if not name:
@@ -28,7 +28,7 @@ def name_of_party(name: Any) -> str:
 def client(
     net: Any, data: Any, *, tail: Any, loss: Any, sends_labels: Any, defenses: Any, kind: type
 ) -> None:
-    """Refuse what a client cannot be made with; arguments as in `Client`.
+    """Refuse arguments from which no client can be made; they are as in `Client`.
 
     `kind` is the class of its defenses.
 
@@ -43,14 +43,13 @@ def client(
     function("loss", loss, A_LOSS)
     if sends_labels and tail is not None:
         raise ValueError(
-            "a client with a tail has one so that its labels stay at home: leave out "
-            "sends_labels=True, or leave out tail"
+            "a client with a tail keeps its labels: leave out sends_labels=True, or leave out tail"
         )
     _defenses(defenses, kind, "client")
 
 
 def server(net: Any, *, loss: Any, labels: Any, defenses: Any, kind: type) -> None:
-    """Refuse what an honest server cannot be made with; arguments as in `HonestServer`.
+    """Refuse arguments from which no honest server can be made; they are as in `HonestServer`.
 
     `kind` is the class of its defenses.
 
@@ -74,8 +73,8 @@ def _defenses(defenses: Any, kind: type, side: str) -> None:
     for one in defenses if isinstance(defenses, list | tuple) else ():
         if isinstance(one, Stateful) and not isinstance(one, kind):
             raise TypeError(
-                f"defenses holds {described(one)}, which is no {kind.__name__}, and so no defense "
-                f"of a {side}: give it to the other party, or leave it out"
+                f"defenses holds {described(one)}, which is not a {kind.__name__} and cannot "
+                f"defend a {side}: give it to the other party, or leave it out"
             )
     instances("defenses", defenses, kind, f"each one a {kind.__name__} of splitlab.defenses")
 
@@ -91,7 +90,7 @@ def run(
     *,
     kinds: tuple[type, type, type],
 ) -> None:
-    """Refuse what a training run cannot be made of; arguments as in `train`.
+    """Refuse arguments with which no training run can start; they are as in `train`.
 
     `kinds` are the classes of clients, servers and observers.
 
@@ -115,7 +114,7 @@ def run(
 
 
 def rows_like(x: Any, like: Data) -> None:
-    """Refuse what are no rows like those of a client's data.
+    """Refuse anything but rows like those of a client's data.
 
     Raises:
         TypeError: If it is no tensor.
@@ -130,17 +129,17 @@ def rows_like(x: Any, like: Data) -> None:
 
 
 def can_label(tail: nn.Module | None) -> nn.Module:
-    """Return the tail of a client that labels its images as it likes; ValueError without one."""
+    """Return the tail of a client that chooses its labels; a ValueError if there is none."""
     if tail is None:
         raise ValueError(
-            "the attacker labels its images at a tail: give it tail=, as the honest clients have "
-            "it, and use protocol=u_shaped"
+            "the attacker needs a tail to choose its labels: give it tail=, as the honest clients "
+            "have it, and use protocol=u_shaped"
         )
     return tail
 
 
 def class_number(value: Any, classes: int, *, name: str) -> int:
-    """Return the number of a class that an argument called `name` gives.
+    """Return the class number passed as the argument `name`, after checking it.
 
     Raises:
         ValueError: If there is no such class among 0 to `classes` - 1.
@@ -148,7 +147,7 @@ def class_number(value: Any, classes: int, *, name: str) -> int:
     number = whole(value)
     if number is None:
         raise ValueError(
-            f"{name} is {described(value)}: give the class by its number, from 0 to {classes - 1}"
+            f"{name} is {described(value)}: pass the number of a class, from 0 to {classes - 1}"
         )
     if not 0 <= number < classes:
         raise ValueError(f"{name} is {number}: choose a class from 0 to {classes - 1}")

@@ -1,4 +1,4 @@
-"""State: what a resumed run needs of an object, collected from what the object holds.
+"""State: what a resumed run needs of an object, collected from its attributes.
 
 Nobody writes `state_dict`: networks, optimizers, schedules, random generators and whatever else has
 a state of its own are found at any depth, in lists, dictionaries and plain objects too. Plain
@@ -34,7 +34,7 @@ OF_MODULES = set(vars(nn.Module()))  # parameters, hooks and the like: `nn.Modul
 
 
 class Stateful:
-    """Base of parties, defenses, observers, critics and samplers: has a state without writing it.
+    """Base class of parties, defenses, observers and more, whose state is collected for them.
 
     `state_dict` collects every attribute that has a state, at any depth, and the plain values that
     `STATE` names. A class adds its own names; those of its base classes count as well.
@@ -65,7 +65,7 @@ class Stateful:
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return a small one, on which a list of tests tries every attack and every defense.
+        """Return a small example for the tests that run every attack and every defense.
 
         `pytest --splitlab-attack my_module:MyAttack` runs that list on a class of yours, and
         `--splitlab-defense my_module:MyDefense` on a defense; the plugin comes with the package.
@@ -110,7 +110,7 @@ class Stateful:
             self._loaded(state, type(self).__name__, loading)
 
     def rebuild(self, name: str, state: Any) -> Any:
-        """Return a part that `LATER` names, as it was made before its state is loaded.
+        """Return a part that `LATER` names, before its state is loaded.
 
         Args:
             name: The part's name.
@@ -122,7 +122,7 @@ class Stateful:
         )
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        """Yield (name, value) of whatever may have a state that is collected."""
+        """Yield (name, value) of every attribute whose state may be collected."""
         named = {*names(self, "STATE"), *names(self, "PASSING")}
         for name, value in vars(self).items():
             if name not in named:
@@ -172,7 +172,7 @@ class Stateful:
 
 
 def collected(value: Any, seen: dict[int, Any], parties: bool = True) -> Any:
-    """Return the state of a value and of all that it holds, or `NOTHING`.
+    """Return the state of a value and of everything in it, or `NOTHING`.
 
     Args:
         value: Anything.
@@ -208,7 +208,7 @@ def collected(value: Any, seen: dict[int, Any], parties: bool = True) -> Any:
 
 
 def load(value: Any, state: Any, where: str, loading: Loading, parties: bool = True) -> None:
-    """Put back a state that `collected` returned, in the same order.
+    """Load a state that `collected` returned, in the same order.
 
     Args:
         value: What it is loaded into.
@@ -262,7 +262,7 @@ def names(value: Any, which: str) -> tuple[str, ...]:
 
 
 def fields(value: Any) -> dict[str, Any]:
-    """Return all attributes of an object, those in slots included."""
+    """Return all attributes of an object, also those in slots."""
     slots = [vars(cls).get("__slots__", ()) for cls in type(value).__mro__]
     found = [name for some in slots for name in ([some] if isinstance(some, str) else some)]
     kept = {name: getattr(value, name) for name in found if hasattr(value, name)}
@@ -271,7 +271,7 @@ def fields(value: Any) -> dict[str, Any]:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is a number, text, a tensor, an array, or a container of such."""
+    """Return whether a value is a number, text, a tensor, an array, or a container of these."""
     if isinstance(value, Mapping):
         return all(is_plain(key) and is_plain(item) for key, item in value.items())
     if isinstance(value, list | tuple | set | frozenset | deque):
@@ -281,7 +281,7 @@ def is_plain(value: Any) -> bool:
 
 
 def is_foreign(value: Any) -> bool:
-    """Whether a value is not ours to look into: a function, data, another library's object."""
+    """Return whether not to look inside a value: a function, data, another library's object."""
     if isinstance(value, type | types.ModuleType | Data):
         return True
     if isinstance(value, Stateful):  # whatever module its class says that it is of
@@ -298,7 +298,7 @@ def _settings(value: Any) -> Iterator[str]:
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield (name, item) of a container, or of an object of a class of ours or the user's."""
+    """Yield (name, item) of a container, or of an object of a class of this library or the user."""
     if isinstance(value, Mapping):
         yield from value.items()
     elif isinstance(value, list | tuple):
@@ -308,7 +308,7 @@ def _items(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _held_by_module(net: nn.Module, seen: dict[int, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield (path, value) of what a network holds beside parameters, buffers and layers."""
+    """Yield (path, value) of what a network holds besides parameters, buffers and layers."""
     modules = list(net.named_modules())
     seen |= {id(module): module for _, module in modules}
     for path, module in modules:

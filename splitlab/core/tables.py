@@ -13,7 +13,7 @@ LARGE, SMALL = 1e5, 1e-3  # from the one on, and below the other, in scientific 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure and the range it comes from. On a page the range stands below, in small type.
+    """A number and its range, which a page shows below the number in small type.
 
     Attributes:
         middle: The figure, as text.
@@ -35,7 +35,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head. The first cell of a row is its heading.
+    """A table with column headings; the first cell of a row is its heading.
 
     Under a head, numbers stand to the right and columns of words to the left.
 
@@ -83,7 +83,7 @@ class Table:
         return f'<table class="splitlab">{caption}{head}<tbody>{body}</tbody></table>'
 
     def _right(self) -> list[bool]:
-        """For each column, whether its cells stand to the right: those that hold figures do."""
+        """Return for each column whether its cells are aligned right, as those with digits are."""
         columns = zip(*(self.rows or [self.head]), strict=True)
         figures = [any(map(str.isdigit, "".join(map(_text, column)))) for column in columns]
         return [bool(self.head) and number > 0 and has for number, has in enumerate(figures)]
@@ -105,7 +105,7 @@ class Table:
 
 
 def numbers(*values: float) -> list[str]:
-    """Write the numbers of one cell, such as a figure and its range, all in the same style.
+    """Format the numbers of one cell, such as a value and its range, all in the same style.
 
     Where the largest is large, or the middle one small (1e5, 1e-3), all are in scientific notation;
     else they have three decimals, or none where they are counts or from 10 on. Counts are never in
@@ -119,7 +119,7 @@ def numbers(*values: float) -> list[str]:
 
 
 def _unbroken(text: str) -> str:
-    """Escape a text for a page; a number such as 1.8e-16 stays in one line."""
+    """Escape a text for a page, and keep a number such as 1.8e-16 on one line."""
     escaped = html.escape(text)
     is_number = "e-" in text and text.replace("e-", "").replace(".", "").lstrip("-").isdigit()
     return f'<span style="white-space:nowrap">{escaped}</span>' if is_number else escaped
@@ -146,5 +146,5 @@ def _scientific(value: float) -> str:
 
 
 def _comma(values: Sequence[float]) -> str:
-    """Return the thousands separator, where a number has five digits."""
+    """Return the thousands separator if a number has five digits."""
     return "," if max(map(abs, values)) >= 10_000 else ""

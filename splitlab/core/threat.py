@@ -9,12 +9,12 @@ from splitlab.core.tables import Table
 
 
 class ThreatModelViolation(RuntimeError):
-    """A party can reach what the threat model does not grant it."""
+    """Raised when a party can reach something that the threat model does not grant."""
 
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """The card that every party carries: what it wants, sees and knows.
+    """The threat-model card of a party: its goal, what it sees and what it knows.
 
     Attributes:
         who: Role and behavior, such as "server, malicious".
@@ -35,7 +35,7 @@ class ThreatModel:
     source: str = ""
 
     def lines(self) -> list[tuple[str, str]]:
-        """Return every line of the card: its name and what it says, which may be nothing."""
+        """Return every line of the card: its name and its text, which may be empty."""
         return [
             ("who", self.who),
             ("goal", self.goal),
@@ -47,7 +47,7 @@ class ThreatModel:
         ]
 
     def table(self) -> Table:
-        """Return the card as a table, empty entries left out but for the grants."""
+        """Return the card as a table, without empty lines; the grants always have a line."""
         return Table((), [line for line in self.lines() if line[1]], caption="Threat model")
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class ThreatModel:
 
 
 def side_by_side(cards: Mapping[str, ThreatModel]) -> Table:
-    """Return several cards as one table, a column each, with the lines in which they differ.
+    """Return several cards as one table, one column each, with the lines in which they differ.
 
     Args:
         cards: Heading -> card.
@@ -67,7 +67,7 @@ def side_by_side(cards: Mapping[str, ThreatModel]) -> Table:
         ValueError: If there is nothing to compare.
     """
     if len(cards) < 2:
-        raise ValueError(f"{len(cards)} card is nothing to compare: pass at least two")
+        raise ValueError(f"cards holds {len(cards)}: pass at least two cards to compare")
     lines = [dict(card.lines()) for card in cards.values()]
     names = [name for name, _ in next(iter(cards.values())).lines()]
     rows = [(name, *(line[name] for line in lines)) for name in names]

@@ -29,7 +29,7 @@ def train(
     checkpoint: Path | str | None = None,
     every: int = 100,
 ) -> Log:
-    """Train for a number of steps; several clients take turns, one step each unless told otherwise.
+    """Train for a number of steps; by default, several clients take turns of one step each.
 
     Clients keep their own weights unless the protocol hands them on (`Sequential`).
 

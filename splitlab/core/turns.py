@@ -1,4 +1,4 @@
-"""Who may send what, and when: an answer must be to what was asked, in one protocol."""
+"""Checks of the order of messages: every answer must match a request, within one protocol."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from splitlab.core.messages import Message, OutputGradient, SmashedData
 
 
 def can_be_sent(message: Any, receiver: Any) -> None:
-    """Refuse to send what is no message, or to what is no party.
+    """Refuse to send anything but a message, or to anything but a party.
 
     Raises:
         TypeError: If it is either.
     """
     if not isinstance(message, Message):
         raise TypeError(
-            f"only messages cross the wire, not {described(message)}: send SmashedData or Gradient "
+            f"only messages can be sent, not {described(message)}: send SmashedData or Gradient "
             "(splitlab.core.messages)"
         )
     if not hasattr(type(receiver), "RECEIVES"):
@@ -27,7 +27,7 @@ def can_be_sent(message: Any, receiver: Any) -> None:
 
 
 def takes_part(message: Message, receiver: Any, method: str) -> None:
-    """Refuse smashed data in a protocol in which its sender does not take part.
+    """Refuse smashed data in a protocol in which the sender does not take part.
 
     Args:
         message: Any message.
@@ -57,7 +57,7 @@ def takes_part(message: Message, receiver: Any, method: str) -> None:
 
 
 def between_turns(client: Any) -> None:
-    """Raise a RuntimeError where a client still waits for an answer."""
+    """Raise a RuntimeError if a client still waits for an answer."""
     if client.turn is not None:
         raise RuntimeError(
             f"{client.name} still waits for the gradient of step {client.step}: call backward first"
@@ -65,7 +65,7 @@ def between_turns(client: Any) -> None:
 
 
 def answers(step: int, asked: int | None, *, who: str, what: str, first: str) -> None:
-    """Refuse an answer to what was not asked.
+    """Refuse an answer that does not match the request.
 
     Args:
         step: The answer's step.
@@ -85,7 +85,7 @@ def answers(step: int, asked: int | None, *, who: str, what: str, first: str) ->
 
 
 def output_gradient(message: OutputGradient, asked: SmashedData | None, who: str) -> SmashedData:
-    """Return the smashed data whose output a tail's gradient belongs to.
+    """Return the smashed data whose output an output gradient answers.
 
     Args:
         message: The gradient.
@@ -113,7 +113,7 @@ def output_gradient(message: OutputGradient, asked: SmashedData | None, who: str
 
 
 def only_vanilla(server: Any, method: str) -> NotImplementedError:
-    """Return the error of a server that takes part in the vanilla protocol alone."""
+    """Return the error of a server that takes part in the vanilla protocol only."""
     return NotImplementedError(
         f"{type(server).__name__} has no {method} and so cannot take part in the U-shaped "
         "protocol: give it forward and backward, or use protocol=vanilla"

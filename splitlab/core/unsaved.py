@@ -1,4 +1,4 @@
-"""What a state leaves out: parts that nothing collects, and plain values that no class names.
+"""What a state leaves out: parts that are not collected, and plain values that no class names.
 
 A checkpoint refuses a party that holds either, for the run that it resumes would be another one.
 """
@@ -33,7 +33,7 @@ GENERATORS = np.random.Generator, np.random.RandomState, random.Random
 
 
 def left_out(root: Any, name: str, participants: Mapping[int, str]) -> Iterator[str]:
-    """Yield the path to whatever has a state that the root's state leaves out.
+    """Yield the path to every object whose state the root's state leaves out.
 
     Args:
         root: A party, a defense or an observer.
@@ -71,7 +71,7 @@ def left_out(root: Any, name: str, participants: Mapping[int, str]) -> Iterator[
 
 
 def _speaks_for_itself(value: Any) -> bool:
-    """Whether an object says itself what its state is, parts included."""
+    """Return whether an object defines its own state, parts included."""
     if isinstance(value, Stateful):
         return type(value).state_dict is not Stateful.state_dict
     return hasattr(value, "state_dict") and not isinstance(value, nn.Module)
@@ -141,13 +141,13 @@ def _plain(
 
 
 def _of_networks(held: Mapping[int, Any]) -> set[int]:
-    """The ids of the parameters and buffers of all networks among some objects."""
+    """Return the ids of the parameters and buffers of all networks among some objects."""
     nets = [one for one in held.values() if isinstance(one, nn.Module)]
     return {id(t) for net in nets for t in (*net._parameters.values(), *net._buffers.values())}
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two plain values are equal, tensors to the last bit; NaN is as NaN was."""
+    """Return whether two plain values are equal, tensors bit for bit; NaN is equal to NaN."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):

@@ -1,4 +1,4 @@
-"""What arrives is checked here, by its receiver, before anything is changed.
+"""Checks of messages by their receiver, before anything changes.
 
 `receiving` wraps each receiving method of each party (`Party.RECEIVES`). It looks at the kind of
 message, at who sent it and when, and at its numbers; what only the party can know, it asks the
@@ -31,7 +31,7 @@ TO_CLIENT = "lower the server's learning rate or its gradient's factor, or stop 
 
 
 def wrap(party: Any) -> None:
-    """Put the checks around what a class of parties writes itself of the methods that need them."""
+    """Wrap the methods that a class of parties defines and that need checks."""
     for name, kind in party.RECEIVES.items():
         if name in vars(party):
             setattr(party, name, receiving(vars(party)[name], kind))
@@ -41,7 +41,7 @@ def wrap(party: Any) -> None:
 
 
 def receiving(method: Callable[..., Any], kind: type[Message]) -> Callable[..., Any]:
-    """Return a party's method that checks its message first.
+    """Return a party's method, changed to check its message first.
 
     A method that it calls on the same party takes the message as it is: it was checked.
 
@@ -69,7 +69,7 @@ def receiving(method: Callable[..., Any], kind: type[Message]) -> Callable[..., 
 
 
 def asked_about(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a server's method that looks at smashed data first, and changes nothing by them.
+    """Return a server's method, changed to check smashed data first and to change nothing.
 
     Args:
         method: Takes the server and `SmashedData`, such as `reconstruct`.
@@ -97,7 +97,7 @@ def _kind(message: Any, kind: type[Message], receiver: Any, method: str) -> None
 
 
 def header(message: Any, receiver: Any) -> None:
-    """Refuse what is no message, or does not say who sent it, when, and to this receiver.
+    """Refuse anything but a message that names its sender, its step and this receiver.
 
     Raises:
         TypeError: If it is no message, or sender, receiver or step are of another kind.
@@ -128,12 +128,12 @@ def header(message: Any, receiver: Any) -> None:
     if message.to not in ("", who):
         raise ValueError(
             f"{who} is sent a message for {message.to}: give each message to the party that it "
-            "names, and each party a name of its own"
+            "names, and each party its own name"
         )
 
 
 def _payload(message: Message, receiver: Any) -> None:
-    """Refuse numbers that cannot be computed with."""
+    """Refuse a payload that the receiver cannot compute with."""
     if isinstance(message, Weights):
         weights.check(message, receiver)
         for name, tensor in message.state.items():
@@ -153,7 +153,7 @@ def _payload(message: Message, receiver: Any) -> None:
     if not floats or not main.numel() or (name in ("z", "a") and main.ndim < 2):
         raise ValueError(
             f"{receiver.name} is sent {name} of {main.dtype} and shape {tuple(main.shape)} by "
-            f"{message.sender}: send float32 or float64 of shape (B, ...), with a row at least"
+            f"{message.sender}: send float32 or float64 of shape (B, ...), at least one row"
         )
     _finite(name, _largest(main), message, receiver, ADVICE.get(name, TO_CLIENT))
     for name in ("labels", "index"):
@@ -171,7 +171,7 @@ def _payload(message: Message, receiver: Any) -> None:
 def _tensor(
     name: str, value: Any, message: Message, receiver: Any, *, anywhere: bool = False
 ) -> None:
-    """Refuse what is no plain tensor, or, unless it may be anywhere, on another device."""
+    """Refuse anything but a plain tensor on the receiver's device (`anywhere`: on any device)."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{receiver.name} is sent {name} as {described(value)} by {message.sender}: send a "
@@ -180,7 +180,7 @@ def _tensor(
     if value.layout is not torch.strided or value.is_quantized:
         raise ValueError(
             f"{receiver.name} is sent {name} as a {value.layout} tensor by {message.sender}: send "
-            "an ordinary one, as to_dense() returns"
+            "a dense one, as to_dense() returns"
         )
     own = receiver.device
     if anywhere and value.device.type != "meta":
@@ -193,7 +193,7 @@ def _tensor(
 
 
 def _largest(tensor: Tensor) -> float:
-    """The largest magnitude in a tensor; NaN where there is one."""
+    """Return the largest magnitude in a tensor; NaN if it contains one."""
     if not tensor.numel():
         return 0.0
     return float(torch.linalg.vector_norm(tensor.detach(), float("inf")))
@@ -212,7 +212,7 @@ def _finite(name: str, size: float, message: Message, receiver: Any, advice: str
 
 
 def gradient_fits(dz: Tensor, of: Tensor, *, name: str, who: str) -> None:
-    """Refuse a gradient of another shape or type than what it is the gradient of.
+    """Refuse a gradient whose shape or type differs from that of its tensor.
 
     Raises:
         ValueError: If shapes or types differ.
@@ -230,7 +230,7 @@ def gradient_fits(dz: Tensor, of: Tensor, *, name: str, who: str) -> None:
 
 
 def output_fits(a: Tensor, tail: nn.Module | None, loss: Any, turn: Any, *, who: str) -> None:
-    """Refuse an output that a client's tail cannot finish the turn's forward pass with.
+    """Refuse an output with which a client's tail cannot finish the forward pass.
 
     Args:
         a: The output, (B, ...).
@@ -259,7 +259,7 @@ def output_fits(a: Tensor, tail: nn.Module | None, loss: Any, turn: Any, *, who:
 
 
 def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
-    """Return the labels that came with z, or else the server's own at the row numbers that came.
+    """Return the labels that came with z, or else the server's own at the row numbers sent.
 
     Args:
         message: What arrived.
@@ -277,11 +277,11 @@ def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
     if labels is None:
         raise ValueError(
             f"{who} needs labels to compute the task's loss: make the client with "
-            "sends_labels=True, or use a protocol in which the labels stay at home"
+            "sends_labels=True, or use a protocol in which the client keeps its labels"
         )
     if message.index is None:
         raise ValueError(
-            f"{who} holds labels and does not know whose z this is: make the client "
+            f"{who} holds labels but does not know to which rows z belongs: make the client "
             "with sends_index=True, or if it has a tail, use protocol=u_shaped"
         )
     if message.index.max() >= len(labels):
@@ -294,7 +294,7 @@ def labels_of(message: SmashedData, labels: Tensor | None, who: str) -> Tensor:
 
 
 def labels_below(labels: Tensor, logits: Sequence[int], *, sender: str, who: str) -> None:
-    """Refuse labels of classes that a network has no output for.
+    """Refuse labels of classes for which a network has no output.
 
     Args:
         labels: int64 (B,).
@@ -306,7 +306,7 @@ def labels_below(labels: Tensor, logits: Sequence[int], *, sender: str, who: str
         ValueError: If the network makes no row of scores, or a label is too large for it.
     """
     if len(logits) == 0:
-        raise ValueError(f"{who} makes one number a row: let it return class scores (B, K)")
+        raise ValueError(f"{who} makes one number for each row: let it return class scores (B, K)")
     classes = logits[0]
     if classes > 1 and labels.max() >= classes:  # a single score is the business of the loss
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Weights that are handed on or averaged are checked here, by their receiver."""
+"""Checks of weights that are passed on or averaged, by their receiver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STEPPED: weakref.WeakKeyDictionary[Optimizer, set[str]] = weakref.WeakKeyDictio
 
 
 def check(message: Weights, receiver: Any) -> None:
-    """Refuse what is no state of a network or of an optimizer; its tensors are checked later.
+    """Refuse anything but the state of a network or an optimizer; tensors are checked later.
 
     Raises:
         TypeError: If state or optimizer are of another kind.
@@ -29,8 +29,8 @@ def check(message: Weights, receiver: Any) -> None:
         isinstance(name, str) and isinstance(t, Tensor) for name, t in message.state.items()
     ):
         raise TypeError(
-            f"{receiver.name} is sent a state that maps no names to tensors by {message.sender}: "
-            "send what client.weights() returns"
+            f"{receiver.name} is sent a state that does not map names to tensors by "
+            f"{message.sender}: send what client.weights() returns"
         )
     if message.samples is not None:
         count("samples", message.samples, least=1)

@@ -1,4 +1,4 @@
-"""Data sets, cut by whole blocks of rows into a private, a public and a referee's part."""
+"""Data sets, split by whole blocks of rows into a private, a public and a referee's part."""
 
 from splitlab.data.base import Data
 from splitlab.data.celeba import FILES as _CELEBA

@@ -1,4 +1,4 @@
-"""Reading pictures out of the archives in which data sets are published.
+"""Reading pictures from the archives in which data sets are published.
 
 Nothing is unpacked to disk and nothing is written beside an archive: members are read one by one
 into memory, decoded, and resized straight into the result. An archive is not trusted. One that
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_MEMBER = 2**23  # bytes: pictures, labels and lists of names that are larger are no originals
 CHUNK = 128  # pictures decoded at a time: a few megabytes
 PLAIN = ("1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LAB")  # Pillow's names: 8 bits or fewer
-DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits of grey
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # 16 bits of gray
 TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)
 
@@ -64,7 +64,7 @@ def obtain(published: Published, folder: str | Path | None, verify: bool) -> dic
 
 
 def check_start(path: Path, magic: bytes, kind: str) -> None:
-    """Refuse a file that does not start as its format does.
+    """Refuse a file whose first bytes are not those of its format.
 
     Args:
         path: The file.
@@ -85,14 +85,14 @@ def check_start(path: Path, magic: bytes, kind: str) -> None:
         return
     if start.lstrip()[:1] == b"<":
         raise DataError(
-            f"{path} is a web page, not {kind}: the server sent an error page or a question; "
+            f"{path} is a web page, not {kind}: the server sent an error or a confirmation page; "
             f"download it again, in a browser if need be."
         )
     raise DataError(f"{path} is not {kind}; download it again.")
 
 
 def check_name(path: Path, name: str) -> None:
-    """Refuse an archive for the name of one of its members.
+    """Refuse an archive if one of its members has a name that leads out of it.
 
     Args:
         path: The archive.
@@ -110,7 +110,7 @@ def check_name(path: Path, name: str) -> None:
 
 
 class Zip:
-    """A zip archive that is only read; use it in a `with` statement."""
+    """A read-only zip archive; use it in a `with` statement."""
 
     def __init__(self, path: Path) -> None:
         """Open an archive.
@@ -159,7 +159,7 @@ class Zip:
         return {match.groups(): name for match, name in matches if match}
 
     def read(self, name: str) -> bytes:
-        """Read one member; its checksum is compared.
+        """Read one member, and compare its checksum.
 
         Args:
             name: The member's name.
@@ -192,7 +192,7 @@ class Zip:
             name: The member's name.
             shape: The height and width that it must have, in pixels.
             kind: Its format in Pillow's words: "PNG", "PPM" (also PGM) or "JPEG".
-            mode: "L" for grey, "RGB" for colour; a picture of another mode is converted. 16 bits
+            mode: "L" for gray, "RGB" for color; a picture of another mode is converted. 16 bits
                 become 8, and what is transparent shows white.
 
         Returns:
@@ -225,7 +225,7 @@ class Zip:
 
 
 def _levels(image: "Image", mode: str, where: str) -> np.ndarray:
-    """Decode a picture into 256 levels, as Pillow alone does only for 8 bits that cover all.
+    """Decode a picture into 256 levels, also with 16 bits or transparency.
 
     Args:
         image: The picture, as Pillow has opened it.
@@ -254,12 +254,12 @@ def _levels(image: "Image", mode: str, where: str) -> np.ndarray:
         return np.asarray(image.convert(mode))
     raise DataError(
         f"{where} is a picture of the kind {image.mode}{' with transparency' * transparent}, which "
-        "cannot be read rightly; convert it to 8 bits, or download the original archive."
+        "cannot be read correctly; convert it to 8 bits, or download the original archive."
     )
 
 
 def spread(count: int, n: int | None, name: str) -> list[int]:
-    """Choose `n` of `count` rows, evenly spread, so that they come from all over the set.
+    """Choose `n` of `count` rows, evenly spread over the whole set.
 
     Args:
         count: How many rows there are.
@@ -282,7 +282,7 @@ def spread(count: int, n: int | None, name: str) -> list[int]:
 
 
 def stack(pictures: Iterable[np.ndarray], count: int, size: int, channels: int) -> Tensor:
-    """Make a tensor of decoded pictures, a few at a time: the peak stays near the result's size.
+    """Make a tensor of decoded pictures, a few at a time, so that memory peaks near its size.
 
     A picture that is not square gives its middle square, so that a face keeps its proportions.
 
@@ -290,7 +290,7 @@ def stack(pictures: Iterable[np.ndarray], count: int, size: int, channels: int) 
         pictures: uint8, each of shape (H, W) or (H, W, 3), values 0..255; decoded when asked for.
         count: How many there are.
         size: Height and width wanted, in pixels.
-        channels: 1, or 3. Colour becomes grey by LUMA; grey stays one channel, in an `expand`
+        channels: 1, or 3. Color becomes gray by LUMA; gray stays one channel, in an `expand`
             view.
 
     Returns:

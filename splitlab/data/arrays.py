@@ -1,4 +1,4 @@
-"""What somebody's own arrays and lists become: pixels, labels and blocks, all of them copied."""
+"""Conversion of a user's arrays and lists to pixels, labels and blocks, all of them copied."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ def pixels_of(
     if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
         raise DataError(
             f"{name}: x has the shape {images.shape}, which looks like (N, H, W, C); pass "
-            f"x.transpose(0, 3, 1, 2), for channels come before height and width."
+            f"x.transpose(0, 3, 1, 2), because channels come before height and width."
         )
     smallest, largest = _single(images.min()), _single(images.max())
     if np.isnan(smallest):
@@ -126,7 +126,7 @@ def blocks_of(block: ArrayLike | Tensor, count: int, name: str) -> Tensor:
 
 
 def tensor_of(values: Any, what: str, device: torch.device) -> Tensor:
-    """Return a tensor as it is, and a copy of what a list or an array holds.
+    """Return a tensor as it is, and a list or an array as a copy.
 
     Args:
         values: Numbers, as a tensor, a list or an array.
@@ -141,18 +141,18 @@ def tensor_of(values: Any, what: str, device: torch.device) -> Tensor:
     try:
         array = np.array(values)
         if array.dtype.kind not in NUMBERS:
-            raise TypeError(f"it holds no numbers but {array.dtype}")
+            raise TypeError(f"it holds {array.dtype}, not numbers")
         array = array.astype(np.int64) if array.dtype.kind in "iu" else array
         return torch.from_numpy(array).to(device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"{what} is {described(values)}, and no tensor can be made of it ({reason(error)}); "
+            f"{what} is {described(values)}, which cannot become a tensor ({reason(error)}); "
             "pass whole numbers, or for images of your own call ImageData.from_arrays."
         ) from None
 
 
 def names_of(classes: Any, name: str) -> tuple[str, ...]:
-    """Return the names of the classes as a tuple; a DataError where they are none."""
+    """Return the names of the classes as a tuple; a DataError if they are not names."""
     if not isinstance(classes, tuple | list) or not all(isinstance(one, str) for one in classes):
         raise DataError(
             f"{name}: classes is {described(classes)}; pass the names of the classes, such as "
@@ -198,7 +198,7 @@ def _array(values: ArrayLike | Tensor, what: str, name: str) -> NDArray[Any]:
 def _whole_or_words(
     values: ArrayLike | Tensor, what: str, count: int, name: str
 ) -> tuple[Tensor, list[str] | None]:
-    """Return one whole number for each image; for strings, positions in the sorted list of them."""
+    """Return one whole number for each image; for strings, positions in their sorted list."""
     array = _array(values, what, name)
     if array.shape != (count,):
         raise DataError(

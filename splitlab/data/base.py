@@ -1,4 +1,4 @@
-"""Rows with labels: what every data set is, and how it is split into parts that share nothing."""
+"""Data sets: labeled rows, and their split into parts that share nothing."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ HASH_CHUNK = 2000  # rows hashed at a time
 
 @dataclass(eq=False, repr=False)
 class Data:
-    """Labeled rows of any kind, such as sequences of tokens, that know where they came from.
+    """Labeled rows of any kind, such as sequences of tokens, with a record of their source.
 
     Images are `ImageData`, which also knows the range of their values.
 
@@ -117,11 +117,11 @@ class Data:
         return self.x
 
     def _shown(self, stored: Tensor) -> Tensor:
-        """Make an `x` of rows that were taken from `_stored`."""
+        """Return an `x` made of rows of `_stored`."""
         return stored
 
     def _describe(self) -> tuple[str, ...]:
-        """Say what the rows are and, in further items, what else `repr` should mention."""
+        """Describe the rows, with further items for `repr`."""
         return (f"{len(self)} rows of {self.x.dtype} {self.shape}",)
 
     def _hashed(self, stored: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class Data:
         return stored.double() if stored.is_floating_point() else stored.long()
 
     def _hashed_about(self) -> tuple[Any, ...]:
-        """Return what `fingerprint` hashes beside rows and labels."""
+        """Return what `fingerprint` hashes besides rows and labels."""
         return tuple(self.x.shape), self.classes
 
     def __len__(self) -> int:
@@ -240,7 +240,7 @@ class Data:
         raise DataError(f"{self.name} has no class {described(wanted)}; it has {names}.")
 
     def labelled(self, attribute: str) -> Self:
-        """Give the same rows another label: whether an attribute is present.
+        """Relabel the same rows by whether an attribute is present.
 
         Args:
             attribute: A name in `attributes`.
@@ -261,7 +261,7 @@ class Data:
         return replace(self, y=self.attributes[attribute].long(), classes=(f"no {words}", words))
 
     def one_against_rest(self, wanted: int | str) -> Self:
-        """Give the same rows another label: whether they are of one class.
+        """Relabel the same rows by whether they are of one class.
 
         Args:
             wanted: The class, by number or by name.
@@ -317,7 +317,7 @@ class Data:
         )
 
     def split(self, seed: int = 0, shares: tuple[int, int, int] | None = None) -> Split[Self]:
-        """Deal whole blocks of rows to the private, the public and the referee's part.
+        """Split the rows, in whole blocks, into a private, a public and a referee's part.
 
         Rows of one block (such as one writer's form) never end up in two parts. Each part is a copy
         with storage of its own, and keeps the original order of its rows.
@@ -366,7 +366,7 @@ class Data:
         return replace(self.select(mask), part=part, name=name)
 
     def row_hashes(self) -> set[bytes]:
-        """Hash every row, so that public data that overlap private data can be refused.
+        """Hash every row, to detect public data that overlap private data.
 
         Whole numbers have one hash whatever their integer type, and so have floats.
 

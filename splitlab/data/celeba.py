@@ -1,4 +1,4 @@
-"""CelebA from its original archive of aligned pictures, which everybody has to get by hand."""
+"""CelebA from its original archive of aligned pictures, which must be downloaded by hand."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def celeba(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 3, or 1 for grey (by brightness).
+        channels: 3, or 1 for gray (by brightness).
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if a file is there, else the cache.
         n: How many pictures, spread evenly over all; only these are read and decoded. None: all,
@@ -108,7 +108,7 @@ def celeba(
 
 
 def _attributes(path: Path) -> tuple[list[str], dict[str, Tensor]]:
-    """Read the names of the pictures, by number, and for each attribute where it is present."""
+    """Read the names of the pictures, by number, and which pictures have each attribute."""
     try:
         with path.open(encoding="ascii", errors="replace") as file:
             first = file.readline()
@@ -150,7 +150,7 @@ def _attributes(path: Path) -> tuple[list[str], dict[str, Tensor]]:
 
 
 def _people(path: Path, names: list[str]) -> Tensor | None:
-    """Read who is on each picture: int64, shape (N,); None where there is no such file."""
+    """Read who is on each picture: int64, shape (N,); None if there is no such file."""
     try:
         text = path.read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""CIFAR-10 from its original archive, the binary version: no pickle is read."""
+"""CIFAR-10 from its original archive, the binary version, without pickle."""
 
 import tarfile
 import zlib
@@ -49,7 +49,7 @@ def cifar10(
     n: int | None = None,
     verify: bool = True,
 ) -> ImageData:
-    """Load CIFAR-10 (A. Krizhevsky, 2009): 60,000 colour photographs of 32 x 32 pixels.
+    """Load CIFAR-10 (A. Krizhevsky, 2009): 60,000 color photographs of 32 x 32 pixels.
 
     The archive `cifar-10-binary.tar.gz` is looked for in `CIFAR10/` of the data folder, is
     downloaded (170 MB, once) where there is none, and is read as it is. It is not the archive for
@@ -60,7 +60,7 @@ def cifar10(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 3, or 1 for grey (by brightness).
+        channels: 3, or 1 for gray (by brightness).
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the archive is there, else the cache, after a
             download where needed.
@@ -94,7 +94,7 @@ def cifar10(
 
 
 class _Batches:
-    """The six files of records in an archive that is only read."""
+    """The six files of records in a read-only archive."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -127,7 +127,7 @@ class _Batches:
         self._tar.close()
 
     def pictures(self, rows: list[int], labels: list[int]) -> Iterator[np.ndarray]:
-        """Read the pictures of some rows, rising; append their labels to `labels`."""
+        """Read the pictures of some rows, in ascending order; append their labels to `labels`."""
         for number, name in enumerate(NAMES):
             first = number * PER_FILE
             try:

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn brings along: no download, real writers."""
+"""The handwritten digits bundled with scikit-learn, of real writers, without a download."""
 
 import torch
 
@@ -25,7 +25,7 @@ def digits(size: int = 16, channels: int = 1) -> ImageData:
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
 
     Returns:
         1,797 images (channels, size, size) in [-1, 1], 10 classes, 14 blocks.

@@ -40,7 +40,7 @@ STALE = 3600  # seconds without a write after which a .part file belongs to nobo
 
 
 def fetch(published: Published) -> Path:
-    """Make sure that the cache holds a data set, downloading the files that it lacks.
+    """Make sure that the cache holds a data set, and download the files that are missing.
 
     Files that are there are compared with their checksum, and a damaged one is downloaded again;
     where all are right, nothing is written and nothing is asked of the network. What happens is
@@ -62,7 +62,7 @@ def fetch(published: Published) -> Path:
     if published.by_hand:
         if lacking := missing(published, folder):
             raise DataError(
-                f"{published.name}: {', '.join(lacking)} must be got by hand, for "
+                f"{published.name}: {', '.join(lacking)} must be downloaded by hand: "
                 f"{published.terms.rstrip('.')}; get them {published.by_hand}, and put them into "
                 f"{folder}, or set {DATA} to a folder that holds them in {published.folder}/."
             )
@@ -74,17 +74,18 @@ def fetch(published: Published) -> Path:
     if os.environ.get(OFFLINE, "0") not in ("", "0"):
         raise DataError(
             f"{published.name}: {wanted[0]} is {'damaged' if damaged else 'missing'} in {folder}, "
-            f"and {OFFLINE} forbids to download it; unset it, or {_elsewhere(published)}"
+            f"and {OFFLINE} forbids downloading it; unset it, or {_elsewhere(published)}"
         )
     _have_certificates(published)
     _make_ready(folder, published)
     for name in damaged:
-        _tell(published, f"{folder / name} is damaged and is downloaded again.")
+        _tell(published, f"{folder / name} is damaged: downloading it again.")
     root = folder_from(DATA)
     _tell(
         published,
         f"downloading {megabytes(published, wanted)} to {folder}"
-        f"{f', for {root} ({DATA}) does not hold it' if root else ''}. Terms: {published.terms}",
+        f"{f', because {root} ({DATA}) does not hold it' if root else ''}. "
+        f"Terms: {published.terms}",
     )
     _remember_terms(published)
     mirrors = list(published.mirrors)
@@ -144,7 +145,7 @@ def _fetch_file(name: str, mirrors: list[str], folder: Path, published: Publishe
 
 
 def _transfer(url: str, part: Path, name: str, published: Published) -> str | None:
-    """Download `url` to `part`; return what was wrong with the mirror's answer, if anything.
+    """Download `url` to `part`; return what was wrong with the mirror's answer, or None.
 
     Raises:
         OSError: If `part` cannot be written.
@@ -212,14 +213,14 @@ def _reason(error: Exception, received: int, pin: Pin) -> str:
 
 
 class _WriteFailed(Exception):
-    """The disk's OSError: requests raises others, which are the network's."""
+    """An OSError from the disk; requests raises other OSErrors, from the network."""
 
     def __init__(self, cause: OSError) -> None:
         self.cause = cause
 
 
 class _Written:
-    """A file whose errors are told from those of the transfer."""
+    """A file whose write errors can be distinguished from transfer errors."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -231,7 +232,7 @@ class _Written:
             raise _WriteFailed(error) from error
 
     def flush(self) -> None:
-        """Nothing to do: the file is flushed once, when it is whole."""
+        """Do nothing: the file is flushed once, when it is complete."""
 
 
 def _bundle() -> str | None:
@@ -240,7 +241,7 @@ def _bundle() -> str | None:
 
 
 def _have_certificates(published: Published) -> None:
-    """Refuse to ask a mirror where a variable names certificates that are not there."""
+    """Refuse to contact a mirror if a variable names certificates that do not exist."""
     variable = _bundle()
     if variable is None or not any(url.startswith("https:") for url in published.mirrors):
         return
@@ -253,7 +254,7 @@ def _have_certificates(published: Published) -> None:
 
 
 def _and_proxy(url: str) -> str:
-    """Name the proxy that a request to `url` goes through, if any, as a part of a sentence.
+    """Name the proxy of a request to `url`, if any, as part of a sentence.
 
     Its address is shown without the password that it may hold.
     """

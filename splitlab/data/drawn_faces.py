@@ -1,4 +1,4 @@
-"""Faces drawn by this program: a labelled stand-in for photographs of people, with no file.
+"""Faces drawn by this program: a labeled stand-in for photographs of people, without files.
 
 Every face is a table of numbers (`splitlab.data.face_parameters`), and `render` draws it from back
 to front in layers: background, clothes, hair, head, beard, mouth, nose, eyes, glasses, hat, light.
@@ -22,12 +22,12 @@ from splitlab.data.face_parameters import DISCS, RATES, Array, Parameters, param
 from splitlab.data.images import ImageData
 
 SIZES = tuple(range(16, 129, 16))
-MOST = 200_000  # at 32x32 in colour that is 2.5 GB
+MOST = 200_000  # at 32x32 in color that is 2.5 GB
 
 # Faces drawn at a time: their planes of pixels fit a processor's cache.
 CHUNK_PIXELS = 64 * 1024
 
-# Single colours, of shape (1, 3) like those of the faces.
+# Single colors, of shape (1, 3) like those of the faces.
 WHITE, PUPIL, TEETH, GLASS, ROSE, REDDER = np.array(
     [
         [[0.97, 0.97, 0.96]],
@@ -49,9 +49,9 @@ def drawn_faces(
     *,
     labels: str = "smile",
 ) -> ImageData:
-    """Draw faces: an offline stand-in for a set of labelled portraits such as CelebA.
+    """Draw faces: an offline stand-in for a set of labeled portraits such as CelebA.
 
-    It stands in for what the attacks need of portraits: images in colour that differ in pose,
+    It stands in for what the attacks need of portraits: images in color that differ in pose,
     light and background, with yes-or-no attributes to infer. It does not stand in for people.
     There is no identity (each face is another person, seen once), no age, no gender, no ancestry;
     skin is a shade drawn like the others. A drawing has flatter texture than a photograph, so a
@@ -60,7 +60,7 @@ def drawn_faces(
 
     The attributes are independent of each other, of skin, pose, light and background. `smile` and
     `glasses` are present in half of the faces and so is `long_hair`; `dark_hair` (black to brown,
-    else red, fair, grey or white) too; `hat` and `beard` in 3 of 10.
+    else red, fair, gray or white) too; `hat` and `beard` in 3 of 10.
 
     Face number i depends on `seed` and i alone: not on `n`, `size` or `labels`. There are no
     writers or forms, so every row is a block of its own and `split(seed)` deals random rows.
@@ -69,7 +69,7 @@ def drawn_faces(
         n: How many faces, from 1 to 200,000.
         size: Height and width in pixels, a multiple of 16 from 16 to 128. Faces can be told apart
             by eye from 32 on; 16 is for the tiny profile.
-        channels: 3 for colour; 1 for the grey picture (luma) of the same faces.
+        channels: 3 for color; 1 for the gray picture (luma) of the same faces.
         seed: Decides every face; the same bytes on every machine.
         labels: The attribute that becomes `y`, 0 for absent and 1 for present.
 
@@ -107,7 +107,7 @@ def _check(n: int, size: int, channels: int, seed: int) -> None:
             f"size must be a multiple of 16 pixels from 16 to 128, not {described(size)}."
         )
     if whole(channels) not in (1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3 (colour), not {described(channels)}.")
+        raise DataError(f"channels must be 1 (gray) or 3 (color), not {described(channels)}.")
     if whole(seed) is None or seed < 0:
         raise DataError(f"seed must be a whole number, 0 or more, not {described(seed)}.")
 
@@ -121,7 +121,7 @@ def render(faces: Mapping[str, Array], size: int, channels: int = 3) -> NDArray[
     Args:
         faces: What `parameters` returns; values may be changed, names not.
         size: Height and width in pixels.
-        channels: 3 for colour, 1 for luma.
+        channels: 3 for color, 1 for luma.
 
     Returns:
         Pixels from 0 to 255, shape (n, channels, size, size).
@@ -141,7 +141,7 @@ def render(faces: Mapping[str, Array], size: int, channels: int = 3) -> NDArray[
 
 
 class _Picture:
-    """Three planes, red, green and blue, each (n, size, size), that layers are painted onto.
+    """Three planes, red, green and blue, each (n, size, size), on which layers are painted.
 
     Attributes:
         planes: The planes.
@@ -153,11 +153,11 @@ class _Picture:
         self.pixel = pixel
 
     def fill(self, distance: Array) -> Array:
-        """The share of each pixel that a shape covers, from its signed distance (< 0 inside)."""
+        """Return the share of each pixel inside a shape, from its signed distance (< 0 inside)."""
         return np.clip(0.5 - distance / self.pixel, 0, 1)
 
     def paint(self, cover: Array, colour: Array | list[Array]) -> None:
-        """Lay a colour, (n, 3) or three planes, over the picture where `cover` is above 0."""
+        """Paint a color, (n, 3) or three planes, over the picture where `cover` is above 0."""
         if isinstance(colour, np.ndarray):
             colour = [colour[:, c, None, None] for c in range(3)]
         for plane, wanted in zip(self.planes, colour, strict=True):
@@ -165,8 +165,8 @@ class _Picture:
 
 
 def _draw(faces: Mapping[str, Array], size: int) -> list[Array]:
-    """Draw a few faces; returns red, green and blue planes, each (n, size, size)."""
-    # Numbers spread over the pixels of their face; colours stay (n, 3).
+    """Draw a few faces; return red, green and blue planes, each (n, size, size)."""
+    # Numbers spread over the pixels of their face; colors stay (n, 3).
     p = {name: v[:, None, None] if v.ndim == 1 else v for name, v in faces.items()}
     centres = ((np.arange(size) + 0.5) * (2 / size) - 1).astype(np.float32)
     across, down = centres[None, None, :], centres[None, :, None]
@@ -192,19 +192,19 @@ def _draw(faces: Mapping[str, Array], size: int) -> list[Array]:
 
 
 def _soft(distance: Array, width: Array | float) -> Array:
-    """A blurred shape: 1 inside, falling to 0 at `width` outside."""
+    """Return a blurred shape: 1 inside, falling to 0 at `width` outside."""
     return np.clip(1 - distance / width, 0, 1)
 
 
 def _ellipse(u: Array, v: Array, half_width: Array | float, half_height: Array | float) -> Array:
-    """Signed distance to an ellipse about the origin; good near its edge, where it matters."""
+    """Return the signed distance to an ellipse about the origin, accurate near its edge."""
     a, b = np.asarray(half_width, np.float32), np.asarray(half_height, np.float32)
     s, t = u / a, v / b
     return (np.sqrt(s * s + t * t) - 1) * np.minimum(a, b)
 
 
 def _box(u: Array, v: Array, half_width: Array, half_height: Array, radius: Array) -> Array:
-    """Signed distance to a box with rounded corners about the origin."""
+    """Return the signed distance to a box with rounded corners about the origin."""
     s, t = np.abs(u) - (half_width - radius), np.abs(v) - (half_height - radius)
     outside_s, outside_t = np.maximum(s, 0), np.maximum(t, 0)
     outside = np.sqrt(outside_s * outside_s + outside_t * outside_t)
@@ -212,13 +212,13 @@ def _box(u: Array, v: Array, half_width: Array, half_height: Array, radius: Arra
 
 
 def _wave(at: Array) -> Array:
-    """A smooth wave of period 1 between -1 and 1, without a sine."""
+    """Return a smooth wave of period 1 between -1 and 1, computed without a sine."""
     ramp = np.abs(2 * (at - np.floor(at)) - 1)
     return (6 - 4 * ramp) * ramp * ramp - 1
 
 
 def _background(p: Parameters, across: Array, down: Array, side: float) -> list[Array]:
-    """Two colours that blend, discs of light and, behind half of the faces, stripes."""
+    """Return two colors that blend, discs of light and, behind half of the faces, stripes."""
     blend = np.clip(0.5 + 0.5 * (down + p["slope"] * across), 0, 1)
     picture = _Picture(_shaded(p["back_top"], np.ones_like(blend)), side)
     picture.paint(blend, p["back_bottom"])
@@ -232,7 +232,7 @@ def _background(p: Parameters, across: Array, down: Array, side: float) -> list[
 
 
 def _shaded(colour: Array, shade: Array) -> list[Array]:
-    """A colour, (n, 3), times a shade, (n, size, size): three planes."""
+    """Return three planes: a color, (n, 3), times a shade, (n, size, size)."""
     return [colour[:, c, None, None] * shade for c in range(3)]
 
 
@@ -244,7 +244,7 @@ def _clothes(picture: _Picture, p: Parameters, x: Array, y: Array) -> None:
 
 
 def _head(picture: _Picture, p: Parameters, u: Array, v: Array) -> Array:
-    """Long hair, neck, ears and head; returns the head's signed distance."""
+    """Paint long hair, neck, ears and head; return the head's signed distance."""
     beside = np.abs(u)
     middle, half = (p["length"] - 0.66) / 2, (p["length"] + 0.66) / 2
     flowing = _box(u, v - middle, p["width"] + p["flow"], half, p["width"])
@@ -327,7 +327,7 @@ def _eyes_and_nose(picture: _Picture, p: Parameters, u: Array, v: Array) -> None
 
 
 def _below_hat(picture: _Picture, p: Parameters, v: Array) -> Array:
-    """1 where hair may show: everywhere, but below the hat's edge where there is a hat."""
+    """Return 1 where hair may show: everywhere without a hat, and below its edge with one."""
     return 1 - p["hat"] * picture.fill(v - p["hat_down"])
 
 

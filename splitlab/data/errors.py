@@ -2,4 +2,4 @@
 
 
 class DataError(ValueError):
-    """A data set, or a request made of one, that cannot be used; the message says what to do."""
+    """A data set or a request for data that cannot be used; the message says what to do."""

@@ -1,4 +1,4 @@
-"""What a drawn face is made of: one number, or one colour, for each of its features."""
+"""The parameters of a drawn face: one number, or one color, for each of its features."""
 
 import zlib
 
@@ -29,7 +29,7 @@ IRIS = ((0.2, 0.12, 0.07), (0.3, 0.2, 0.1), (0.25, 0.38, 0.25), (0.25, 0.42, 0.6
 
 
 def parameters(n: int, seed: int) -> Parameters:
-    """Draw the numbers that `n` faces are made of.
+    """Draw the parameters of `n` faces at random.
 
     Lengths are in units of half the image's side at scale 1; a head is about 1.2 high. Across
     goes to the right and down goes down, from the middle of the head.
@@ -39,7 +39,7 @@ def parameters(n: int, seed: int) -> Parameters:
         seed: Decides every face; each number has a random stream of its own.
 
     Returns:
-        For each name a float32 array of shape (n,), or (n, 3) for a colour. An attribute of
+        For each name a float32 array of shape (n,), or (n, 3) for a color. An attribute of
         `RATES` is 1 where it is present and 0 elsewhere.
     """
 
@@ -147,7 +147,7 @@ def parameters(n: int, seed: int) -> Parameters:
 
 
 def _colour(hue: NDArray, saturation: NDArray, value: NDArray) -> Array:
-    """Turn hue, saturation and value, each (n,) in 0..1, into red, green and blue, (n, 3)."""
+    """Convert hue, saturation and value, each (n,) in 0..1, to red, green and blue, (n, 3)."""
     # Each primary is full for a third of the circle of hues and falls linearly on both sides.
     turned = (hue[:, None] + np.array([0.0, 2 / 3, 1 / 3])) % 1
     primary = np.clip(np.abs(6 * turned - 3) - 1, 0, 1)
@@ -155,7 +155,7 @@ def _colour(hue: NDArray, saturation: NDArray, value: NDArray) -> Array:
 
 
 def _ramp(at: NDArray, colours: tuple[tuple[float, float, float], ...]) -> Array:
-    """Colours, (n, 3), at positions (n,) in 0..1 along a ramp through the anchors given."""
+    """Return colors, (n, 3), at positions (n,) in 0..1 along a ramp through the anchors given."""
     anchors = np.array(colours)
     place = at * (len(anchors) - 1)
     low = np.minimum(place.astype(np.int64), len(anchors) - 2)

@@ -27,7 +27,7 @@ FILES = IdxFiles(
             5_148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
         ),
     },
-    terms="MIT licence, copyright 2017 Zalando SE.",
+    terms="MIT license, copyright 2017 Zalando SE.",
     classes=(
         "T-shirt/top",
         "Trouser",
@@ -65,7 +65,7 @@ def fashion_mnist(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the files are there, else the cache, after a
             download where needed.

@@ -1,4 +1,4 @@
-"""Public images that are not like the private ones: foreign pictures, and digits made foreign.
+"""Public images unlike the private ones: photographs, strokes, and digits that were altered.
 
 What an attacker may hold in place of images of the private kind. Some are made here from nothing or
 from two photographs; the others are images of the private kind, changed by a known amount.
@@ -38,16 +38,16 @@ FINE = 4  # parts of a pixel in which strokes are made thicker
 
 
 def photographs(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) -> ImageData:
-    """Cut grey patches from the two photographs in scikit-learn, of a temple and of a flower.
+    """Cut gray patches from the two photographs in scikit-learn, of a temple and of a flower.
 
     A patch is a square crop at a random place, 2, 3 or 4 times as wide as `size`, reduced by taking
     means of squares of pixels. Source: `sklearn.datasets.load_sample_images`, 427 x 640 pixels;
-    grey is the mean of red, green and blue.
+    gray is the mean of red, green and blue.
 
     Args:
         n: How many patches, at least 1.
         size: Height and width wanted, in pixels (4 to 106: four times that must fit a photograph).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         seed: Decides every patch; the same on every machine.
 
     Returns:
@@ -75,7 +75,7 @@ def photographs(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) 
 
 
 def strokes(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) -> ImageData:
-    """Draw two to four straight lines, light on dark, at random: strokes that spell nothing.
+    """Draw two to four straight lines, light on dark, at random in each image.
 
     They are drawn at 64 x 64 pixels, reduced to 8 x 8 by means of squares of pixels and enlarged
     bilinearly: the way of scikit-learn's digits, so that sharpness is not what tells them apart.
@@ -83,7 +83,7 @@ def strokes(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) -> I
     Args:
         n: How many drawings, at least 1.
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         seed: Decides every drawing; the same on every machine.
 
     Returns:
@@ -112,7 +112,7 @@ def strokes(n: int = 640, size: int = 16, channels: int = 1, seed: int = 0) -> I
 
 
 def changed(data: ImageData, change: Callable[[Tensor], Tensor]) -> ImageData:
-    """Copy a data set with changed images, everything else as it is.
+    """Copy a data set with changed images and everything else unchanged.
 
     Args:
         data: Images of any kind.
@@ -141,7 +141,7 @@ def changed(data: ImageData, change: Callable[[Tensor], Tensor]) -> ImageData:
 
 
 def thickened(x: Tensor, pixels: float) -> Tensor:
-    """Make light strokes thicker, or thinner: as if a square pen had drawn over their edges.
+    """Make light strokes thicker or thinner, as if drawn with a square pen.
 
     Args:
         x: Images, shape (N, C, H, W); light strokes on dark.
@@ -159,7 +159,7 @@ def thickened(x: Tensor, pixels: float) -> Tensor:
     reach = round(abs(pixels) * FINE)
     if reach != abs(pixels) * FINE or 2 * reach >= x.shape[-1] * FINE:
         raise ValueError(
-            f"edges move by quarters of a pixel, less than half of the image's width: not {pixels}."
+            f"pixels must be a multiple of 0.25 below half of the image's width, not {pixels}."
         )
     if reach == 0:
         return x.clone()
@@ -188,7 +188,7 @@ def slanted(x: Tensor, shear: float) -> Tensor:
 
 
 def scaled(x: Tensor, factor: float) -> Tensor:
-    """Enlarge or shrink what is shown, about the middle of an image of the same size.
+    """Enlarge or shrink the content of images about their middle; their size stays the same.
 
     Args:
         x: Images, shape (N, C, H, W).
@@ -229,7 +229,7 @@ def few(data: ImageData, n: int, seed: int = 0, *, rows: int = 64) -> ImageData:
 
 
 def _mapped(x: Tensor, linear: Tensor) -> Tensor:
-    """Show at each place what stood where `linear`, (2, 2), sends the place, from the middle."""
+    """Resample images: each place shows what `linear`, (2, 2), maps it to, about the middle."""
     images("x", x)
     border = torch.cat([x[..., [0, -1], :].flatten(2), x[..., 1:-1, [0, -1]].flatten(2)], dim=2)
     outside = border.median(dim=2).values[..., None, None]

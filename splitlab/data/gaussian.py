@@ -1,4 +1,4 @@
-"""Images on which nothing is drawn: Gaussian noise, white or with another set's moments."""
+"""Images without content: Gaussian noise, white or with the moments of another data set."""
 
 import math
 
@@ -17,7 +17,7 @@ ROWS = 1800
 def gaussian_like(data: ImageData, n: int = ROWS, *, seed: int = 0) -> ImageData:
     """Draw images from the normal distribution with the mean and covariance of other images.
 
-    Neighbouring pixels go together as they do there, some places are lighter than others, and
+    Neighboring pixels go together as they do there, some places are lighter than others, and
     there is no stroke and no class. Each image is the mean plus a random combination of the
     deviations of `data`, whose weights are independent normal numbers: over many images that
     gives mean and covariance of `data` exactly.
@@ -33,11 +33,11 @@ def gaussian_like(data: ImageData, n: int = ROWS, *, seed: int = 0) -> ImageData
         holds all of them. `split` deals them 5:5:4 to private, public and referee.
 
     Raises:
-        DataError: If there is nothing to take the moments of, or the images have colours.
+        DataError: If there is nothing to take the moments of, or the images have colors.
     """
     if not isinstance(data, ImageData) or len(data) < 2 or not data.grey:
         given = repr(data) if isinstance(data, ImageData) else described(data)
-        raise DataError(f"gaussian_like needs at least two grey images, not {given}.")
+        raise DataError(f"gaussian_like needs at least two gray images, not {given}.")
     _check(n)
     rows = data.x[:, 0].flatten(1).double()
     mean = rows.mean(0)
@@ -56,7 +56,7 @@ def white_noise(n: int = ROWS, size: int = 16, channels: int = 1, *, seed: int =
     Args:
         n: How many images to draw, at least 1.
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         seed: Draws the pixels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Reading idx files, the format of MNIST and Fashion-MNIST, and making a data set of them.
+"""Reading idx files, the format of MNIST and Fashion-MNIST, and making data sets from them.
 
 An idx file holds two zero bytes, a byte for the type (8: unsigned bytes), a byte for the number
 of dimensions, each dimension as a big-endian 32-bit number, and then the values, row by row.
@@ -206,7 +206,7 @@ def load_idx(
     Args:
         files: The data set.
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the files are there, else the cache, after a
             download where needed.
@@ -227,7 +227,7 @@ def load_idx(
 def split_idx(
     files: IdxFiles, size: int, channels: int, deal: Callable[[ImageData], Split[ImageData]]
 ) -> Split[ImageData]:
-    """Load an idx data set straight into its parts, without ever holding the whole of it.
+    """Load an idx data set straight into its parts, without holding all of it in memory.
 
     To load the whole and then to copy it into parts takes twice the memory. Here the rows are
     dealt first, and each image is resized into the part that it belongs to.
@@ -235,9 +235,9 @@ def split_idx(
     Args:
         files: The data set; its files are looked for as in `load_idx`.
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         deal: Cuts the whole set into parts. It sees labels, blocks and row numbers, but images
-            of a single grey pixel in place of the real ones.
+            of a single gray pixel in place of the real ones.
 
     Returns:
         What `deal` would return for `load_idx(files, size, channels, None, True)`, bit for bit;
@@ -257,7 +257,7 @@ def _load_dealt(
     verify: bool,
     deal: Callable[[ImageData], Iterable[ImageData | None]],
 ) -> list[ImageData | None]:
-    """Read the files, and resize each image into the part, or parts, that `deal` put it in."""
+    """Read the files, and resize each image into the part, or parts, that `deal` chose for it."""
     check_size_and_channels(size, channels)
     found = paths(files, named_folder(files, folder) or fetch(files))
     md5 = files.md5 if verify else dict.fromkeys(files.md5)

@@ -1,4 +1,4 @@
-"""Images: rows of pixels that carry their value range."""
+"""Images: rows of pixels with their value range."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from splitlab.data.pixels import repeats_grey, stored_channels
 
 @dataclass(eq=False, repr=False)
 class ImageData(Data):
-    """Labeled images that carry their value range and know where each of them came from.
+    """Labeled images with their value range and a record of where each came from.
 
     All other attributes are those of `Data`.
 
@@ -27,12 +27,12 @@ class ImageData(Data):
     patient) where images belong together, for `split` never cuts a block.
 
     Before images are hashed (`row_hashes`, `fingerprint`), pixels are rounded to 256 levels of the
-    value range, and a repeated grey channel counts once: the same picture has the same hash on
+    value range, and a repeated gray channel counts once: the same picture has the same hash on
     another scale of values, on another device and with another number of channels, though not at
     another size.
 
     Attributes:
-        x: Images, float32, shape (N, C, H, W), values inside `value_range`. Grey images with
+        x: Images, float32, shape (N, C, H, W), values inside `value_range`. Gray images with
             several channels may be an `expand` view of one stored channel (see `grey`).
         value_range: The smallest and largest value that a pixel can take.
 
@@ -56,7 +56,7 @@ class ImageData(Data):
         block: ArrayLike | Tensor | None = None,
         name: str = "arrays",
     ) -> Self:
-        """Make a data set of your own images: numpy arrays, lists or tensors.
+        """Make a data set from your own images: numpy arrays, lists or tensors.
 
         Pixels keep their values and become float32: nothing is rescaled, and nothing is assumed
         about the range. The networks here are made for values from -1 to 1, so rescale bytes
@@ -145,5 +145,5 @@ class ImageData(Data):
 
     @property
     def grey(self) -> bool:
-        """Whether the channels of every image repeat one stored grey channel."""
+        """Whether the channels of every image repeat one stored gray channel."""
         return repeats_grey(self.x)

@@ -52,12 +52,12 @@ def mnist(
     Tiger" used: bilinear from 28x28, then x / 127.5 - 1 clipped to [-1, 1]. Smaller sizes use an
     anti-aliased bilinear filter.
 
-    The files do not name the writers, so `block` is a stretch of 1,000 rows: neighbours in the
+    The files do not name the writers, so `block` is a stretch of 1,000 rows: neighbors in the
     file stay together, and no more than that is claimed.
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the files are there, else the cache, after a
             download where needed.

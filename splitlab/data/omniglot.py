@@ -20,7 +20,7 @@ DRAWERS = 20  # drawings of each character
 
 @dataclass(frozen=True)
 class OmniglotFiles(Published):
-    """One published archive, and how many drawings it holds."""
+    """One published archive, and the number of drawings in it."""
 
     images: int
 
@@ -30,7 +30,7 @@ class OmniglotFiles(Published):
         return next(iter(self.files))
 
     def fault(self, name: str, path: Path) -> str | None:
-        """Tell what is wrong with the archive; see `Published.fault`.
+        """Say what is wrong with the archive; see `Published.fault`.
 
         Args:
             name: The archive's name.
@@ -58,7 +58,7 @@ def _published(name: str, pin: Pin, images: int) -> OmniglotFiles:
         folder="omniglot-py",
         mirrors=("https://raw.githubusercontent.com/brendenlake/omniglot/master/python/",),
         files={f"images_{name}.zip": pin},
-        terms="MIT licence, copyright 2015 Brenden Lake.",
+        terms="MIT license, copyright 2015 Brenden Lake.",
         images=images,
     )
 
@@ -109,7 +109,7 @@ def omniglot(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         folder: The data folder, and then the only one; None: for each archive, the folder that
             the environment variable SPLITLAB_DATA names, if it is there, else the cache, after a
             download where needed.
@@ -167,7 +167,7 @@ def omniglot(
 
 
 def _drawings(archive: Zip) -> dict[tuple[str, str, str], str]:
-    """Return the member's name for each (alphabet, character, drawing)."""
+    """Return the archive member of each (alphabet, character, drawing)."""
     drawings = archive.find(r"([^/]+)/(character\d+)/(\d+_\d+)\.png")
     if not drawings:
         raise DataError(

@@ -21,10 +21,10 @@ CONTENT = "d81dc0ce1b7cae73897b46ab3d4d0ee2d1ff72f033819ec7c2a184dbba14a58f"
 
 
 class OrlFiles(Published):
-    """The published archive, compared by what it contains."""
+    """The published archive, verified by its content."""
 
     def fault(self, name: str, path: Path) -> str | None:
-        """Tell what is wrong with the archive.
+        """Say what is wrong with the archive.
 
         Args:
             name: The archive's name.
@@ -66,7 +66,7 @@ def orl_faces(
     n: int | None = None,
     verify: bool = True,
 ) -> ImageData:
-    """Load the ORL (AT&T) faces: 40 people, 10 grey photographs each, of 112 x 92 pixels.
+    """Load the ORL (AT&T) faces: 40 people, 10 gray photographs each, of 112 x 92 pixels.
 
     Source: F. Samaria and A. Harter, "Parameterisation of a stochastic model for human face
     identification", 1994. The archive `att_faces.zip` is looked for in `ATT/` of the data folder,
@@ -83,7 +83,7 @@ def orl_faces(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 1, or 3 for a view that repeats the grey channel without copying it.
+        channels: 1, or 3 for a view that repeats the gray channel without copying it.
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the archive is there, else the cache, after a
             download where needed.

@@ -1,4 +1,4 @@
-"""Pixels of images, (N, C, H, W): grey channels that repeat, copies of rows, and other sizes."""
+"""Pixels of images, (N, C, H, W): repeated gray channels, copies of rows, and resizing."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +10,7 @@ RESIZE_CHUNK = 2000  # images resized at a time: keeps the working memory at a f
 
 
 def repeats_grey(x: Tensor) -> bool:
-    """Tell whether the channels of `x` are one stored grey channel.
+    """Return whether the channels of `x` are one stored gray channel.
 
     Args:
         x: Images, shape (N, C, H, W).
@@ -22,19 +22,19 @@ def repeats_grey(x: Tensor) -> bool:
 
 
 def stored_channels(x: Tensor) -> Tensor:
-    """Return what `x` keeps in memory: one channel of grey images, else all of them.
+    """Return what `x` keeps in memory: one channel of gray images, else all of them.
 
     Args:
         x: Images, shape (N, C, H, W).
 
     Returns:
-        A view of shape (N, 1, H, W) when the channels repeat one grey channel, else `x`.
+        A view of shape (N, 1, H, W) when the channels repeat one gray channel, else `x`.
     """
     return x[:, :1] if repeats_grey(x) else x
 
 
 def take_rows(x: Tensor, rows: Tensor) -> Tensor:
-    """Copy rows of `x` into storage of their own; a repeated grey channel stays one channel.
+    """Copy rows of `x` into their own storage; a repeated gray channel stays one channel.
 
     Args:
         x: Images, shape (N, C, H, W).
@@ -52,7 +52,7 @@ def check_size_and_channels(size: int, channels: int) -> None:
 
     Args:
         size: Height and width in pixels, from 4 to 256.
-        channels: 1, or 3 for networks that expect colour.
+        channels: 1, or 3 for networks that expect color.
 
     Raises:
         DataError: If either is outside what is stated above.
@@ -62,11 +62,11 @@ def check_size_and_channels(size: int, channels: int) -> None:
             f"size must be a whole number of pixels from 4 to 256, not {described(size)}."
         )
     if whole(channels) not in (1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3, not {described(channels)}.")
+        raise DataError(f"channels must be 1 (gray) or 3, not {described(channels)}.")
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resize images bilinearly, with half-pixel centres (`align_corners=False`).
+    """Resize images bilinearly, with half-pixel centers (`align_corners=False`).
 
     When shrinking, the filter is widened (`antialias=True`): plain bilinear would look at four
     pixels and skip others, and thin strokes would break up. When enlarging, it is plain bilinear.

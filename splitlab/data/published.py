@@ -1,4 +1,4 @@
-"""The published files of a data set: what each must be, and where they lie.
+"""The published files of a data set: how to verify each, and where to find them.
 
 A file is looked for in the folder that the caller names, then in the one that the environment
 variable SPLITLAB_DATA names, then in the cache. Nothing is downloaded or written here.
@@ -18,7 +18,7 @@ CACHE = "SPLITLAB_CACHE"
 
 
 class Pin(NamedTuple):
-    """What a file must be.
+    """The size and the checksum that identify a file.
 
     Attributes:
         size: Its size in bytes; None where it is not published.
@@ -60,7 +60,7 @@ class Published:
         return f"get it {self.by_hand}" if self.by_hand else f"download {self.mirrors[0]}{name}"
 
     def fault(self, name: str, path: Path) -> str | None:
-        """Tell what is wrong with a file.
+        """Say what is wrong with a file.
 
         Args:
             name: The file's name in `files` or `optional`.
@@ -86,7 +86,7 @@ class Published:
         )
 
     def check(self, folder: Path) -> list[str]:
-        """Compare all files with the originals, optional ones where they are there.
+        """Compare all files with the originals, optional ones only if they exist.
 
         Args:
             folder: The data set's own folder.
@@ -105,19 +105,19 @@ class Published:
 
 
 class Found(NamedTuple):
-    """Where the files of a data set are: whose folder it is, and the folder."""
+    """Where the files of a data set are: the owner of the folder, and the folder."""
 
     owner: str
     folder: Path
 
 
 def absolute(folder: str | Path) -> Path:
-    """Return a folder's whole path: with the home folder for `~`, and from the current one on."""
+    """Return a folder's absolute path; `~` stands for the home folder."""
     return Path(os.path.abspath(os.path.expanduser(folder)))
 
 
 def folder_from(variable: str) -> Path | None:
-    """Return the folder that SPLITLAB_DATA or SPLITLAB_CACHE names, made absolute.
+    """Return the folder that SPLITLAB_DATA or SPLITLAB_CACHE names, as an absolute path.
 
     To start processes in another folder, give them the variables as this returns them.
 
@@ -145,7 +145,7 @@ def cache_folder() -> Path:
 
 
 def named_folder(published: Published, folder: str | Path | None) -> Path | None:
-    """Find the folder of a data set's files below a data folder that somebody has named.
+    """Find the folder of a data set's files below a data folder that the user has named.
 
     Args:
         published: The data set.
@@ -183,7 +183,7 @@ def named_folder(published: Published, folder: str | Path | None) -> Path | None
 
 
 def _without_it(published: Published) -> str:
-    """Say what unsetting SPLITLAB_DATA is good for; the end of a sentence."""
+    """Say what unsetting SPLITLAB_DATA achieves; the end of a sentence."""
     cached = cache_folder() / published.folder
     if any(_present(cached, name) for name in published.files):
         return f" to use {cached}"
@@ -212,7 +212,7 @@ def locate(published: Published) -> Found | None:
 
 
 def missing(published: Published, folder: Path) -> list[str]:
-    """List the files of a data set that a folder has neither packed (.gz) nor unpacked.
+    """List the files of a data set that a folder holds neither packed (.gz) nor unpacked.
 
     Args:
         published: The data set.

@@ -1,4 +1,4 @@
-"""The slant of handwriting: a property of the writer, and in part of what was written."""
+"""The slant of handwriting: a property of the writer, and partly of what is written."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def slant(x: Tensor, value_range: tuple[float, float] = (-1.0, 1.0)) -> Tensor:
 
 
 def by_slant(data: ImageData, threshold: float) -> ImageData:
-    """Give handwriting another label: on which side of a threshold its slant lies.
+    """Relabel handwriting by the side of a threshold on which its slant lies.
 
     Args:
         data: Images of handwriting, light on dark.

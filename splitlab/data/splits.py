@@ -1,4 +1,4 @@
-"""Dealing whole blocks of rows to the three parties of an experiment."""
+"""Splitting whole blocks of rows among the three parties of an experiment."""
 
 import math
 from typing import Generic, NamedTuple, TypeVar
@@ -29,7 +29,7 @@ class Split(NamedTuple, Generic[D]):
 
 
 def deal(block: Tensor, seed: int, shares: tuple[int, int, int], name: str) -> list[Tensor]:
-    """Deal blocks to private, public and referee.
+    """Split blocks into private, public and referee.
 
     Args:
         block: The block that each row belongs to, int64, shape (N,).

@@ -1,4 +1,4 @@
-"""Tiny-ImageNet from its original zip archive, which everybody has to get by hand."""
+"""Tiny-ImageNet from its original zip archive, which must be downloaded by hand."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def tiny_imagenet(
     n: int | None = None,
     verify: bool = True,
 ) -> ImageData:
-    """Load Tiny-ImageNet: 110,000 labelled photographs of 64 x 64 pixels, 200 classes.
+    """Load Tiny-ImageNet: 110,000 labeled photographs of 64 x 64 pixels, 200 classes.
 
     Source: the course CS231n at Stanford, from ImageNet (J. Deng et al., 2009). ImageNet's terms
     have to be accepted by whoever uses it, so nothing is downloaded: `tiny-imagenet-200.zip`
@@ -46,7 +46,7 @@ def tiny_imagenet(
 
     Args:
         size: Height and width wanted, in pixels (4 to 256).
-        channels: 3, or 1 for grey (by brightness); some of the originals are grey.
+        channels: 3, or 1 for gray (by brightness); some of the originals are gray.
         folder: The data folder, and then the only one; None: the folder that the environment
             variable SPLITLAB_DATA names, if the archive is there, else the cache.
         n: How many pictures, spread evenly over all; only these are read and decoded. None: all,
@@ -132,7 +132,7 @@ def _validation(archive: Zip, label: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _lines(archive: Zip, name: str) -> list[str]:
-    """Return the lines of a text in the archive that are not empty."""
+    """Return the lines of a text in the archive, without empty ones."""
     found = archive.find(f"({name})")
     if not found:
         raise DataError(f"{archive.path} is incomplete: {name} is missing; {FILES.how(ARCHIVE)}.")

@@ -1,4 +1,4 @@
-"""What every detector is, and how its threshold follows from honest runs."""
+"""Detectors, and how to choose their thresholds from honest runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Side = Literal["above", "below"]
 
 
 class Detector(Defense):
-    """Base of the defenses that change nothing and watch: each gives some steps a score.
+    """Base class of the defenses that watch and change nothing: each scores some of the steps.
 
     A detector of your own overrides the hook in which it can look (`incoming` as a rule), calls
     `see` with the score of this step, and returns what it was given. Steps on batches that another
@@ -57,11 +57,11 @@ class Detector(Defense):
 
     @property
     def limits(self) -> str:
-        """Where the detector alarms, in words."""
+        """The scores at which the detector alarms, in words."""
         return f"{self.ALARMS} {self.threshold:.3g}"
 
     def see(self, client: Client, score: float, evidence: str) -> None:
-        """Keep the score of this step, and alarm if it is suspicious.
+        """Record the score of this step, and alarm if it is suspicious.
 
         Args:
             client: Whose step it is.
@@ -81,7 +81,7 @@ class Detector(Defense):
 
 
 def most_suspicious(scores: Sequence[tuple[int, float]], alarms: Side = "above") -> float:
-    """Return a run's most suspicious score: the run alarms if the threshold is on its other side.
+    """Return a run's most suspicious score, which decides at which thresholds it alarms.
 
     Args:
         scores: (step, score) of the run, as `Detector.seen` has them.
@@ -104,7 +104,7 @@ def most_suspicious(scores: Sequence[tuple[int, float]], alarms: Side = "above")
 
 
 def alarm_threshold(extremes: Sequence[float], budget: float, alarms: Side = "above") -> float:
-    """Return the threshold that honest runs like these exceed in at most a share `budget` of runs.
+    """Return a threshold at which at most a share `budget` of such honest runs alarm.
 
     The unit is the run: steps of one run depend on each other. With n honest runs, one more run of
     the same kind (exchangeable with them) is more suspicious than the k-th most suspicious of them
@@ -135,7 +135,7 @@ def alarm_threshold(extremes: Sequence[float], budget: float, alarms: Side = "ab
 
 
 def first_parameter_learns(who: str, net: nn.Module) -> None:
-    """Refuse a network f whose first parameter gets no gradient to look at.
+    """Refuse a network f whose first parameter has no gradient.
 
     Raises:
         ValueError: In this case.
@@ -144,5 +144,5 @@ def first_parameter_learns(who: str, net: nn.Module) -> None:
     if first is None or not first.requires_grad:
         raise ValueError(
             f"{who} looks at the gradient of the first parameter of the client's network, which "
-            f"{'has none' if first is None else 'is frozen'}: leave out {who}, or let it learn"
+            f"{'has none' if first is None else 'is frozen'}: leave out {who}, or make it trainable"
         )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class DPSGD(Defense):
-    """Clips the gradient of each image, adds noise to their sum, and counts the steps.
+    """Clip the gradient of each image, add noise to their sum, and count the steps.
 
     In a batch of any size, image i has the gradient of <f(x_i), dz_i> with respect to all weights
     of f, times the number of rows, since the server sends the gradient of a mean. Each of them is
@@ -107,12 +107,12 @@ class DPSGD(Defense):
 
     @property
     def nominal(self) -> bool:
-        """Whether epsilon is computed for Poisson samples, and the batches are none."""
+        """Whether the batches are not the Poisson samples that epsilon is computed for."""
         return not self.poisson
 
     @property
     def rate(self) -> float:
-        """The probability with which an image is in a batch.
+        """The probability that an image is in a batch.
 
         Raises:
             RuntimeError: If there is no client yet.
@@ -124,7 +124,7 @@ class DPSGD(Defense):
         return self.expected / self.rows
 
     def epsilon(self, steps: int | None = None) -> float:
-        """Return the epsilon at `delta`, as opacus' RDP accountant bounds it.
+        """Return the epsilon at `delta`, as bounded by opacus' RDP accountant.
 
         Args:
             steps: After how many steps, those with noise alone included; None for those taken.
@@ -144,7 +144,7 @@ class DPSGD(Defense):
             return float(accountant.get_epsilon(self.delta))
 
     def prepare(self, client: Client) -> None:
-        """Check that every image has a gradient of its own; replace BatchNorm if that was asked."""
+        """Check that every image has its own gradient, and replace BatchNorm if requested."""
         opacus("grad_sample")
         if client.tail is not None:
             raise ValueError(
@@ -165,7 +165,7 @@ class DPSGD(Defense):
         self.rows, self.expected = len(client.data), client.sampler.batch_size
 
     def begin(self, client: Client, turn: Turn) -> None:
-        """Draw the batch, and get ready for gradients per image."""
+        """Draw the batch, and prepare for gradients per image."""
         if self.poisson:
             while not len(rows := (torch.rand(self.rows) < self.rate).nonzero().flatten()):
                 self._set_gradients(client)
@@ -182,7 +182,7 @@ class DPSGD(Defense):
         self.hooked = hook(client.net)
 
     def grads(self, client: Client, turn: Turn) -> None:
-        """Put the clipped and noised gradients in the place of the plain ones."""
+        """Replace the plain gradients with the clipped ones plus noise."""
         per_image = [getattr(one, "grad_sample", None) for one in learned(client.net)]
         unhook(self.hooked)
         self.hooked = None
@@ -190,7 +190,7 @@ class DPSGD(Defense):
         self.steps += turn.update
 
     def _set_gradients(self, client: Client, per_image: list[Tensor | None] | None = None) -> None:
-        """Set (clipped sum + noise) / expected batch size; without images, it is noise alone.
+        """Set (clipped sum + noise) / expected batch size; without images, noise alone.
 
         Args:
             client: The client.
@@ -210,12 +210,12 @@ class DPSGD(Defense):
                 first = False
             elif _overrides(other, "local_loss") or _overrides(other, "grads"):
                 raise ValueError(
-                    f"{other!r} adds gradients that DPSGD does not clip for each image, so that no "
+                    f"{other!r} adds gradients that DPSGD does not clip for each image, so no "
                     "epsilon would hold: leave out one of the two"
                 )
             elif isinstance(other, ClipGradient | SetNorm):
                 raise ValueError(
-                    f"{other!r} changes one image's gradient by those of the others, so that no "
+                    f"{other!r} makes an image's gradient depend on the others, so no "
                     "epsilon would hold: leave it out, since DPSGD clips each image's gradient"
                 )
             elif first and self.poisson and _overrides(other, "begin"):
@@ -225,7 +225,7 @@ class DPSGD(Defense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that takes batches of the sizes that the list of tests sets."""
+        """Return a small example with the batch sizes that the tests set."""
         return cls(1.0, poisson=False, replace_batch_norm=True)
 
 

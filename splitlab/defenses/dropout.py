@@ -1,4 +1,4 @@
-"""Dropout at the cut: the client sends each number of z, or zero.
+"""Dropout at the cut: the client sends each number of z, or zero in its place.
 
 He, Zhang, Lee: "Attacking and Protecting Data Privacy in Edge-Cloud Collaborative Inference
 Systems", IEEE Internet of Things Journal 8, 2021, where dropout stays on after training.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CutDropout(Defense):
-    """Sets each number of z to zero with probability `p`, in training and afterwards.
+    """Set each number of z to zero with probability `p`, during and after training.
 
     The others are divided by 1 - p, so that z has the same mean. What is dropped is drawn anew each
     time that an image is sent.
@@ -41,10 +41,10 @@ class CutDropout(Defense):
         return f"CutDropout({self.p:g})"
 
     def smash(self, client: Client, turn: Turn, z: Tensor) -> Tensor:
-        """Return z with some of its numbers at zero."""
+        """Return z with some of its numbers set to zero."""
         return F.dropout(z, self.p)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that drops half of z."""
+        """Return a small example that drops half of z."""
         return cls(0.5)

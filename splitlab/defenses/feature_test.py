@@ -1,4 +1,4 @@
-"""A test of the features themselves: easy to reconstruct and hard to classify is suspicious.
+"""A test of the features: if they reconstruct easily and classify poorly, that is suspicious.
 
 After the abstract of Xu et al., "BiFD", ICME 2025, which compares how well features can be
 reconstructed and classified. Its details are not known here: the construction is this library's.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FeatureTest(Detector):
-    """Compares how well images and labels can be read from the main directions of z.
+    """Compare how well the main directions of z explain the images and the labels.
 
     At every `every`-th step, two linear regressions from the first principal components of z, to
     the images and to the one-hot labels, are fitted to the last `batches` and tried on the new
@@ -68,7 +68,7 @@ class FeatureTest(Detector):
         self.differences: list[float] = []
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
-        """Return dz as it is.
+        """Return dz unchanged.
 
         Raises:
             HijackingDetected: As in `Detector.see`.
@@ -94,7 +94,7 @@ class FeatureTest(Detector):
         return dz
 
     def _explained(self, z: Tensor, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """The variance of new images and of their labels that components of z explain."""
+        """Return the variance of new images and of their labels that components of z explain."""
         known, *targets = map(torch.cat, zip(*self.kept, strict=True))
         if not (known.isfinite().all() and z.isfinite().all()):
             return float("nan"), float("nan")
@@ -116,5 +116,5 @@ class FeatureTest(Detector):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that judges every batch after the first, and counts."""
+        """Return a small example that judges every batch after the first, and counts alarms."""
         return cls(batches=1, every=1, after=0, window=1, stop=False)

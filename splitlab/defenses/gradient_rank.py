@@ -1,4 +1,4 @@
-"""The rank of the gradient: a hijacker may leave whole directions of z alone."""
+"""The rank of the gradient: a hijack may leave z unchanged in some directions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class GradientRank(Detector):
-    """Alarms if the gradient moves z in few of its channels' directions.
+    """Alarm if the gradient moves z in few of its channels' directions.
 
     This library's own, against the fast design, whose pilot uses half of the channels; a rotation
     of z does not hide it. The score is the share of the channels' directions in which the batch's
@@ -42,24 +42,24 @@ class GradientRank(Detector):
         self.tolerance = chance("tolerance", tolerance, such_as="1e-4")
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
-        """Return dz as it is.
+        """Return dz unchanged.
 
         Raises:
             HijackingDetected: As in `Detector.see`.
         """
         if not turn.fake:
             score = rank_share(dz, self.tolerance)
-            self.see(client, score, f"the gradient has {score:.0%} of the rank that it could have")
+            self.see(client, score, f"the gradient has {score:.0%} of the largest possible rank")
         return dz
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that counts."""
+        """Return a small example that counts alarms."""
         return cls(stop=False)
 
 
 def rank_share(dz: Tensor, tolerance: float = 1e-4) -> float:
-    """Return the rank of dz over its channels, divided by the largest that it could have.
+    """Return the rank of dz over its channels, divided by the largest possible rank.
 
     Args:
         dz: A gradient, (B, C, ...); without places, (B, C), rows are images.

@@ -1,4 +1,4 @@
-"""Gradients Scrutinizer: images of one class should pull f in one direction.
+"""Gradients Scrutinizer: gradients of images of one class should have similar directions.
 
 Fu, Liu, Zhu, et al.: "Focusing on Pinocchio's Nose: A Gradients Scrutinizer to Thwart Split-
 Learning Hijacking Attacks Using Intrinsic Attributes", NDSS 2023.
@@ -26,7 +26,7 @@ LAST = 60  # steps; up to here honest runs at tiny scale keep a high score
 
 
 class GradientScrutinizer(Detector):
-    """Compares how alike the gradients of images of one class are, and of different classes.
+    """Compare the similarity of gradients within a class with that across classes.
 
     Rows of dz that belong to images of one class point the same way if the server trains a
     classifier. A hijacker does not look at labels. In every batch the cosines of all pairs of rows,
@@ -70,7 +70,7 @@ class GradientScrutinizer(Detector):
         self.history: list[tuple[float, ...]] = []
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
-        """Return dz as it is.
+        """Return dz unchanged.
 
         Raises:
             HijackingDetected: As in `Detector.see`.
@@ -93,12 +93,12 @@ class GradientScrutinizer(Detector):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that judges as early as it can, and counts."""
+        """Return a small example that judges as early as possible, and counts alarms."""
         return cls(first=3, stop=False)
 
 
 def similarities(dz: Tensor, labels: Tensor) -> tuple[float, float, float, float] | None:
-    """Return how alike the rows of a gradient are: (mean, deviation) within and across classes.
+    """Return the (mean, deviation) of a gradient's similarities, within and across classes.
 
     Args:
         dz: A gradient, one row for each image, (B, ...).
@@ -122,7 +122,7 @@ def similarities(dz: Tensor, labels: Tensor) -> tuple[float, float, float, float
 
 
 def overlap(same: tuple[float, float], other: tuple[float, float]) -> float:
-    """Return the shared part of two ranges (mean - deviation, mean + deviation) of their union.
+    """Return the overlap of two ranges (mean - deviation, mean + deviation) divided by their union.
 
     Returns:
         From 0, where they are apart, to 1, where they are the same.
@@ -134,7 +134,7 @@ def overlap(same: tuple[float, float], other: tuple[float, float]) -> float:
 
 
 def scrutiny(history: list[tuple[float, ...]], window: int = 10) -> float:
-    """Return the detection score of the steps so far, from 0 to 1; hijacks have the low ones.
+    """Return the detection score of the steps so far, from 0 to 1; it is low for hijacks.
 
     After a gradient that is not finite it is NaN.
 

@@ -1,4 +1,4 @@
-"""Noise against label inference: what the label party adds to gradients before they leave.
+"""Noise against label inference: the label party adds it to the gradients that it sends.
 
 Li, Sun and others: "Label Leakage and Protection in Two-party Split Learning", ICLR 2022. A
 gradient dz_i is (p_i - y_i) times a vector, so its norm and its direction reveal the label y_i. The
@@ -21,7 +21,7 @@ GRID, ROUNDS, ZOOM = 33, 12, 0.3  # of the search for Marvell's variances
 
 
 class GradientNoise(LabelDefense):
-    """The same Gaussian noise in all directions and for all rows.
+    """Add Gaussian noise, with the same variance in all directions and for all rows.
 
     Args:
         strength: The root mean squared norm of the noise, divided by the norm of the largest
@@ -43,7 +43,7 @@ class GradientNoise(LabelDefense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one whose noise has the norm of the largest gradient."""
+        """Return a small example whose noise has the norm of the largest gradient."""
         return cls(1.0)
 
 
@@ -64,7 +64,7 @@ class MaxNorm(LabelDefense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one; there is nothing to choose."""
+        """Return a small example; there are no settings."""
         return cls()
 
 
@@ -87,10 +87,10 @@ class Variances:
 
 
 class Marvell(LabelDefense):
-    """Gaussian noise that makes two classes of gradients as similar as its power allows.
+    """Add Gaussian noise that makes two classes of gradients as similar as its power allows.
 
     It takes the gradients of class c for Gaussian, with their mean and the same variance in every
-    direction, and chooses the noise's covariances to minimise KL(0, 1) + KL(1, 0) after noise. If
+    direction, and chooses the noise's covariances to minimize KL(0, 1) + KL(1, 0) after noise. If
     that sum is eps < 4, no score has an AUC above 1/2 + sqrt(eps)/2 - eps/8, for one release and as
     far as the model is true. Means and variances are those of the batch. A batch that has rows of
     one class only gets the noise of the batch before; the first ones, before any with both, get
@@ -127,8 +127,8 @@ class Marvell(LabelDefense):
         """
         if labels.min() < 0 or labels.max() > 1:
             raise ValueError(
-                f"Marvell's noise is for the labels 0 and 1, and there is a {int(labels.max())}: "
-                "use GradientNoise for more classes"
+                f"Marvell's noise is for the labels 0 and 1, and there is a label "
+                f"{int(labels.max())}: use GradientNoise for more classes"
             )
         rows = dz.flatten(1).double()  # late in training they are small, and their squares 0
         if labels.min() < labels.max():
@@ -162,7 +162,7 @@ class Marvell(LabelDefense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one with as much power as the class means are apart."""
+        """Return a small example whose noise has the squared norm of the means' distance."""
         return cls(1.0)
 
 
@@ -182,12 +182,12 @@ def sum_kl(noise: Variances, u: float, v: float, gap: float, d: int) -> float:
 
 
 def auc_bound(eps: float) -> float:
-    """Return what no score's AUC exceeds where KL(0, 1) + KL(1, 0) is `eps`; 1 from 4 on."""
+    """Return the upper bound on any score's AUC if KL(0, 1) + KL(1, 0) is `eps`; 1 from 4 on."""
     return 0.5 + eps**0.5 / 2 - eps / 8 if eps < 4 else 1.0
 
 
 def marvell(u: float, v: float, gap: float, d: int, share: float, budget: float) -> Variances:
-    """Return the variances that minimise `sum_kl` under a budget for the noise's power.
+    """Return the variances that minimize `sum_kl` under a budget for the noise's power.
 
     Across, noise is of use to the class that varies less, and no more of it than makes both equal.
     Along, all of the rest is used. That leaves two numbers to find: how much of the budget goes
@@ -231,11 +231,11 @@ def marvell(u: float, v: float, gap: float, d: int, share: float, budget: float)
 
 
 def _sum_kl(a: Tensor, b: Tensor, across_a: Tensor, across_b: Tensor, gap: float, d: int) -> Tensor:
-    """The sum for variances along (a, b) and across, of class 0 and 1; infinite where one is 0."""
+    """Return the sum for variances along (a, b) and across, by class; infinite where one is 0."""
     along = _ratios(a, b) + gap * (1 / a + 1 / b)
     return (along + (d - 1) * _ratios(across_a, across_b)) / 2
 
 
 def _ratios(a: Tensor, b: Tensor) -> Tensor:
-    """a/b + b/a - 2, and 0 where the two are equal, be they 0."""
+    """Return a/b + b/a - 2; 0 where the two are equal, even if both are 0."""
     return torch.where(a == b, 0.0, (a - b).square() / (a * b))

@@ -1,4 +1,4 @@
-"""Label permutation: the server trains on class numbers whose names it is not told.
+"""Label permutation: the server trains on class numbers whose meaning it does not know.
 
 Gao, Zhang: "PCAT: Functionality and Data Stealing from Split Learning by Pseudo-Client Attack",
 USENIX Security 2023, propose it against an attacker who trains a client of its own through the
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LabelPermutation(Defense):
-    """Renames the classes in what is sent, by a secret permutation, and reads scores by it.
+    """Rename the classes that the server sees by a secret permutation, and undo it in its scores.
 
     It changes neither z nor the gradient of the task.
 
@@ -46,8 +46,7 @@ class LabelPermutation(Defense):
         self.renamed = classes if renamed is None else count("renamed", renamed, least=0)
         if not 2 <= self.renamed <= classes:
             raise ValueError(
-                f"{self.renamed} of {classes} classes cannot get other names: rename 2 or more, "
-                f"and at most all of them"
+                f"renamed is {self.renamed}: choose a number of classes from 2 to {classes}"
             )
         chosen = torch.randperm(classes, generator=generator(seed))[: self.renamed]
         self.names = torch.arange(classes)
@@ -57,14 +56,14 @@ class LabelPermutation(Defense):
         return f"LabelPermutation({self.classes}, renamed={self.renamed})"
 
     def prepare(self, client: Client) -> None:
-        """Refuse a client whose labels are not sent, or have other classes.
+        """Refuse a client that sends no labels or has other classes.
 
         Raises:
             ValueError: In these cases.
         """
         if not client.sends_labels:
             raise ValueError(
-                f"{client.name} sends no labels in its protocol, so that a permutation of them "
+                f"{client.name} sends no labels in its protocol, so a permutation of them "
                 "would defend nothing: leave out LabelPermutation"
             )
         highest = int(client.data.y.max())
@@ -80,10 +79,10 @@ class LabelPermutation(Defense):
         turn.labels = self.names.to(turn.labels.device)[turn.labels]
 
     def scores(self, client: Client, logits: Tensor) -> Tensor:
-        """Return the server's scores, (N, classes), under the classes' own numbers."""
+        """Return the server's scores, (N, classes), under the original class numbers."""
         return logits[:, self.names.to(logits.device)]
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that renames all ten classes."""
+        """Return a small example that renames all ten classes."""
         return cls(10, seed=1)

@@ -1,4 +1,4 @@
-"""Watching the loss: the first detector that comes to mind."""
+"""Watching the loss, the simplest detector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LossAlarm(Detector):
-    """Alarms if the client's loss has not fallen after some steps.
+    """Alarm if the client's loss has not fallen after some steps.
 
     In the vanilla protocol the client knows no loss but one that the server reports, which proves
     nothing, so it takes part in the U-shaped protocol alone, where the client's tail computes the
@@ -35,7 +35,7 @@ class LossAlarm(Detector):
 
     STATE = ("losses",)
     PROTOCOLS = ("u_shaped",)
-    NEEDS = ("a tail of its own, with its labels", "some steps of patience")
+    NEEDS = ("its own tail and labels", "some steps of patience")
 
     def __init__(
         self, threshold: float, *, after: int = 50, window: int = 10, stop: bool = True
@@ -46,15 +46,15 @@ class LossAlarm(Detector):
         self.losses: list[float] = []
 
     def prepare(self, client: Client) -> None:
-        """Look whether the client computes a loss."""
+        """Check that the client computes a loss."""
         if client.tail is None:
             raise ValueError(
-                "LossAlarm needs the loss, which in the vanilla protocol the server alone knows: "
+                "LossAlarm needs the loss, which only the server knows in the vanilla protocol: "
                 "give the client a tail and use protocol=u_shaped"
             )
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
-        """Return dz as it is.
+        """Return dz unchanged.
 
         Raises:
             HijackingDetected: As in `Detector.see`.
@@ -69,5 +69,5 @@ class LossAlarm(Detector):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that judges at once, and counts."""
+        """Return a small example that judges at once, and counts alarms."""
         return cls(1.0, after=0, window=1, stop=False)

@@ -1,4 +1,4 @@
-"""NoPeek: the client learns a z that depends less on its images, by distance correlation.
+"""NoPeek: train f so that z depends less on the images, measured by distance correlation.
 
 Vepakomma, Singh, Gupta, Raskar: "NoPeek: Information Leakage Reduction to Share Activations in
 Distributed Deep Learning", ICDM Workshops 2020, arXiv 2008.09161. Distance correlation: Szekely,
@@ -29,7 +29,7 @@ Statistic = Callable[[Tensor, Tensor], Tensor]
 
 
 class NoPeek(Defense):
-    """Adds `alpha` times a dependence of z on the images to the client's loss.
+    """Add `alpha` times a dependence of z on the images to the client's loss.
 
     The client takes one backward pass through f with the server's gradient and its own. The server
     can answer with a longer gradient: nothing here bounds the ratio of the two.
@@ -82,7 +82,7 @@ class NoPeek(Defense):
         return None
 
     def grads(self, client: Client, turn: Turn) -> None:
-        """Take the step of its own, if there is one; the server's gradients stay for the next."""
+        """Take its own step, if there is one; then the client steps with the server's gradients."""
         own, self.gradients = self.gradients, []
         if not own or not turn.update:
             return
@@ -94,7 +94,7 @@ class NoPeek(Defense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that outweighs the task."""
+        """Return a small example in which `alpha` outweighs the task."""
         return cls(10.0)
 
 
@@ -119,7 +119,7 @@ def distance_correlation(x: Tensor, z: Tensor) -> Tensor:
 
 
 def squared_distance_correlation(x: Tensor, z: Tensor) -> Tensor:
-    """Return the same with squared distances, which sees linear dependence alone.
+    """Return the correlation of squared distances, which detects linear dependence only.
 
     Double-centered squared distances are inner products, up to a factor of -2: the square of this
     statistic is the RV coefficient (Robert, Escoufier, 1976), or linear CKA. It is 0 for
@@ -158,7 +158,7 @@ def permuted(
     times: int = 20,
     seed: int = 0,
 ) -> float:
-    """Return the mean of a statistic when the rows of z belong to other rows of x.
+    """Return the mean of a statistic when the rows of z are paired with other rows of x.
 
     It is what the statistic shows where nothing depends on anything, at this number of rows.
 
@@ -179,7 +179,7 @@ def permuted(
 
 
 def _learned(client: Client) -> list[Tensor]:
-    """What the client's optimizer trains."""
+    """Return what the client's optimizer trains."""
     groups = client.optimizer.param_groups
     return [weight for group in groups for weight in group["params"] if weight.requires_grad]
 
@@ -190,12 +190,12 @@ def _set_gradients(weights: list[Tensor], gradients: list[Tensor | None]) -> Non
 
 
 def _distances(rows: Tensor, others: Tensor) -> Tensor:
-    """Euclidean distances (n, n) between rows (n, ...), in the precision of both samples."""
+    """Return Euclidean distances (n, n) between rows (n, ...), in the precision of both samples."""
     for sample in (rows, others):
         instance("a sample", sample, Tensor, TENSOR)
     if len(rows) != len(others):
         raise ValueError(
-            f"the samples have {len(rows)} and {len(others)} rows: pass the same rows of both"
+            f"the samples have {len(rows)} and {len(others)} rows: pass equally many rows of both"
         )
     flat = rows.flatten(1).to(torch.promote_types(rows.dtype, others.dtype))
     # Not by inner products, whose rounding is as large as short distances.
@@ -203,13 +203,13 @@ def _distances(rows: Tensor, others: Tensor) -> Tensor:
 
 
 def _centered(distances: Tensor) -> Tensor:
-    """Distances with the mean of every row and every column taken away."""
+    """Return distances centered so that the mean of every row and column is zero."""
     rows, columns = distances.mean(1, keepdim=True), distances.mean(0, keepdim=True)
     return distances - rows - columns + distances.mean()
 
 
 def _u_centered(distances: Tensor) -> Tensor:
-    """Distances centered without bias, 0 on the diagonal (Szekely, Rizzo, 2013)."""
+    """Return distances centered without bias, 0 on the diagonal (Szekely, Rizzo, 2013)."""
     n = len(distances)
     rows, columns = distances.sum(1, keepdim=True), distances.sum(0, keepdim=True)
     centered = distances - (rows + columns) / (n - 2) + distances.sum() / ((n - 1) * (n - 2))

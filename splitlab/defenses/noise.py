@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ClippedNoise(Defense):
-    """Clips each image's z to a norm, and adds noise to every number of it, anew each time.
+    """Clip each row of z to a norm, and add fresh noise to every number of it.
 
     Without the clip there is no epsilon: the client can learn a z that is longer than the noise.
 
@@ -50,14 +50,14 @@ class ClippedNoise(Defense):
         return self.noisy(z)
 
     def noisy(self, z: Tensor) -> Tensor:
-        """Return the same for any z, (B, ...), with a graph to it.
+        """Return any z, (B, ...), clipped and with noise, with a graph to z.
 
         It draws from torch's global random stream. Nothing here is secret.
         """
         return self.clipped(z) + self.noise(z)
 
     def clipped(self, z: Tensor) -> Tensor:
-        """Return z, (B, ...), with each row shortened to the greatest norm if it is longer."""
+        """Return z, (B, ...), with each row scaled down to the norm `norm` if it exceeds it."""
         rows = z.flatten(1).norm(self.ORDER, dim=1)
         factor = (self.norm / rows.clamp_min(self.norm)).view(-1, *[1] * (z.dim() - 1))
         shortened: Tensor = z * factor
@@ -92,7 +92,7 @@ class ClippedNoise(Defense):
 
 
 class GaussianNoise(ClippedNoise):
-    """Clips each z to the L2 norm `norm`, and adds normal noise of standard deviation `scale`.
+    """Clip each row of z to the L2 norm `norm`, and add Gaussian noise of deviation `scale`.
 
     Args:
         scale: Standard deviation of the noise, above 0.
@@ -114,12 +114,12 @@ class GaussianNoise(ClippedNoise):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that shortens z and blurs it."""
+        """Return a small example that clips z and adds noise."""
         return cls(0.5, norm=4.0)
 
 
 class LaplaceNoise(ClippedNoise):
-    """Clips each z to the L1 norm `norm`, and adds Laplace noise of scale `scale`.
+    """Clip each row of z to the L1 norm `norm`, and add Laplace noise of scale `scale`.
 
     Its standard deviation is `scale` times the root of 2. The guarantee needs no delta.
 
@@ -143,7 +143,7 @@ class LaplaceNoise(ClippedNoise):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that shortens z and blurs it."""
+        """Return a small example that clips z and adds noise."""
         return cls(0.3, norm=60.0)
 
 
@@ -164,7 +164,7 @@ def gaussian_epsilon(ratio: float, delta: float) -> float:
     ratio, delta = number("ratio", ratio), chance("delta", delta, such_as="1e-5")
 
     def excess(epsilon: float) -> float:
-        """The mechanism's own delta at an epsilon, less the one that is granted."""
+        """Return the mechanism's own delta at an epsilon, minus the given delta."""
         middle, aside = ratio / 2, epsilon / ratio
         shifted = epsilon + norm.logcdf(-middle - aside)  # its factor alone would overflow
         return float(norm.cdf(middle - aside)) - exp(float(shifted)) - delta

@@ -1,4 +1,4 @@
-"""Defenses of the client that look at the size of the gradient that comes in.
+"""Defenses of the client that use the norm of the gradient that arrives.
 
 All take dz's norm over the whole batch. They see one number a step, and the server sets it.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ClipGradient(Defense):
-    """Shortens a gradient that is longer than `max_norm` to that length.
+    """Clip each gradient to the norm `max_norm`.
 
     Args:
         max_norm: The greatest norm let through, above 0.
@@ -35,18 +35,18 @@ class ClipGradient(Defense):
         return f"ClipGradient({self.max_norm:g})"
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
-        """Return dz, or the same direction at the greatest norm."""
+        """Return dz, scaled down to the largest norm if it exceeds it."""
         norm = dz.norm()
         return dz * (self.max_norm / norm) if norm > self.max_norm else dz
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that an honest gradient exceeds."""
+        """Return a small example with a norm that an honest gradient exceeds."""
         return cls(0.01)
 
 
 class SetNorm(Defense):
-    """Gives every gradient the same norm, whatever it had; one of norm 0 stays 0.
+    """Scale every gradient to the same norm; a gradient of zero stays zero.
 
     Args:
         norm: The norm, above 0. To Adam one is as good as another.
@@ -62,18 +62,18 @@ class SetNorm(Defense):
         return f"SetNorm({self.norm:g})"
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
-        """Return the same direction at the one norm."""
+        """Return dz, scaled to the one norm."""
         norm = dz.norm()
         return dz * (self.norm / norm) if norm > 0 else dz
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one at the default."""
+        """Return an example with the default settings."""
         return cls()
 
 
 class NormAlarm(Detector):
-    """Raises an alarm when a gradient's norm lies outside of what honest training shows.
+    """Alarm if a gradient's norm is outside the range seen in honest training.
 
     Args:
         highest: The greatest norm without an alarm, above 0; see `alarm_threshold`.
@@ -97,15 +97,15 @@ class NormAlarm(Detector):
 
     @property
     def limits(self) -> str:
-        """Where it alarms, in words."""
+        """The norms at which it alarms, in words."""
         return f"outside of {self.lowest:.3g} to {self.threshold:.3g}"
 
     def suspicious(self, score: float) -> bool:
-        """Return whether a norm lies outside of the range; NaN always does."""
+        """Return whether a norm is outside the range; NaN always is."""
         return not self.lowest <= score <= self.threshold
 
     def incoming(self, client: Client, turn: Turn, dz: Tensor) -> Tensor:
-        """Return dz as it is.
+        """Return dz unchanged.
 
         Raises:
             HijackingDetected: As in `Detector.see`.
@@ -117,5 +117,5 @@ class NormAlarm(Detector):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that alarms and counts."""
+        """Return a small example that alarms and counts."""
         return cls(0.01, stop=False)

@@ -1,4 +1,4 @@
-"""Gradients per image, by opacus, of a network that treats every image by itself."""
+"""Gradients per image, by opacus, of a network that treats every image separately."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def learned(net: nn.Module) -> list[nn.Parameter]:
 
 
 def opacus(part: str) -> Any:
-    """A module of opacus, which takes seconds to import."""
+    """Return a module of opacus, imported late because that takes seconds."""
     try:
         import_module("opacus")
         return import_module(f"opacus.{part}")
@@ -58,12 +58,12 @@ def opacus(part: str) -> Any:
 
 
 def hook(net: nn.Module) -> Any:
-    """Hooks in whose presence a backward pass leaves `grad_sample` (B, ...) on every weight."""
+    """Return hooks that make a backward pass leave `grad_sample` (B, ...) on every weight."""
     return opacus("grad_sample").GradSampleModule(net, loss_reduction="mean")
 
 
 def unhook(hooked: Any) -> None:
-    """Take the hooks away, and what they have left on layers and weights."""
+    """Remove the hooks, and what they have left on layers and weights."""
     layers = list(hooked.iterate_submodules(hooked._module))
     net = hooked.to_standard_module()
     for held, names in ((layers, ON_LAYERS), (net.parameters(), ON_WEIGHTS)):
@@ -94,7 +94,7 @@ def without_batch_norm(net: nn.Module) -> tuple[nn.Module, dict[int, nn.Paramete
 
 
 def check_layers(net: nn.Module, x: Tensor) -> None:
-    """Raise a ValueError unless the gradients per image are right and each is one image's alone.
+    """Raise a ValueError unless the gradients per image are right and depend on one image only.
 
     Args:
         net: A copy of the network, which is changed.
@@ -103,8 +103,8 @@ def check_layers(net: nn.Module, x: Tensor) -> None:
     for layer in net.modules():
         if isinstance(layer, _BatchNorm):
             raise ValueError(
-                "the client's network has BatchNorm, which mixes the images of a batch, so that no "
-                "image has a gradient of its own: use GroupNorm, or pass replace_batch_norm=True"
+                "the client's network has BatchNorm, which mixes the images of a batch, so no "
+                "image has its own gradient: use GroupNorm, or pass replace_batch_norm=True"
             )
     net.train()
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
@@ -113,14 +113,14 @@ def check_layers(net: nn.Module, x: Tensor) -> None:
     for name, buffer in net.named_buffers():
         if not torch.equal(before[name], buffer):
             raise ValueError(
-                f"the client's network keeps statistics of its images in {name}, which get no "
+                f"the client's network keeps statistics of its images in {name}, without "
                 "noise: use layers without them, such as GroupNorm"
             )
     (mixed,) = torch.autograd.grad((z[0] * torch.randn_like(z[0])).sum(), x, allow_unused=True)
     if mixed is not None and mixed[1:].any():
         raise ValueError(
-            "z of one image depends on the other images of its batch, so that no image has a "
-            "gradient of its own: use layers that treat each image by itself"
+            "z of one image depends on the other images of its batch, so no image has its "
+            "own gradient: use layers that treat each image separately"
         )
     try:
         hooked = hook(net)
@@ -142,7 +142,7 @@ def check_layers(net: nn.Module, x: Tensor) -> None:
         off = weight.grad if of_each is None else of_each.mean(0) - weight.grad
         if off.norm() > 0.01 * weight.grad.norm() + rounding:
             raise ValueError(
-                f"opacus gives no right gradients per image for {name} of the client's network: "
+                f"opacus gives wrong gradients per image for {name} of the client's network: "
                 "use plain layers for it, such as Conv2d with zero padding"
             )
     unhook(hooked)

@@ -1,4 +1,4 @@
-"""Pruning: the client sends the largest numbers of z, and zero for the others."""
+"""Pruning: the client sends the largest numbers of z, and zeros in place of the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TopK(Defense):
-    """Keeps the `keep` numbers of each image's z that are largest in size; the others become zero.
+    """Keep the `keep` numbers of each image's z largest in magnitude; set the others to zero.
 
     The smallest of the kept ones may occur several times: then which of them stays is torch's
     choice. Which numbers were kept says something about the image, too.
@@ -34,11 +34,11 @@ class TopK(Defense):
         return f"TopK({self.keep})"
 
     def smash(self, client: Client, turn: Turn, z: Tensor) -> Tensor:
-        """Return z, (B, ...), with its small numbers at zero."""
+        """Return z, (B, ...), with its small numbers set to zero."""
         return self.pruned(z)
 
     def pruned(self, z: Tensor) -> Tensor:
-        """Return the same for any z, (B, ...), with a graph to what is kept."""
+        """Return any z, (B, ...), pruned in the same way, with a graph to what is kept."""
         rows = z.flatten(1)
         kept = rows.abs().topk(min(self.keep, rows.shape[1]), dim=1).indices
         mask = rows.new_zeros(rows.shape).scatter(1, kept, 1.0)
@@ -46,5 +46,5 @@ class TopK(Defense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that keeps an eighth of z."""
+        """Return a small example that keeps an eighth of z."""
         return cls(64)

@@ -28,7 +28,7 @@ DECODER_STEPS = 2  # a decoder that lags behind f is easy to fool
 
 
 class ResSFL(Defense):
-    """Trains f against a decoder before split training begins, with a bottleneck at the cut.
+    """Train f against a decoder before split training begins, with a bottleneck at the cut.
 
     When the client is made, two parties play against each other on the client's own images:
 
@@ -126,12 +126,12 @@ class ResSFL(Defense):
         return term
 
     def grads(self, client: Client, turn: Turn) -> None:
-        """Drop the decoder's gradients of the client's loss, which are not for the decoder."""
+        """Discard the decoder's gradients of the client's loss, which must not train it."""
         if self.optimizer is not None:
             self.optimizer.zero_grad()
 
     def _train(self, client: Client, head: nn.Module, x: Tensor, y: Tensor) -> None:
-        """The preparation itself."""
+        """Train f against the decoder, before split training."""
         net, size = client.net, client.sampler.batch_size
         learned = [*net.parameters(), *head.parameters()]
         optimizer = Adam([one for one in learned if one.requires_grad], lr=self.rate)
@@ -148,7 +148,7 @@ class ResSFL(Defense):
         optimizer.zero_grad()  # the client's optimizer is to find none of these gradients
 
     def _decoder_steps(self, z: Tensor, x: Tensor) -> None:
-        """Let the decoder learn from these pairs."""
+        """Train the decoder on these pairs."""
         assert self.optimizer is not None
         for _ in range(DECODER_STEPS):
             self.optimizer.zero_grad()
@@ -156,11 +156,11 @@ class ResSFL(Defense):
             self.optimizer.step()
 
     def _hinge(self, z: Tensor, x: Tensor) -> Tensor:
-        """How far the decoder's error is below the limit; 0 above it."""
+        """Return how far the decoder's error is below the limit; 0 above it."""
         return (self.limit - self._error(z, x)).relu()
 
     def _error(self, z: Tensor, x: Tensor) -> Tensor:
-        """The decoder's mean squared error on standardized z, divided by the images' variance."""
+        """Return the decoder's squared error on standardized z, divided by the images' variance."""
         assert self.decoder is not None
         centered = z - z.mean(0)
         standardized = centered / centered.square().mean().add(1e-12).sqrt()
@@ -168,7 +168,7 @@ class ResSFL(Defense):
         return error
 
     def _checked(self, client: Client) -> Tensor:
-        """Return the z of one image, (1, ...), or raise a ValueError; change nothing."""
+        """Return the z of one image, (1, ...), or raise a ValueError; changes nothing."""
         x, classes = client.data.x, len(client.data.classes)
         if x.ndim != 4 or not x.is_floating_point():
             raise ValueError(
@@ -207,7 +207,7 @@ class ResSFL(Defense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one with a bottleneck, that goes on in the training."""
+        """Return a small example with a bottleneck, which also acts during training."""
         return cls(1.0, bottleneck=4, keep=1.0, steps=2)
 
 

@@ -1,4 +1,4 @@
-"""SafeSplit: a server that takes back the training of a client whose update is unlike the others'.
+"""SafeSplit: a server that rolls back the training of a client whose update is unlike the others'.
 
 Rieger, Pegoraro, Kumari, Abera, Knauer, Sadeghi: "SafeSplit: A Novel Defense Against Client-Side
 Backdoor Attacks in Split Learning", NDSS 2025, arXiv 2501.06650.
@@ -29,7 +29,7 @@ PASSED_ON = ("state", "optimizer", "samples")  # of a message of weights
 
 
 class SafeSplit(HonestServer):
-    """Compare what each client's turn did to the server's layers, and roll back what is unlike.
+    """Compare how each client's turn changed the server's layers, and roll back outliers.
 
     For clients in turn whose weights pass through the server:
     `sl.Sequential(sl.u_shaped, turn=..., through_server=True)`. At the end of each turn the server
@@ -104,7 +104,7 @@ class SafeSplit(HonestServer):
         return super().forward(message)
 
     def relay(self, message: Weights) -> Weights:
-        """Judge the turn that is over, and pass on its weights, or those of an earlier turn."""
+        """Judge the turn that has ended, and pass on its weights or those of an earlier turn."""
         turn = self._turn(message)
         self.turns = [*self.turns, turn][-self.window :]
         full, last = len(self.turns) == self.window, len(self.turns) - 1
@@ -120,7 +120,7 @@ class SafeSplit(HonestServer):
         return replace(message, sender=self.name, **turn["passed_on"])
 
     def benign(self) -> list[int]:
-        """Return the turns, as places in `turns`, that are among the majority by both scores."""
+        """Return the turns, as places in `turns`, that both scores put in the majority."""
         if not self.turns:
             return []
         size = len(self.turns) // 2 + 1
@@ -131,7 +131,7 @@ class SafeSplit(HonestServer):
         return sorted(set.intersection(*majorities))
 
     def _take_note(self, message: SmashedData) -> None:
-        """Raise a ValueError where another client goes on and no weights passed through."""
+        """Raise a ValueError if another client continues and no weights passed through."""
         if self.sender not in ("", message.sender):
             raise ValueError(
                 f"{message.sender} follows {self.sender} and no weights passed through the server, "
@@ -140,7 +140,7 @@ class SafeSplit(HonestServer):
         self.sender = message.sender
 
     def _turn(self, message: Weights) -> dict[str, Any]:
-        """Everything that is needed to compare the turn, and to go back to its end."""
+        """Return everything needed to compare the turn and to roll back to its end."""
         before, after = self.began["layers"], self._layers()
         return {
             "layers": after,
@@ -156,7 +156,7 @@ class SafeSplit(HonestServer):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one with the shortest window."""
+        """Return a small example with the shortest window."""
         return cls(tiny.server(), window=3)
 
 

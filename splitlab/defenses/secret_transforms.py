@@ -1,4 +1,4 @@
-"""Transforms of z that the client keeps secret: a projection, and a shuffle of patches.
+"""Secret transforms of z at the client: a projection, and a shuffle of patches.
 
 Practitioners reach for them because they are cheap. No theorem protects what they hide: both are
 linear, and someone who has pairs of images and z learns to undo them. The seed is the secret; who
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class OrthogonalProjection(Defense):
-    """Sends a secret rotation of z, or its projection on a few of the rotated directions.
+    """Send a secret rotation of z, or its projection on a few of the rotated directions.
 
     Each image's z is flattened to n numbers and multiplied by a random orthogonal matrix. The first
     `keep` results are sent, followed by zeros, so that z keeps its shape.
@@ -47,7 +47,7 @@ class OrthogonalProjection(Defense):
         return f"OrthogonalProjection({self.keep})"
 
     def prepare(self, client: Client) -> None:
-        """Look whether z has so many numbers.
+        """Check that z has at least `keep` numbers.
 
         Raises:
             ValueError: If it has not.
@@ -77,12 +77,12 @@ class OrthogonalProjection(Defense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that sends an eighth of the directions."""
+        """Return a small example that sends an eighth of the directions."""
         return cls(64, seed=1)
 
 
 class PatchShuffle(Defense):
-    """Moves square patches of z, (C, H, W), to other places.
+    """Move square patches of z, (C, H, W), to other places.
 
     Args:
         patch: Side of a patch in places of z, at least 1; divides H and W.
@@ -103,7 +103,7 @@ class PatchShuffle(Defense):
         return f"PatchShuffle({self.patch}{', fresh' if self.fresh else ''})"
 
     def prepare(self, client: Client) -> None:
-        """Look whether patches tile z.
+        """Check that patches tile z.
 
         Raises:
             ValueError: If they do not.
@@ -135,19 +135,19 @@ class PatchShuffle(Defense):
             )
 
     def _order(self, images: int, patches: int) -> Tensor:
-        """Which patch goes to which place, (images, patches)."""
+        """Return which patch goes to which place, (images, patches)."""
         if self.fresh:
             return torch.rand(images, patches).argsort(1)
         return torch.randperm(patches, generator=generator(self.seed)).expand(images, -1)
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that draws an order for each image."""
+        """Return a small example that draws an order for each image."""
         return cls(2, fresh=True)
 
 
 def z_of_one_image(client: Client) -> Tensor:
-    """Return what f makes of the client's first image, (1, ...), without its defenses."""
+    """Return the output of f for the client's first image, (1, ...), without its defenses."""
     images, do = client.data.x[:1], "give the client a network for its images"
     return output_of("the client's network", client.net, images, what="images", do=do)
 

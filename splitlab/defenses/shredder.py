@@ -1,4 +1,4 @@
-"""Shredder: a trained client is frozen, and sends z plus one of a few learned tensors of noise.
+"""Shredder: a trained client is frozen, and adds one of a few learned tensors of noise to z.
 
 Mireshghallah, Taram, Ramrakhyani, Jalali, Tullsen, Esmaeilzadeh: "Shredder: Learning Noise
 Distributions to Protect Inference Privacy", ASPLOS 2020, arXiv 1905.11814.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Shredder(Defense):
-    """Trains honestly for `after` steps; then freezes f and learns noise to add to z.
+    """Train honestly for `after` steps; then freeze f and learn noise to add to z.
 
     There are `members` noise tensors, each of the shape of one image's z. Each image that is sent
     gets one of them, drawn at random. The tensors minimize the task's loss minus `weight` times
@@ -87,7 +87,7 @@ class Shredder(Defense):
 
     @property
     def frozen(self) -> bool:
-        """Whether f is frozen, and noise is added."""
+        """Whether f is frozen and noise is added."""
         return self.steps >= self.after
 
     @property
@@ -96,7 +96,7 @@ class Shredder(Defense):
         return float(self.noise.detach().abs().mean())
 
     def prepare(self, client: Client) -> None:
-        """Draw the noise in the shape of z, and see to it that a frozen f stays as it is."""
+        """Draw the noise in the shape of z, and make sure that a frozen f does not change."""
         with client.randomness.lent():
             with evaluating(client.net):
                 z = client.net(client.data.x[:1])
@@ -125,7 +125,7 @@ class Shredder(Defense):
         return -self.weight * self.noise.abs().mean() if self.frozen else None
 
     def grads(self, client: Client, turn: Turn) -> None:
-        """Let the noise take its step once f is frozen."""
+        """Take a step on the noise once f is frozen."""
         assert self.optimizer is not None
         if self.frozen:
             self.optimizer.step()
@@ -133,7 +133,7 @@ class Shredder(Defense):
         self.steps += 1
 
     def _drawn(self, z: Tensor) -> Tensor:
-        """Draw the tensors for a z (1, ...), in its precision and at its place."""
+        """Return random noise tensors for a z (1, ...), in its precision and on its device."""
         shape = (self.members, *z.shape[1:])
         dtype = torch.promote_types(z.dtype, torch.float32)
         noise = torch.zeros(shape, dtype=dtype, device=z.device)
@@ -148,5 +148,5 @@ class Shredder(Defense):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that freezes f after two steps."""
+        """Return a small example that freezes f after two steps."""
         return cls(10.0, after=2, members=3)

@@ -1,4 +1,4 @@
-"""SplitGuard: send a few batches with false labels, and see whether the server cares.
+"""SplitGuard: send a few batches with false labels, and test whether the gradients respond.
 
 Erdogan, Kupcu, Cicek: "SplitGuard: Detecting and Mitigating Training-Hijacking Attacks in Split
 Learning", WPES 2022, arXiv 2108.09052.
@@ -23,7 +23,7 @@ FAKE, FIRST, SECOND = 0, 1, 2  # rows of the sums
 
 
 class SplitGuard(Detector):
-    """Compares the gradients of batches with false labels with those of true ones.
+    """Compare the gradients of batches with false labels with those of true ones.
 
     After the first steps, a batch is false with some chance: all its labels are shifted by one
     random number of classes, and the client does not learn from it. If the server trains the task,
@@ -71,7 +71,7 @@ class SplitGuard(Detector):
         self.raw: list[float] = []
 
     def prepare(self, client: Client) -> None:
-        """Look whether false labels would reach anybody.
+        """Check that false labels would reach the server or a tail.
 
         Raises:
             ValueError: If they would not, or f's first parameter, whose gradient it compares, does
@@ -90,7 +90,7 @@ class SplitGuard(Detector):
             )
 
     def begin(self, client: Client, turn: Turn) -> None:
-        """Make a batch false, now and then."""
+        """Falsify the labels of a batch with probability `false_share`."""
         if client.step < self.after or turn.labels is None:
             return
         if float(torch.rand(())) < self.false_share:
@@ -100,7 +100,7 @@ class SplitGuard(Detector):
             turn.fake, turn.update = True, False
 
     def grads(self, client: Client, turn: Turn) -> None:
-        """Take the gradient to its kind, and at a false batch compute the score.
+        """Add the gradient to those of its kind, and compute the score after a false batch.
 
         Raises:
             HijackingDetected: As in `Detector.see`.
@@ -128,12 +128,12 @@ class SplitGuard(Detector):
                 client,
                 score,
                 f"false batches so far: {self.counts[FAKE]}; the score is {score:.2f}, because "
-                "they move f much as true ones do",
+                "they move f much like true ones",
             )
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one that begins at once, and counts."""
+        """Return a small example that begins at once, and counts alarms."""
         return cls(false_share=0.5, after=0, stop=False)
 
 

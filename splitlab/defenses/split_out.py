@@ -1,4 +1,4 @@
-"""SplitOut: rehearse the training at home, and look for gradients unlike those of the rehearsal.
+"""SplitOut: rehearse the training locally, and look for gradients unlike the rehearsed ones.
 
 Erdogan, Teksen, Celiktenyildiz, Kupcu, Cicek: "SplitOut: Out-of-the-Box Training-Hijacking
 Detection in Split Learning via Outlier Detection", CANS 2024, arXiv 2302.08618.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SplitOut(Detector):
-    """Calls a run a hijack if most of the last gradients are outliers among rehearsed ones.
+    """Detect a hijack when most of the last gradients are outliers among rehearsed ones.
 
     When the client is made, it trains a copy of the whole network on a share of its own data, and
     keeps the gradient of f's first parameter of every step. The local outlier factor (Breunig,
@@ -76,7 +76,7 @@ class SplitOut(Detector):
         self.factors: list[float] = []
 
     def prepare(self, client: Client) -> None:
-        """Rehearse, and fit the outlier detector to the gradients.
+        """Rehearse the training, and fit the outlier detector to the gradients.
 
         Raises:
             ValueError: If `server_net` does not fit, or f's first parameter does not learn.
@@ -95,7 +95,7 @@ class SplitOut(Detector):
         self.model.fit(rehearsed.numpy())
 
     def grads(self, client: Client, turn: Turn) -> None:
-        """Look at the gradient of f's first parameter.
+        """Score the gradient of f's first parameter.
 
         Raises:
             HijackingDetected: As in `Detector.see`.
@@ -144,12 +144,12 @@ class SplitOut(Detector):
 
     @classmethod
     def conformance_example(cls, private: ImageData, public: ImageData) -> Self:
-        """Return one with a short rehearsal that counts."""
+        """Return a small example with a short rehearsal that counts alarms."""
         return cls(tiny.server(), share=1.0, steps=4, window=1, stop=False)
 
 
 def _loss(client: Client, whole: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The loss of the whole network; a ValueError where its parts do not fit together."""
+    """Return the loss of the whole network; a ValueError if its parts do not fit together."""
     try:
         logits = whole(x)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Networks: `paper` (the paper's, 32x32 colour) and `tiny` (16x16 grey, seconds on a CPU)."""
+"""Networks: `paper` (the paper's, 32x32 color) and `tiny` (16x16 gray, seconds on a CPU)."""
 
 from splitlab.nets import paper, tiny
 from splitlab.nets.blocks import (

@@ -68,17 +68,17 @@ class ResBlock(nn.Module):
 
 
 class SpaceToDepth(nn.Module):
-    """A pilot with nothing to learn: each patch of the image becomes the channels of one position.
+    """A fixed pilot: each patch of the image becomes the channels of one position.
 
     (B, C, H, W) -> (B, channels, H/patch, W/patch). The image is first centred and scaled with the
     public data's mean and standard deviation; channels beyond patch * patch * C stay zero.
 
     Args:
         patch: Side of a patch; H and W must be multiples of it.
-        channels: Channels of z, at least patch * patch (times 3 for colour).
+        channels: Channels of z, at least patch * patch (times 3 for color).
         mean: Mean of the public pixels.
         std: Standard deviation of the public pixels.
-        grey: Whether the image channels repeat one grey channel; only that one is coded then.
+        grey: Whether the image channels repeat one gray channel; only that one is coded then.
 
     Raises:
         ValueError: If a number is out of range, such as a standard deviation of 0.
@@ -129,7 +129,7 @@ class DepthToSpace(nn.Module):
         self.mean, self.std = finite("mean", mean), number("std", std, above=True)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the images that z codes."""
+        """Return the images whose code is z."""
         coded = 1 if self.grey else self.image_channels
         image = pixel_shuffle(z[:, : coded * self.patch**2], self.patch) * self.std + self.mean
         return image.expand(-1, self.image_channels, -1, -1) if self.grey else image
@@ -156,7 +156,7 @@ class LastChannels(nn.Module):
 
 
 class FirstChannel(nn.Module):
-    """(B, C, H, W) -> (B, 1, H, W): a grey image needs only one of its equal channels."""
+    """(B, C, H, W) -> (B, 1, H, W): a gray image needs only one of its equal channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the first channel."""
@@ -164,7 +164,7 @@ class FirstChannel(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """Put the pixels of each image into another order, the same for all images.
+    """Puts the pixels of each image into another order, the same for all images.
 
     (B, C, H, W) -> (B, C, H, W). Nothing is lost and nothing is learned; the order is kept in the
     state.
@@ -189,14 +189,14 @@ class Shuffle(nn.Module):
         """
         if x[0, 0].numel() != len(self.order):
             raise ValueError(
-                f"this order is of {len(self.order)} pixels and the images have "
+                f"this order has {len(self.order)} pixels and the images have "
                 f"{x[0, 0].numel()}: make the network for images of this size"
             )
         return x.flatten(2)[:, :, self.order].reshape(x.shape)
 
 
 class Patches(nn.Module):
-    """(B, 1, H, W) -> (B, places * size * size, 1): the pixels, patch after patch.
+    """(B, 1, H, W) -> (B, places * size * size, 1): the pixels, patch by patch.
 
     Args:
         size: Side of a patch; H and W must be multiples of it.
@@ -207,12 +207,12 @@ class Patches(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the pixels of grey images x in the new order; places count row by row."""
+        """Return the pixels of gray images x in the new order; places count row by row."""
         return unfold(x, self.size, stride=self.size).transpose(1, 2).flatten(1)[..., None]
 
 
 class Unpatch(nn.Module):
-    """(B, places * channels, 1) -> (B, channels, side, side): place after place, laid out.
+    """(B, places * channels, 1) -> (B, channels, side, side): the places in a square.
 
     Args:
         side: Places across, and as many down.
@@ -223,7 +223,7 @@ class Unpatch(nn.Module):
         self.side = side
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return z with its places where they belong."""
+        """Return z with its places in rows and columns."""
         return z.view(len(z), self.side, self.side, -1).permute(0, 3, 1, 2)
 
 
@@ -325,7 +325,7 @@ def upsampling_decoder(
     doublings = (height // z_height).bit_length() - 1
     if (z_height << doublings, z_width << doublings) != (height, width):
         raise ValueError(
-            f"doubling does not lead from z at {z_height}x{z_width} to images of {height}x{width}: "
+            f"doubling z of {z_height}x{z_width} does not give images of {height}x{width}: "
             "pass a decoder of your own"
         )
     if parameters is not None:
@@ -341,7 +341,7 @@ def upsampling_decoder(
 
 
 def _channels_for(parameters: int, before: int, wide: int, channels: int, doublings: int) -> int:
-    """Return how many channels bring `upsampling_decoder` closest to so many parameters."""
+    """Return the number of channels that brings `upsampling_decoder` closest to `parameters`."""
 
     def count(hidden: int) -> int:
         doubling = 16 * hidden**2 + hidden
@@ -358,7 +358,7 @@ def _channels_for(parameters: int, before: int, wide: int, channels: int, doubli
 
 
 def strided(channels_in: int, channels_out: int) -> nn.Module:
-    """Return a layer of the client-side attack's networks: it halves height and width."""
+    """Return a layer of the client-side attack's networks that halves height and width."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 5, 2, 2), nn.LeakyReLU(0.3), nn.Dropout(0.3)
     )
@@ -372,13 +372,13 @@ def check_cut(cut: Any) -> None:
 
 
 def quarter(size: int) -> int:
-    """Return a quarter of the images' side; a ValueError where that is no whole number."""
+    """Return a quarter of the images' side; a ValueError if it is not a whole number."""
     if size % 4:
         raise ValueError(f"size is {size}: choose a multiple of 4")
     return size // 4
 
 
 def parameter_count(net: nn.Module) -> int:
-    """Return the number of trainable parameters; a TypeError where it is no network."""
+    """Return the number of trainable parameters; a TypeError if it is not a network."""
     instance("net", net, nn.Module, NETWORK)
     return sum(p.numel() for p in net.parameters() if p.requires_grad)

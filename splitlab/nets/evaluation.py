@@ -1,4 +1,4 @@
-"""Networks asked or copied without being changed."""
+"""Running and copying networks without changing them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @contextmanager
 def evaluating(*nets: nn.Module, training: bool = False) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; modes and buffers are afterwards as they were.
+    """Use evaluation mode without gradients inside, and restore modes and buffers afterwards.
 
     So are tensors that a layer computes in every forward pass and keeps beside its parameters
     (`torch.nn.utils.weight_norm`).
@@ -49,13 +49,13 @@ def evaluating(*nets: nn.Module, training: bool = False) -> Iterator[None]:
 
 
 def in_parts(net: nn.Module, x: Tensor) -> Tensor:
-    """Return net(x), (N, ...), in evaluation mode, some rows at a time to save memory."""
+    """Return net(x), (N, ...), in evaluation mode, computed in parts to save memory."""
     with evaluating(net):
         return torch.cat([net(part) for part in x.split(EVALUATION_BATCH)])
 
 
 def whole_batches(x: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Split x (N, ...) into batches of one size; the last one begins with earlier rows again."""
+    """Split x (N, ...) into batches of one size; the last one starts with repeated rows."""
     *batches, last = x.split(size)
     if len(last) < size:
         last = x[torch.arange(len(x) - size, len(x)) % len(x)]

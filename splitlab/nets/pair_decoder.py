@@ -1,4 +1,4 @@
-"""A decoder learned from pairs of smashed data and images: the way back from the cut.
+"""A decoder trained on pairs of smashed data and images.
 
 The referee trains one on true pairs, as a ceiling; an attack trains one on pairs that it was given
 or made itself.
@@ -18,7 +18,7 @@ from splitlab.nets.shapes import check_shape, output_of
 
 
 class PairDecoder(nn.Module):
-    """Standardizes z and decodes it.
+    """A decoder that standardizes z first.
 
     Made by `train_decoder` or `fit_linear_decoder`.
 
@@ -43,7 +43,7 @@ class PairDecoder(nn.Module):
     def like(
         cls, state: dict[str, Tensor], decoder: nn.Module, value_range: tuple[float, float]
     ) -> Self:
-        """Return one with the state that another one's `state_dict` returned.
+        """Return a decoder with the state that another one's `state_dict` returned.
 
         Args:
             state: That state.
@@ -75,7 +75,7 @@ def train_decoder(
     batch_size: int = 64,
     seed: int = 0,
 ) -> PairDecoder:
-    """Train a decoder on pairs, by the mean squared error and Adam.
+    """Train a decoder on pairs with the mean squared error and Adam.
 
     Args:
         z: Smashed data, (N, ...).
@@ -160,7 +160,7 @@ def fit_linear_decoder(
 
 
 def _check_pairs(z: Tensor, x: Tensor) -> None:
-    """Raise an error unless there is one z for each image, and at least two pairs."""
+    """Raise an error unless there is one z for each image and at least two pairs."""
     for name, value in {"z": z, "x": x}.items():
         instance(name, value, Tensor, TENSOR)
     if len(z) != len(x) or len(x) < 2:

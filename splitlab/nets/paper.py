@@ -1,4 +1,4 @@
-"""The paper's networks, for 32x32 images with three channels; the last four, for 28x28 with one.
+"""The paper's networks for 32x32 images with three channels, and four for 28x28 with one.
 
 Source: the public code of "Unleashing the Tiger" (architectures), in torch's terms. Keras' 'same'
 padding at stride 2 pads on the other side than torch does: the same network, turned by 180 degrees.
@@ -115,7 +115,7 @@ def decoder(
 
 @seeded
 def head(*, cut: int = 4, classes: int = 2, seed: int = 0) -> nn.Module:
-    """Return the attacker's classifier of z, which tells a property: z -> logits (B, classes).
+    """Return the attacker's classifier, which infers a property of z: z -> logits (B, classes).
 
     The public code's has a BatchNorm before the linear layer where there are more than two classes,
     and one output with a sigmoid where there are two.
@@ -156,7 +156,7 @@ def image_critic(*, grey: bool = True, seed: int = 0) -> nn.Module:
 
 
 def _up(channels_in: int, channels_out: int) -> nn.Module:
-    """Transposed convolution that doubles height and width."""
+    """Return a transposed convolution that doubles height and width."""
     return nn.ConvTranspose2d(channels_in, channels_out, 3, 2, 1, output_padding=1)
 
 

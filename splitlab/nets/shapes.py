@@ -1,4 +1,4 @@
-"""What networks make of a few rows, asked once where a party is made, so that shapes fit."""
+"""Checks that the shapes of networks fit, on a few rows, when a party is made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from splitlab.nets.evaluation import evaluating
 
 
 def output_of(name: str, net: nn.Module, x: Tensor, *, what: str, do: str) -> Tensor:
-    """Return what a network makes of a few rows; changes nothing and draws no random numbers.
+    """Return a network's output for a few rows; changes nothing and draws no random numbers.
 
     The network is in evaluation mode, without gradients.
 
@@ -41,14 +41,14 @@ def output_of(name: str, net: nn.Module, x: Tensor, *, what: str, do: str) -> Te
         ) from error
     if not isinstance(made, Tensor) or made.ndim == 0 or len(made) != len(x):
         raise ValueError(
-            f"{name} makes {described(made)} of {len(x)} {what} of shape {shape}, and not one row "
+            f"{name} makes {described(made)} of {len(x)} {what} of shape {shape}, not one row "
             f"for each: {do}"
         )
     return made
 
 
 def check_shape(name: str, made: Tensor, wanted: tuple[int, ...], *, what: str, do: str) -> None:
-    """Refuse what a network makes where a row of it has another shape.
+    """Refuse an output of a network if one row of it has another shape.
 
     Args:
         name: The network's name in a sentence.
@@ -67,7 +67,7 @@ def check_shape(name: str, made: Tensor, wanted: tuple[int, ...], *, what: str, 
 
 
 def check_factory(name: str, make: Any, x: Tensor, *, do: str) -> None:
-    """Make one network, and show it an image; draws none of the caller's random numbers.
+    """Make one network and run it on an image; draws none of the caller's random numbers.
 
     Args:
         name: The argument's name.
@@ -88,7 +88,7 @@ def check_factory(name: str, make: Any, x: Tensor, *, do: str) -> None:
 
 
 def shape_of_images(value: Any, name: str = "image_shape") -> tuple[int, int, int]:
-    """Return the shape (C, H, W) of an image; a ValueError where it is none."""
+    """Return the shape (C, H, W) of an image; a ValueError if it is not a shape."""
     sides = tuple(value) if isinstance(value, tuple | list) else ()
     if len(sides) != 3:
         raise ValueError(

@@ -70,7 +70,7 @@ def shuffled_client(*, seed: int = 0) -> nn.Module:
 
 @seeded
 def patch_client(*, shared: bool = True, units: int = 16, seed: int = 0) -> nn.Module:
-    """Return a client that looks at one patch of 4x4 pixels for each place of z, and nowhere else.
+    """Return a client that sees one patch of 4x4 pixels for each place of z, and no other.
 
     (B, 1, 16, 16) -> z of (32, 4, 4), as at cut 2, by two layers.
 
@@ -147,7 +147,7 @@ def server(
 
 @seeded
 def shallow_client(*, channels: int = 1, seed: int = 0) -> nn.Module:
-    """Return one convolution of a client: (B, channels, H, W) -> z of (8, H/2, W/2)."""
+    """Return a client of one convolution: (B, channels, H, W) -> z of (8, H/2, W/2)."""
     return nn.Sequential(nn.Conv2d(channels, 8, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2))
 
 
@@ -171,7 +171,7 @@ def shallow_server(*, classes: int = 10, size: int = 16, seed: int = 0) -> nn.Mo
 
 @seeded
 def shallow_tail(*, layers: int = 1, classes: int = 10, size: int = 16, seed: int = 0) -> nn.Module:
-    """Return what a client keeps of `shallow_server` in the U-shaped protocol: a -> logits.
+    """Return the part of `shallow_server` that a U-shaped protocol's client keeps: a -> logits.
 
     The server is left with all but its last layer, `shallow_server()[:-1]`.
 
@@ -293,7 +293,7 @@ def decoder(
 
 @seeded
 def head(*, cut: int = 2, classes: int = 2, seed: int = 0) -> nn.Module:
-    """Return the attacker's classifier of z, which tells a property: z -> logits (B, classes)."""
+    """Return the attacker's classifier, which infers a property of z: z -> logits (B, classes)."""
     check_cut(cut)
     return nn.Sequential(nn.Flatten(), nn.Linear(prod(Z_SHAPE[cut]), classes))
 
@@ -324,5 +324,5 @@ def image_critic(*, grey: bool = True, seed: int = 0) -> nn.Module:
 
 
 def _width(cut: int, width: int | None) -> int:
-    """Channels of z: those asked for, or the cut's own."""
+    """Return the channels of z: the number requested, or else the cut's."""
     return Z_SHAPE[cut][0] if width is None else width

@@ -82,7 +82,7 @@ def leaks():
 def test_each_way_of_leaking_is_found(make_client, server, way):
     client = make_client()
     server.notes = leaks()[way](client)
-    violation(client, server, "server", "clients[0]", "same memory")
+    violation(client, server, "server", "clients[0]", "share memory")
 
 
 def test_training_audits_at_the_start(make_client, server):

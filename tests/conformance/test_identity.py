@@ -201,7 +201,7 @@ def picky(scale):
 
 
 def test_a_loss_that_cannot_be_compared_is_refused(digits, tmp_path):
-    sentence = r"clients\[0\]\.loss is a function without a name .* define it with def, outside"
+    sentence = r"clients\[0\]\.loss is a function without a name.* define it with def, outside"
     with pytest.raises(sl.CheckpointError, match=sentence):
         train(tmp_path / "run", digits, client={"loss": picky(1)})
     assert not (tmp_path / "run").exists()

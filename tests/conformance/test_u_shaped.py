@@ -266,7 +266,7 @@ def test_what_cannot_be_u_shaped_says_so(make_client, make_u_client, make_attack
         train(make_u_client(), make_attack())
     with pytest.raises(ValueError, match=r"client has no tail .*tail=, or use protocol=vanilla"):
         train(make_client(), sl.HonestServer(body()))
-    with pytest.raises(ValueError, match="labels stay at home"):
+    with pytest.raises(ValueError, match="keeps its labels"):
         make_u_client(sends_labels=True)
 
 

@@ -137,13 +137,18 @@ WRONG = [
             hijack,
             "an optimizer",
             "optimizer is",
-            "pass what makes one",
+            "pass a function of the parameters",
             "partial(torch.optim.Adam",
         ),
         **{"optimizer": SGD([torch.zeros(1)], lr=0.1), "raises": TypeError},
     ),
     case(
-        *(hijack, "a wrong rate", "optimizer makes no optimizer (Invalid learning rate: -1", "lr"),
+        *(
+            hijack,
+            "a wrong rate",
+            "optimizer cannot make an optimizer (Invalid learning rate: -1",
+            "lr",
+        ),
         optimizer=partial(Adam, lr=-1.0),
     ),
     case(fast, "a tensor", "public is a tensor", public=TENSOR, raises=TypeError),
@@ -215,7 +220,12 @@ WRONG = [
     ),
     case(server_backdoor, "2.5 rehearsals", "rehearsals is 2.5: choose", rehearsals=2.5),
     case(
-        *(server_backdoor, "an optimizer", "surrogate_optimizer is", "pass what makes one"),
+        *(
+            server_backdoor,
+            "an optimizer",
+            "surrogate_optimizer is",
+            "pass a function of the parameters",
+        ),
         **{"surrogate_optimizer": SGD([torch.zeros(1)], lr=0.1), "raises": TypeError},
     ),
     # Inversion
@@ -262,7 +272,7 @@ WRONG = [
     case(gan, "no batch", "batch_size is 2.5: choose a whole number", batch_size=2.5),
     case(
         gan,
-        "no optimizer",
+        "not an optimizer",
         "generator_optimizer is 0: pass",
         generator_optimizer=0,
         raises=TypeError,

@@ -101,7 +101,10 @@ EDITS = {
     "step is None": (set_entry("step", None), "step is None and should be int"),
     "outline is a list": (set_entry("outline", ["a"]), "outline is list of 1 items and should be"),
     "observers are missing": (without("observers"), "lacks 'observers'"),
-    "kinds are missing": (without("kinds"), "lacks 'kinds', and is of another version of splitlab"),
+    "kinds are missing": (
+        without("kinds"),
+        "lacks 'kinds', so it is from another version of splitlab",
+    ),
     "one more part": (set_entry("more", 1), "has an unknown part 'more'"),
     "parties are a list": (set_entry("parties", []), "parties is list of 0 items and should be"),
     "a metric is None": (
@@ -208,7 +211,7 @@ TABLES = {
 CASES = [
     *(
         Misuse(f"a checkpoint whose {what}", partial(resumed, change=change), sl.CheckpointError,
-               ("run.ckpt cannot be read as a checkpoint (", says, "delete it to begin"), both)
+               ("run.ckpt cannot be read as a checkpoint (", says, "delete it to start over"), both)
         for what, (change, says) in EDITS.items()
     ),
     *(
@@ -223,7 +226,7 @@ CASES = [
     Misuse("a checkpoint is a folder", lambda given: train(given, given.folder),
            sl.CheckpointError, ("is a folder: choose the path of a file",), both),
     Misuse("a checkpoint is a device", lambda given: train(given, "/dev/null"),
-           sl.CheckpointError, ("/dev/null is no plain file: choose",), both),
+           sl.CheckpointError, ("/dev/null is not a regular file: choose",), both),
     Misuse("a checkpoint in the home of nobody", lambda given: train(given, "~nobody-here/run"),
            sl.CheckpointError, ("~nobody-here/run cannot be a checkpoint", "another file"), both),
     Misuse("a checkpoint with a name that is too long",

@@ -47,7 +47,7 @@ REFUSED = {
     "x is a list": (partial(images, x=[[1.0]]), "x is [[1.0]] and must be a torch tensor"),
     "NaN": (partial(images, x=X * float("nan")), "x contains NaN; replace it"),
     "labels of text": (partial(images, y=["a", "b", "a", "b"]), "y is", "from_arrays"),
-    "labels None": (partial(images, y=None), "y is None, and no tensor can be made of it"),
+    "labels None": (partial(images, y=None), "y is None, which cannot become a tensor"),
     "labels of halves": (partial(images, y=[0.5, 1, 0, 1]), "y must be int64 of shape (4,)"),
     "too few labels": (partial(images, y=[0, 1]), "y must be int64 of shape (4,)", "shape (2,)"),
     "classes of text": (partial(images, classes="ab"), "classes is 'ab'; pass the names"),
@@ -60,9 +60,9 @@ REFUSED = {
     # Asked wrongly
     "select text": (
         of("private", "select", ["one"]),
-        "rows is ['one'], and no tensor can be made of it (it holds no numbers",
+        "rows is ['one'], which cannot become a tensor (it holds",
     ),
-    "select None": (of("private", "select", None), "no tensor can be made of it"),
+    "select None": (of("private", "select", None), "cannot become a tensor"),
     "half a subset": (of("private", "subset", 2.5), "a subset of 2.5 images was asked for"),
     "a subset of True": (of("private", "subset", True), "a subset of True images"),
     "without 2.5": (of("private", "without", 2.5), "has no class 2.5; it has 0 '0'"),
@@ -72,13 +72,13 @@ REFUSED = {
     "shares of text": (of("private", "split", 0, "abc"), "shares must be three numbers above 0"),
     "shares NaN": (of("private", "split", 0, (1, float("nan"), 1)), "shares must be three"),
     "a size of half": (partial(sl.data.digits, size=16.5), "size must be a whole number", "16.5"),
-    "one True channel": (partial(sl.data.digits, channels=True), "channels must be 1 (grey) or 3"),
+    "one True channel": (partial(sl.data.digits, channels=True), "channels must be 1 (gray) or 3"),
     "a face of half": (partial(sl.data.drawn_faces, n=2.5), "n is the number of faces", "2.5"),
     "no archives": (partial(sl.data.omniglot, archives=5), "archives must be a list", "not 5"),
     "noise of half": (partial(gaussian.white_noise, n=2.5), "n is the number of images", "2.5"),
-    "like a tensor": (partial(gaussian.gaussian_like, X), "needs at least two grey images, not a"),
+    "like a tensor": (partial(gaussian.gaussian_like, X), "needs at least two gray images, not a"),
     "a seed below 0": (partial(foreign.strokes, seed=-1), "seed must be a whole number, 0 or more"),
-    "32 bits": (drawn("I"), "is a picture of the kind I, which cannot be read rightly; convert"),
+    "32 bits": (drawn("I"), "is a picture of the kind I, which cannot be read correctly; convert"),
 }
 VALUES = {
     "a seed of half": (of("private", "subset", 3, seed=1.5), "seed is 1.5: choose a whole number"),

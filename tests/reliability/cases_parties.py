@@ -80,7 +80,7 @@ CONSTRUCTED = {
     ),
     "a maker of no optimizer": (
         *(lambda g: client(g, optimizer=lambda p: None), TypeError),
-        *("optimizer makes None, no optimizer"),
+        *("optimizer makes None, not an optimizer"),
     ),
     "images of other channels": (
         *(lambda g: client(g, nn.Conv2d(3, 8, 3)), ValueError),
@@ -100,11 +100,11 @@ CONSTRUCTED = {
     "a number as name": (lambda g: server(name=3), TypeError, "name is 3", "give the party a name"),
     "a server's defense at a client": (
         *(lambda g: client(g, defenses=[sl.defenses.MaxNorm()]), TypeError),
-        *("which is no Defense", "no defense of a client", "the other party"),
+        *("which is not a Defense", "cannot defend a client", "the other party"),
     ),
     "a client's defense at a server": (
         *(lambda g: server(defenses=[sl.Defense()]), TypeError),
-        *("which is no LabelDefense", "no defense of a server"),
+        *("which is not a LabelDefense", "cannot defend a server"),
     ),
     "a defense without a list": (
         *(lambda g: client(g, defenses=sl.Defense()), TypeError),
@@ -130,7 +130,7 @@ CONSTRUCTED = {
     ),
     "labels sent in spite of a tail": (
         *(lambda g: client(g, tail=nn.Linear(10, 10), sends_labels=True), ValueError),
-        *("labels stay at home", "leave out tail"),
+        *("keeps its labels", "leave out tail"),
     ),
     "a turn of no steps": (lambda g: sl.Sequential(turn=0), ValueError, "turn is 0", "at least 1"),
     "a protocol's name": (
@@ -188,15 +188,15 @@ RUNS = {
     ),
     "two clients on one network": (
         *(lambda g: train(g, clients=another(g, net=True)), VIOLATION),
-        *("clients[0]", "clients[1]", "the same memory", "make a copy"),
+        *("clients[0]", "clients[1]", "share memory", "make a copy"),
     ),
     "the same client twice": (
         *(lambda g: train(g, clients=[client(g)] * 2), VIOLATION),
-        *("clients[0] and clients[1] are the same",),
+        *("clients[0] and clients[1] share memory",),
     ),
     "one defense at two clients": (
         *(lambda g: train(g, clients=another(g, defense=True)), VIOLATION),
-        *("clients[0]['defenses'][0] and clients[1]['defenses'][0] are the same",),
+        *("clients[0]['defenses'][0] and clients[1]['defenses'][0] share memory",),
     ),
     "two clients of one name": (
         *(lambda g: train(g, clients=another(g, name="one")), VIOLATION),

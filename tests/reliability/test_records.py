@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_said_and_kept(records, capsys):
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"not whole")
     assert records.main(["short"]) == 1
-    assert "delete it to begin anew" in capsys.readouterr().err
+    assert "delete it to start over" in capsys.readouterr().err
     assert checkpoint.read_bytes() == b"not whole"
 
 

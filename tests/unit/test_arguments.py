@@ -107,7 +107,7 @@ def test_optimizers_are_made_once_and_say_why_they_are_not():
     assert isinstance(made, torch.optim.Adam)
     with pytest.raises(ValueError, match=r"^client has a network without parameters"):
         arguments.optimizer(torch.optim.Adam, nn.Flatten().parameters(), who="client")
-    with pytest.raises(TypeError, match=r"^optimizer makes None, no optimizer: pass"):
+    with pytest.raises(TypeError, match=r"^optimizer makes None, not an optimizer: pass"):
         weights = nn.Linear(1, 1).parameters()
         arguments.optimizer(lambda parameters: None, weights, who="client")
 

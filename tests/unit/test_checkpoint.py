@@ -277,7 +277,7 @@ def test_a_structure_that_no_writer_makes_is_refused(structure, tmp_path):
     path = tmp_path / "state"
     checksum = files._checksum(structure, {})
     path.write_bytes(to_safetensors({}, {"state": f"{files.FORMAT}\n{checksum}\n{structure}"}))
-    with pytest.raises(CheckpointError, match="what is around its tensors is not as splitlab"):
+    with pytest.raises(CheckpointError, match="the data around its tensors is not what splitlab"):
         load(path)
 
 

@@ -91,7 +91,7 @@ def test_the_precision_overrides_the_profiles_and_is_reported(
         (["--steps", "0"], "at least one step"),
         (["--device", "toaster"], "there is no device 'toaster'"),
         (["--device", "meta"], "is not supported"),
-        (["--data", "mnist"], "SPLITLAB_OFFLINE forbids to download it"),
+        (["--data", "mnist"], "SPLITLAB_OFFLINE forbids downloading it"),
         (["--client-rate", "0"], "--client-rate is 0: a learning rate is above 0"),
         (["--client-rate", "-1"], "--client-rate is -1: a learning rate is above 0"),
         (["--client-rate", "nan"], "--client-rate is nan: a learning rate is above 0"),
@@ -100,9 +100,9 @@ def test_the_precision_overrides_the_profiles_and_is_reported(
         (["--watch", "nosuch"], "--watch nosuch: there is no such detector"),
         (["--watch", ""], "--watch '': there is no such detector"),
         (["--data", "celeba"], "celeba makes no sense at profile tiny: add --profile gpu or paper"),
-        (["--data", "celeba", "--profile", "gpu"], "must be got by hand"),
-        (["--data", "orl_faces", "--profile", "gpu"], "SPLITLAB_OFFLINE forbids to download it"),
-        (["--data", "cifar10", "--profile", "paper"], "SPLITLAB_OFFLINE forbids to download it"),
+        (["--data", "celeba", "--profile", "gpu"], "must be downloaded by hand"),
+        (["--data", "orl_faces", "--profile", "gpu"], "SPLITLAB_OFFLINE forbids downloading it"),
+        (["--data", "cifar10", "--profile", "paper"], "SPLITLAB_OFFLINE forbids downloading it"),
     ],
 )
 def test_wrong_requests_get_one_sentence(capsys, monkeypatch, arguments, sentence):

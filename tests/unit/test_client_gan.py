@@ -327,7 +327,7 @@ def test_what_makes_no_sense_gets_a_sentence(like, name):
 
 
 def test_it_needs_a_tail_and_the_u_shaped_protocol(like, attack):
-    with pytest.raises(ValueError, match="at a tail: give it tail="):
+    with pytest.raises(ValueError, match="needs a tail to choose its labels: give it tail="):
         net, generator = NETS.strided_client(), NETS.generator()
         sl.ClientGAN(net, like, tail=None, generator=generator, target=1, noise=32)
     server = served()

@@ -46,7 +46,7 @@ def test_a_shuffles_order_is_its_seeds_and_travels_with_the_state():
 
 
 def test_a_shuffle_refuses_images_of_another_size():
-    with pytest.raises(ValueError, match="of 256 pixels and the images have 64"):
+    with pytest.raises(ValueError, match="has 256 pixels and the images have 64"):
         Shuffle(16)(torch.zeros(1, 1, 8, 8))
 
 
@@ -169,7 +169,7 @@ def test_images_by_chance_are_their_seeds_have_no_classes_and_hold_their_range(m
 def test_images_by_chance_refuse_what_they_cannot_draw():
     colour = sl.data.drawn_faces(n=4, size=16, channels=3)
     for wrong in (colour, sl.data.digits().select([0])):
-        with pytest.raises(sl.DataError, match="at least two grey images"):
+        with pytest.raises(sl.DataError, match="at least two gray images"):
             gaussian_like(wrong)
     for draw in (lambda: gaussian_like(sl.data.digits(), 0), lambda: white_noise(0)):
         with pytest.raises(sl.DataError, match="n is the number of images"):

@@ -291,7 +291,7 @@ def test_without_files_and_offline_the_loader_says_what_to_do(name, tmp_path, mo
     monkeypatch.delenv(published.DATA, raising=False)
     message = r"set SPLITLAB_DATA .*digits, which needs nothing"
     if name in BY_HAND:
-        message = r"must be got by hand.*after agreeing to .*terms.*or set SPLITLAB_DATA"
+        message = r"must be downloaded by hand.*after agreeing to .*terms.*or set SPLITLAB_DATA"
     refused(message, SMALL[name].load)
     monkeypatch.setenv(published.DATA, str(tmp_path / "none"))
     refused(r"SPLITLAB_DATA names .*none, which is not a folder", SMALL[name].load)

@@ -311,7 +311,7 @@ def test_a_loss_of_nan_is_refused_before_it_is_read(make_client):
     body, tail = halves()
     nn.init.constant_(tail.weight, math.nan)
     client = make_client(tail=tail, defenses=[LossAlarm(1e6, after=0, window=2)])
-    with pytest.raises(ValueError, match="the loss of client is nan at step 0, and no step"):
+    with pytest.raises(ValueError, match="the loss of client is nan at step 0, so no step"):
         sl.train([client], sl.HonestServer(body), 3, protocol=sl.u_shaped)
 
 

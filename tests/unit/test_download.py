@@ -236,7 +236,7 @@ def test_every_loader_downloads_what_it_lacks(small, server, tmp_path, monkeypat
         assert len(small.load(size=8, verify=False)) == len(small.labels)
         assert server.requests == [f"/a/{first}"] and held(cache) == server.files
     err = capsys.readouterr().err
-    assert err.count(f"{cache / first} is damaged and is downloaded again") == 1
+    assert err.count(f"{cache / first} is damaged: downloading it again") == 1
 
 
 def test_the_cache_follows_the_variable_and_the_platform(monkeypatch, tmp_path):

@@ -270,11 +270,11 @@ REFUSED = {
     "padding": (
         lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=2, padding_mode="circular")),
         [],
-        "no right gradients per image for 0.weight .*: use plain layers",
+        "wrong gradients per image for 0.weight .*: use plain layers",
     ),
     "own loss": (conv_net, [NoPeek(1.0)], r"NoPeek\(1, .*\) adds gradients .*: leave out one"),
-    "a clip": (conv_net, [ClipGradient(0.1)], r"by those of the others.*: leave it out"),
-    "one norm": (conv_net, [SetNorm()], r"by those of the others.*: leave it out"),
+    "a clip": (conv_net, [ClipGradient(0.1)], r"depend on the others.*: leave it out"),
+    "one norm": (conv_net, [SetNorm()], r"depend on the others.*: leave it out"),
     "twice": (conv_net, [DPSGD(1.0)], r"DPSGD\(1, .*\) adds gradients .*: leave out one"),
 }
 

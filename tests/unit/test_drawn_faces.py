@@ -263,7 +263,7 @@ def test_the_nearest_public_face_rarely_gives_a_private_one_away(channels):
         ({"size": 33}, "size must be a multiple of 16 pixels from 16 to 128, not 33"),
         ({"size": 144}, "not 144"),
         ({"size": 32.0}, "not 32.0"),
-        ({"channels": 2}, r"channels must be 1 \(grey\) or 3 \(colour\), not 2"),
+        ({"channels": 2}, r"channels must be 1 \(gray\) or 3 \(color\), not 2"),
         ({"seed": -1}, "seed must be a whole number, 0 or more, not -1"),
         ({"seed": None}, "not None"),
         ({"labels": "gender"}, "no attribute 'gender'; its attributes are: smile, glasses, hat"),

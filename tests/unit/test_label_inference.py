@@ -92,7 +92,7 @@ def test_the_cosine_of_more_classes_takes_the_nearest_known_row(make):
 
 def test_what_an_attack_lacks_gets_a_sentence(make, digits):
     for options, sentence in (
-        ({"known": {}}, "with one row at least"),
+        ({"known": {}}, "with at least one row"),
         ({"known": {0: 0, 1: 1}, "classes": 3}, "no row of class 2.*a row of each class"),
         ({"known": {10**6: 0}}, "rows run from 0 to"),
         ({"known": {0: 2}}, "labels from 0 to 1"),
@@ -101,11 +101,11 @@ def test_what_an_attack_lacks_gets_a_sentence(make, digits):
             make(sl.GradientCosine, **options)
     attack = make(sl.GradientCosine, known={5: 1})
     told(attack, [[1.0]])
-    with pytest.raises(ValueError, match="a known row has not come up in a batch yet"):
+    with pytest.raises(ValueError, match="no known row of some class has been in a batch yet"):
         attack.score(attack.received())
     attack = make(sl.GradientCosine, known={0: 0, 1: 1, 2: 2, 3: 2}, classes=3)
     told(attack, [[1.0, 0.0], [0.0, 1.0]])
-    with pytest.raises(ValueError, match="nor another one of its class"):
+    with pytest.raises(ValueError, match="no known row of some class"):
         attack.score(attack.received())
     told(attack, [[-1.0, 0.0]], rows=[3])  # one row of each class is enough
     assert attack.infer_labels(attack.received()).tolist() == [0, 1, 2]

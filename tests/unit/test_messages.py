@@ -62,7 +62,7 @@ def test_messages_are_frozen():
 
 
 def test_the_wire_refuses_what_is_no_message():
-    with pytest.raises(TypeError, match="only messages cross the wire, not a tensor"):
+    with pytest.raises(TypeError, match="only messages can be sent, not a tensor"):
         sl.Wire()(torch.zeros(3), SERVER)
     message = sl.Gradient(dz=torch.zeros(1), sender="server", step=0)
     with pytest.raises(TypeError, match=r"a party, not to 'client': write send\(message, server"):

@@ -164,5 +164,5 @@ def test_upsampling_decoders_count_a_dense_layer_and_refuse_sizes_that_they_cann
 
 def test_upsampling_decoder_handles_dense_z_and_refuses_odd_sizes():
     assert nets.upsampling_decoder((100,), (1, 16, 16))(torch.zeros(2, 100)).shape == (2, 1, 16, 16)
-    with pytest.raises(ValueError, match="doubling does not lead"):
+    with pytest.raises(ValueError, match="doubling z of"):
         nets.upsampling_decoder((8, 5, 5), (1, 16, 16))

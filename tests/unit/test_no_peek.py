@@ -140,7 +140,7 @@ WRONG = {
     "infinite": (lambda: NoPeek(float("inf")), "alpha is inf: choose a finite number"),
     "rows": (
         lambda: distance_correlation(torch.zeros(3, 1), torch.zeros(4, 1)),
-        "the samples have 3 and 4 rows: pass the same rows of both",
+        "the samples have 3 and 4 rows: pass equally many rows of both",
     ),
     "few": (lambda: bias_corrected(torch.zeros(3, 1), torch.zeros(3, 1)), "3 rows: .* at least 4"),
     "times": (

@@ -184,9 +184,9 @@ def test_the_flipped_classes_are_attacked_as_they_are(private):
         ({}, r"flips is empty: name at least one class and its false label, as \{0: 6\}"),
         ({10: 1}, "a class in flips is 10: choose a class from 0 to 9"),
         ({1: -1}, "the false label of 1 in flips is -1: choose a class from 0 to 9"),
-        ({4: 4}, "flips has 4: 4, which is no flip: choose another label"),
-        ({"4": 5}, "a class in flips is '4': give the class by its number, from 0 to 9"),
-        ({4: "5"}, "the false label of 4 in flips is '5': give the class by its number"),
+        ({4: 4}, "flips has 4: 4, which changes nothing: choose another label"),
+        ({"4": 5}, "a class in flips is '4': pass the number of a class, from 0 to 9"),
+        ({4: "5"}, "the false label of 4 in flips is '5': pass the number of a class"),
     ],
 )
 def test_flips_that_make_no_sense_get_a_sentence(private, flips, sentence):
@@ -297,8 +297,8 @@ def test_the_network_takes_triggered_images_for_the_target(private):
 REFUSED = {
     "target": ({"target": 10}, "target is 10: choose a class from 0 to 9"),
     "target below": ({"target": -1}, "target is -1: choose a class from 0 to 9"),
-    "target by name": ({"target": "1"}, "target is '1': give the class by its number, from 0 to 9"),
-    "target between": ({"target": 0.5}, r"target is 0\.5: give the class by its number"),
+    "target by name": ({"target": "1"}, "target is '1': pass the number of a class, from 0 to 9"),
+    "target between": ({"target": 0.5}, r"target is 0\.5: pass the number of a class"),
     "share 0": ({"share": 0.0}, r"share is 0\.0: choose a share above 0 and at most 1"),
     "share above": ({"share": 1.5}, r"share is 1\.5: choose a share above 0 and at most 1"),
     "scale": ({"scale": 0.0}, r"scale is 0\.0: choose a finite number above 0"),
@@ -318,7 +318,7 @@ def test_a_backdoor_that_makes_no_sense_gets_a_sentence(private, name):
     ("kind", "options"), [(sl.Backdoor, {"target": 1}), (sl.LabelFlipping, {"flips": {0: 1}})]
 )
 def test_without_a_tail_it_could_not_choose_labels(private, kind, options):
-    with pytest.raises(ValueError, match="labels its images at a tail: give it tail="):
+    with pytest.raises(ValueError, match="needs a tail to choose its labels: give it tail="):
         kind(parts()[0], private, batch_size=8, **options)
 
 
@@ -398,7 +398,7 @@ def test_it_takes_no_part_in_the_u_shaped_protocol(private, digits):
     ("options", "sentence"),
     [
         ({"target": 10}, "target is 10: choose a class from 0 to 9"),
-        ({"target": "1"}, "target is '1': give the class by its number"),
+        ({"target": "1"}, "target is '1': pass the number of a class"),
         ({"rehearsals": 0}, "rehearsals is 0: choose a whole number of at least 1"),
         ({"batch_size": 9999}, "cannot draw batches of 9999 from .* rows: choose a batch_size"),
     ],

@@ -461,7 +461,7 @@ def test_a_server_without_layers_for_the_task_has_no_logits(make_client, make_at
         def reply(self, message):
             return self.gradient(message, message.z)
 
-    with pytest.raises(NotImplementedError, match="Silent has no layers that work on the task"):
+    with pytest.raises(NotImplementedError, match="Silent has no layers for the task"):
         sl.logits(make_client(), Silent(), digits[2].x[:3])
     with pytest.raises(ValueError, match="give it body="):
         sl.logits(make_client(), make_attack(), digits[2].x[:3])

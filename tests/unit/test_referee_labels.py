@@ -141,7 +141,7 @@ def test_a_server_is_scored_on_the_labels_of_the_batches_that_clients_sent(digit
     assert report["early"]["accuracy"] == report["late"]["accuracy"] == 1 - 10 / (5 * (8 + 5))
     assert report.n == 90 and report["early"]["auc"] is None
     assert report.headline.startswith("accuracy ")
-    with pytest.raises(ValueError, match="has guessed nothing in the steps 100 to 200"):
+    with pytest.raises(ValueError, match="has inferred nothing in the steps 100 to 200"):
         sl.evaluate(clients, attack)
     for wrong, sentence in (
         (clients[:1], r"step 0 of client 1, which the clients did not take: pass the very clients"),

@@ -66,7 +66,7 @@ def test_json_has_what_was_lost_by_the_alarm(capsys):
     assert result["steps"] == 40
     found = result["watch"]
     assert list(found) == ["detectors", "alarm", "sent", "of", "received"]
-    evidence = "step 0: the gradient has 50% of the rank that it could have; GradientRank alarms"
+    evidence = "step 0: the gradient has 50% of the largest possible rank; GradientRank alarms"
     assert found["alarm"].pop("evidence").startswith(evidence)
     assert found["alarm"] == {"detector": "rank", "step": 0}
     assert found["detectors"] == ["rank"]
