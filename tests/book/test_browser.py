@@ -171,7 +171,8 @@ def cut_or_scrolling(page):
             const scrolls = getComputedStyle(one).overflowX === "auto";
             return drawn.width && (drawn.left < left - 1 || drawn.right > right + 1 && !scrolls);
           });
-          return [...frames, ...below, ...equations].map(one => one.tagName + one.textContent.slice(0, 60));
+          return [...frames, ...below, ...equations]
+            .map(one => one.tagName + one.textContent.slice(0, 60));
         }"""
     )
 
