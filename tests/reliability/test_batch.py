@@ -4,11 +4,17 @@ The notebooks are written here, and note each run of theirs, with the kernel's p
 """
 
 import csv
+import fcntl
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,12 +68,12 @@ def batch(tmp_path):
         with (out / "jobs.csv").open(newline="", encoding="utf-8") as file:
             return {row["job"]: row for row in csv.DictReader(file)}
 
-    def process(*more):
+    def process(*more, stderr=subprocess.PIPE):
         return subprocess.Popen(
             [sys.executable, "-m", "splitlab.course.cli", *arguments(*more)],
             env=kernels.environment(),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             preexec_fn=hears_signals,
         )
@@ -170,6 +176,25 @@ def test_a_cell_that_hangs_and_a_kernel_that_dies_are_failures_like_others(batch
     assert says in rows["bad, seed 0"]["error"]
     assert batch.ran() == {"bad 0": 1, "good 0": 1}
     assert not batch.alive()
+
+
+def test_a_terminal_shows_what_is_done_what_failed_what_runs_and_the_time_left(batch):
+    batch.write("odd", "assert seed != 1", "time.sleep(0.6)")
+    terminal, own = pty.openpty()
+    fcntl.ioctl(own, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    launcher = batch.process("--seeds", "0-3", stderr=own)
+    os.close(own)
+    shown = b""
+    with suppress(OSError):  # of a terminal that is closed
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    os.close(terminal)
+    launcher.communicate(timeout=PATIENCE)
+    said = shown.decode()
+    assert "4 jobs to run, 0 done before; 2 at a time.\r\n" in said
+    assert re.search(r"batch: 3 of 4 jobs, 2 done, 1 failed, 1 running \|.+\| \d\d:\d\d left", said)
+    assert "odd, seed 1: FAILED: odd, code cell 3 (`assert seed != 1`)" in said
+    assert "odd, seed 0: done" not in said, "the bar says that"
 
 
 # The launcher is stopped

@@ -16,7 +16,7 @@ from splitlab.course.notebook_files import one_line
 from splitlab.course.runner import Result
 from splitlab.course.timing import SECONDS
 
-BAR = "{desc}: {n_fmt} of {total_fmt} jobs done{postfix} |{bar}| {remaining} left"
+BAR = "{desc}: {n_fmt} of {total_fmt} jobs{postfix} |{bar}| {remaining} left"
 
 
 def finished(jobs: Sequence[Job]) -> dict[Job, Result]:
@@ -65,13 +65,13 @@ def _run(
     waiting: list[Job], engine: Engine, results: dict[Job, Result], total: int
 ) -> KeyboardInterrupt | None:
     """Fill in the results; return what asked to stop, once the running jobs have ended."""
-    progress = _Progress(total, len(results))
-    running: dict[Future[Result], Job] = {}
-    told = False
     print(
         f"{len(waiting)} jobs to run, {len(results)} done before; {engine.about}.",
         file=sys.stderr,
     )
+    progress = _Progress(total, len(results))
+    running: dict[Future[Result], Job] = {}
+    told = False
     try:
         with exits.patient() as asked:
             while running or (waiting and not asked):
@@ -165,7 +165,8 @@ class _Progress:
 
     def show(self, running: int) -> None:
         """Bring the bar up to date."""
-        self._bar.set_postfix_str(f"{self._failed} failed, {running} running")
+        done = self._ended - self._failed
+        self._bar.set_postfix_str(f"{done} done, {self._failed} failed, {running} running")
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
