@@ -3,7 +3,7 @@
 Adam (Kingma and Ba, ICLR 2015, Algorithm 1) divides a mean of late gradients by the root of a mean
 of late squares. A constant factor cancels. One that changes with the step does not, since the first
 mean remembers some ten steps and the second a thousand: such a factor is a learning-rate schedule
-in the hands of whoever sends the gradient.
+chosen by the party that sends the gradient.
 """
 
 from __future__ import annotations

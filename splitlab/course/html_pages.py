@@ -1,8 +1,8 @@
 """What every rendered page gets beyond what jupyter-book gives it: a Sphinx extension.
 
 `book/_config.yml` names it. It describes each page for search engines, leaves out a script that
-loads code from outside, corrects lists that are none, and offers recorded times to pages that run
-no code.
+loads code from outside, removes list roles from what is not a list, and offers recorded times to
+pages that run no code.
 """
 
 import json

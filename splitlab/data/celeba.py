@@ -45,7 +45,7 @@ def celeba(
     """Load CelebA: 202,599 photographs of faces, aligned, each with 40 attributes.
 
     Source: Z. Liu, P. Luo, X. Wang and X. Tang, "Deep learning face attributes in the wild", 2015.
-    Its agreement has to be accepted by whoever uses it, so nothing is downloaded: the files
+    Its agreement has to be accepted by each user, so nothing is downloaded: the files
     `img_align_celeba.zip` (1.4 GB) and `list_attr_celeba.txt` are looked for in `celeba/` of the
     data folder and of the cache, and are read as they are. The middle square of 178 x 178 pixels
     is resized.

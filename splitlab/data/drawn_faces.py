@@ -51,7 +51,7 @@ def drawn_faces(
 ) -> ImageData:
     """Draw faces: an offline stand-in for a set of labeled portraits such as CelebA.
 
-    It stands in for what the attacks need of portraits: images in color that differ in pose,
+    It has what the attacks need of portraits: images in color that differ in pose,
     light and background, with yes-or-no attributes to infer. It does not stand in for people.
     There is no identity (each face is another person, seen once), no age, no gender, no ancestry;
     skin is a shade drawn like the others. A drawing has flatter texture than a photograph, so a

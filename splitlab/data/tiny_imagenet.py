@@ -36,7 +36,7 @@ def tiny_imagenet(
     """Load Tiny-ImageNet: 110,000 labeled photographs of 64 x 64 pixels, 200 classes.
 
     Source: the course CS231n at Stanford, from ImageNet (J. Deng et al., 2009). ImageNet's terms
-    have to be accepted by whoever uses it, so nothing is downloaded: `tiny-imagenet-200.zip`
+    have to be accepted by each user, so nothing is downloaded: `tiny-imagenet-200.zip`
     (248 MB) is looked for in `TinyImageNet/` of the data folder and of the cache, and is read as
     it is. The 10,000 test pictures have no labels and are not read.
 

@@ -171,7 +171,7 @@ def _for_json(value: Any) -> Any:
 
 def _row(images: Tensor, value_range: tuple[float, float]) -> str:
     """Images (n, C, H, W) side by side, a white gap between them, as the address of a PNG."""
-    from PIL import Image  # whoever only counts need not wait for it
+    from PIL import Image  # a caller that only counts need not wait for it
 
     low, high = value_range
     padded = pad(images.detach().float().cpu().clamp(low, high), (1, 1, 1, 1), value=high)

@@ -7,10 +7,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 import torch
@@ -24,11 +23,11 @@ from splitlab.course.runner import Result
 ROOT = kernels.LIBRARY.parent
 
 
-class Engine(Protocol):
+class Engine(AbstractContextManager["Engine"], Protocol):
     """What runs jobs, several at once; a context manager, which leaves nothing running.
 
     Attributes:
-        about: What it is, for a reader: "2 threads".
+        about: What it is, for a reader, such as "2 at a time".
         slots: How many jobs it runs at once.
     """
 
@@ -37,17 +36,6 @@ class Engine(Protocol):
     @property
     def slots(self) -> int:
         """How many jobs run at once."""
-
-    def __enter__(self) -> Self:
-        """Start it."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it; nothing is left running."""
 
     def submit(self, job: Job) -> Future[Result]:
         """Run a job, as soon as there is a place for it."""
@@ -68,12 +56,7 @@ class Threads:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if error is not None:
             self.kill()
         self._pool.shutdown()
